@@ -1,0 +1,1 @@
+"""Text to ids and back, and the chat template. Imports nothing else of this project."""

@@ -1,0 +1,196 @@
+"""Text to token ids and back, so that no text can forge a special token.
+
+A tokenizer is a folder with Hugging Face's `tokenizer.json` (and, for other tools, `tokenizer_config.json`). Any
+byte-level BPE with the three markers of the chat template loads: ours, MiniMind2's, Qwen2's.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+import tokenizers
+
+PAD, START, END, IMAGE_TOKEN = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image|>"
+SPECIALS = (PAD, START, END, IMAGE_TOKEN)  # ours have the ids 0, 1, 2, 3
+REQUIRED = (PAD, START, END)
+IMAGE_NAMES = (IMAGE_TOKEN, "<|image_pad|>")  # ours; MiniMind-3V's and Qwen2-VL's
+MINIMIND2_IMAGE_ID = 34  # "@": MiniMind2 has no image token of its own
+
+TOKENIZER_FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
+
+
+class TokenizerError(ValueError):
+    """A folder is not a tokenizer that this project can use; the message says what to do."""
+
+
+def default_folder() -> Path:
+    """The folder of the tokenizer that ships with the project."""
+    return Path(__file__).resolve().parent
+
+
+def load_tokenizer(folder: Path | str) -> Tokenizer:
+    """Reads a tokenizer from a folder, or raises TokenizerError."""
+    folder = Path(folder)
+    file = folder / TOKENIZER_FILE
+    expected = f"Expected a folder with {TOKENIZER_FILE}, such as {default_folder()}"
+    if folder.is_file():
+        raise TokenizerError(f"{folder} is a file. {expected}: give the folder, not a file in it.")
+    if not folder.is_dir():
+        raise TokenizerError(f"The tokenizer folder {folder} does not exist. {expected}: check the path.")
+    if not file.is_file():
+        found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+        raise TokenizerError(
+            f"{folder} has no {TOKENIZER_FILE} (found: {found}). {expected}. Older tokenizers (vocab.json with "
+            f"merges.txt, tokenizer.model) must first be saved as a fast tokenizer by transformers."
+        )
+    try:
+        text = file.read_text(encoding="utf-8")
+        config = folder / CONFIG_FILE
+        config_text = config.read_text(encoding="utf-8") if config.is_file() else None
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{folder} holds a file that is not UTF-8 text ({error}). Copy it again.") from error
+    return Tokenizer(text, config_text, where=str(file))
+
+
+class Tokenizer:
+    """Encodes and decodes text; built from the text of a tokenizer.json, which `save` writes back unchanged."""
+
+    def __init__(self, json_text: str, config_text: str | None = None, where: str = TOKENIZER_FILE):
+        data = _parse(json_text, where)
+        self._source = (json_text, config_text, where)
+        for token in data["added_tokens"]:
+            token["special"] = token.get("special", False) or token["content"] in REQUIRED + IMAGE_NAMES
+        try:
+            self._fast = tokenizers.Tokenizer.from_str(json.dumps(data))
+        except Exception as error:  # the library raises plain Exception
+            raise TokenizerError(
+                f"{where} cannot be read as a tokenizer ({error}). Expected a byte-level BPE tokenizer that the "
+                f"installed tokenizers {tokenizers.__version__} understands: copy the file again, or upgrade."
+            ) from error
+        # Without this the text "<|im_end|>" in a user's message would become the real end marker.
+        self._fast.encode_special_tokens = True
+        self._fast.no_padding()
+        self._fast.no_truncation()
+
+        self._specials = {token["content"]: token["id"] for token in data["added_tokens"] if token["special"]}
+        missing = [name for name in REQUIRED if name not in self._specials]
+        if missing:
+            raise TokenizerError(
+                f"{where} lacks the special tokens {', '.join(missing)} (found: {', '.join(self._specials) or 'none'}). "
+                f"The chat template needs {', '.join(REQUIRED)}: use a tokenizer that has them, or train one with "
+                f"`python -m tokenizer.train_tokenizer`."
+            )
+        self.vocab_size = max(self._fast.get_vocab(with_added_tokens=True).values()) + 1
+        self.pad_id, self.start_id, self.end_id = (self._specials[name] for name in REQUIRED)
+        self.image_id = self._image_id()
+
+    def _image_id(self) -> int:
+        """The id that stands where an image's features go. Positions are carried as a mask, so it need not be unique."""
+        for name in IMAGE_NAMES:
+            if name in self._specials:
+                return self._specials[name]
+        is_minimind2 = self.vocab_size == 6400 and self._fast.id_to_token(MINIMIND2_IMAGE_ID) == "@"
+        return MINIMIND2_IMAGE_ID if is_minimind2 else self.pad_id
+
+    def special(self, name: str) -> int:
+        """The id of a special token, such as "<|im_end|>"; KeyError names what there is."""
+        if name not in self._specials:
+            raise KeyError(f"no special token {name!r}; this tokenizer has {', '.join(self._specials)}")
+        return self._specials[name]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text, never a special one: "<|im_end|>" in the text becomes ordinary characters.
+
+        A lone surrogate (half a character, from a broken terminal or JSON) is no text and becomes U+FFFD.
+        """
+        try:
+            return self._fast.encode(text, add_special_tokens=False).ids
+        except UnicodeEncodeError:
+            whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            return self._fast.encode(whole, add_special_tokens=False).ids
+
+    def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
+        """Text of ids; special tokens are left out, or shown by name. Bytes that are no UTF-8 become U+FFFD."""
+        return self._fast.decode([int(i) for i in ids], skip_special_tokens=skip_special)
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes that one id stands for; none for a special token and for an id outside the vocabulary."""
+        name = self._fast.id_to_token(int(token))
+        if name is None or name in self._specials:
+            return b""
+        table = self._bytes_of_characters
+        return b"".join(table[c] if c in table else c.encode() for c in name)
+
+    @cached_property
+    def _bytes_of_characters(self) -> dict[str, bytes]:
+        return {character: bytes([byte]) for byte, character in enumerate(byte_characters())}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that change with the vocabulary or the merges: kept in checkpoints."""
+        data = json.loads(self._source[0])
+        vocabulary = {**data["model"]["vocab"], **{t["content"]: t["id"] for t in data["added_tokens"]}}
+        merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in data["model"]["merges"]]
+        canonical = json.dumps([sorted(vocabulary.items()), merges], ensure_ascii=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def save(self, folder: Path | str) -> None:
+        """Writes the files that this tokenizer was read from, byte for byte."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        json_text, config_text, _ = self._source
+        (folder / TOKENIZER_FILE).write_text(json_text, encoding="utf-8")
+        if config_text is not None:
+            (folder / CONFIG_FILE).write_text(config_text, encoding="utf-8")
+
+    def __reduce__(self):
+        # The library's own pickle forgets encode_special_tokens, which would let text forge markers in a worker.
+        return Tokenizer, self._source
+
+
+class TextStream:
+    """Turns ids into text one by one, never half a character: `push` returns what can be shown so far."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token: int) -> str:
+        """The characters that this id completes, often one word, sometimes none."""
+        return self._decoder.decode(self._tokenizer.token_bytes(token))
+
+    def finish(self) -> str:
+        """What is left: U+FFFD where the last character never became whole, else nothing."""
+        return self._decoder.decode(b"", final=True)
+
+
+def byte_characters() -> list[str]:
+    """The printable character that stands for each of the 256 bytes in a byte-level vocabulary (GPT-2's table).
+
+    Printable Latin-1 stands for itself; the other bytes take U+0100, U+0101, ... in order.
+    """
+    plain = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    spare = iter(range(0x100, 0x200))
+    return [chr(byte) if byte in plain else chr(next(spare)) for byte in range(256)]
+
+
+def _parse(json_text: str, where: str) -> dict:
+    """The tokenizer.json as a dict with the parts that are needed here, or TokenizerError."""
+    what = "Expected Hugging Face's tokenizer.json of a byte-level BPE tokenizer: give another folder, or copy it again."
+    try:
+        data = json.loads(json_text)
+    except json.JSONDecodeError as error:
+        raise TokenizerError(f"{where} is not JSON ({error}). {what}") from error
+    model = data.get("model") if isinstance(data, dict) else None
+    if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict) or "merges" not in model:
+        raise TokenizerError(f"{where} is JSON, but holds no BPE vocabulary with merges. {what}")
+    decoder = data.get("decoder") or {}
+    if decoder.get("type") != "ByteLevel":
+        raise TokenizerError(f"{where} has the decoder {decoder.get('type')!r}, not 'ByteLevel'. {what}")
+    data["added_tokens"] = data.get("added_tokens") or []
+    return data
