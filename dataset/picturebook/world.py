@@ -1,0 +1,253 @@
+"""Scenes sampled from a world with a prior: what is common, what goes with what, and what is never seen in training.
+
+Kinds and colours are long-tailed and things go with places, so a model that does not look can still guess
+plausibly. The pairs in HELD_OUT_* occur only in the compositional split.
+"""
+
+from __future__ import annotations
+
+import random
+
+from dataset.picturebook.facts import KINDS, PLACES, Kind, Relation, Scene, Thing
+
+SPLITS = ("train", "val", "test", "compositional")
+
+# How often a kind is met at a place; every other possible kind there has weight ODD.
+ODD = 0.12
+LIKELY: dict[str, dict[str, float]] = {
+    "street": {"car": 6, "bus": 4, "bicycle": 3, "man": 2.5, "woman": 2, "tree": 1.5, "umbrella": 1, "house": 1.5},
+    "sea": {"boat": 5, "umbrella": 4, "woman": 2, "dog": 2, "child": 2, "ball": 2, "bird": 2, "sun": 2},
+    "grassland": {"horse": 4, "sheep": 4, "panda": 2.5, "rabbit": 2, "kite": 2, "elephant": 2, "tree": 1.5, "cloud": 1},
+    "space": {"astronaut": 6, "rocket": 6, "moon": 3, "sun": 1.5, "plane": 0.5, "panda": 0.4, "cat": 0.4, "dog": 0.4},
+    "waterfall": {"rainbow": 5, "bird": 2.5, "tree": 2, "man": 1.5, "woman": 1.5, "butterfly": 2, "elephant": 1.5},
+    "stage": {"dancer": 6, "child": 1.5, "man": 1.5, "chair": 2, "balloon": 2, "lamp": 1.5, "flower": 1},
+    "garden": {"flower": 6, "butterfly": 4, "rabbit": 2.5, "elder": 1.5, "chair": 1.5, "bicycle": 1.2, "woman": 1.2},
+    "park": {"elder": 3, "child": 3, "balloon": 2, "bicycle": 2, "tree": 2, "ball": 2, "kite": 1.5, "bird": 1.5},
+    "room": {"chair": 4, "table": 4, "lamp": 4, "cat": 3.5, "elder": 2, "dog": 1.5, "ball": 1, "man": 1, "woman": 1},
+    "mountains": {"cloud": 3, "plane": 3, "house": 3, "horse": 2, "sheep": 2, "tree": 2, "sun": 2, "moon": 2, "man": 1},
+}  # fmt: skip
+IMPOSSIBLE = {
+    "space": ("rainbow", "cloud", "tree"),
+    "stage": ("sun", "moon", "rainbow", "cloud", "plane"),
+    "room": ("sun", "moon", "rainbow", "cloud", "plane", "house", "rocket"),
+}
+TOGETHER = (("sun", "moon"), ("rainbow", "moon"))  # never both in one sky
+
+HELD_OUT_COLOURS = (
+    ("car", "green"), ("bus", "white"), ("dog", "black"), ("cat", "brown"), ("horse", "white"), ("man", "red"),
+    ("woman", "purple"), ("child", "yellow"), ("umbrella", "blue"), ("balloon", "green"), ("boat", "yellow"),
+    ("flower", "white"), ("ball", "purple"), ("chair", "red"), ("butterfly", "pink"), ("house", "yellow"),
+)  # fmt: skip
+HELD_OUT_PLACES = (
+    ("dog", "park"), ("panda", "waterfall"), ("bicycle", "sea"), ("woman", "stage"), ("horse", "street"),
+    ("cat", "garden"), ("balloon", "room"), ("child", "mountains"), ("kite", "sea"), ("car", "grassland"),
+    ("rabbit", "room"), ("elephant", "street"), ("boat", "waterfall"), ("umbrella", "mountains"),
+)  # fmt: skip
+
+ORDER = ("person", "animal", "vehicle", "object", "plant", "sky")  # what a caption names first
+RIDDEN = ("bicycle", "horse", "boat")
+HELD = ("umbrella", "balloon", "kite")
+SITTERS = ("man", "woman", "child", "elder")
+PERCHES = {"chair": ("elder", "cat", "child", "woman", "man"), "table": ("cat", "lamp")}
+SIZES = {"small": 0.82, "medium": 1.0, "large": 1.18}
+
+
+def make_scene(split: str, index: int) -> Scene:
+    """The scene with that number in a split; the same on every machine. Raises ValueError for an unknown split."""
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; there are {', '.join(SPLITS)}")
+    rng = random.Random(f"picture book {split} {index}")
+    forced = rng.choice(HELD_OUT_COLOURS + HELD_OUT_PLACES) if split == "compositional" else None
+    while True:
+        scene = _try_scene(rng, forced)
+        if scene is not None:
+            return scene
+
+
+def is_held_out(scene: Scene) -> bool:
+    """True where the scene has a kind-colour or kind-place pair that training never shows."""
+    return any(
+        (thing.kind, thing.colour) in HELD_OUT_COLOURS or (thing.kind, scene.place) in HELD_OUT_PLACES
+        for thing in scene.things
+    )
+
+
+def kind_weights(place: str) -> dict[str, float]:
+    """How likely each kind is at a place (not normalised), held-out pairs left out."""
+    return {
+        name: LIKELY[place].get(name, ODD)
+        for name in KINDS
+        if name not in IMPOSSIBLE.get(place, ()) and (name, place) not in HELD_OUT_PLACES
+    }
+
+
+def colour_weights(kind: Kind) -> dict[str, float]:
+    """How likely each colour of a kind is: each half as likely as the one before, held-out pairs left out."""
+    return {
+        colour: 0.6**rank
+        for rank, colour in enumerate(kind.colours)
+        if (kind.name, colour) not in HELD_OUT_COLOURS
+    }
+
+
+def _pick(rng: random.Random, weights: dict[str, float]) -> str:
+    return rng.choices(list(weights), weights=list(weights.values()))[0]
+
+
+def _try_scene(rng: random.Random, forced: tuple[str, str] | None) -> Scene | None:
+    """One attempt; None where the things found no room."""
+    place = forced[1] if forced in HELD_OUT_PLACES else rng.choice(list(PLACES))
+    if forced and forced[0] in IMPOSSIBLE.get(place, ()):
+        return None
+    kinds = _pick_kinds(rng, place, forced[0] if forced else None)
+    relation = _pick_relation(rng, kinds)
+    things = [_pick_thing(rng, KINDS[kind], place) for kind in kinds]
+    if forced in HELD_OUT_COLOURS:
+        things[kinds.index(forced[0])]["colour"] = forced[1]
+    if relation:
+        _join(rng, things, relation)
+    placed = _lay_out(rng, place, things, relation)
+    if placed is None:
+        return None
+    return Scene(rng.getrandbits(31), place, tuple(Thing(**thing) for thing in placed), relation)
+
+
+def _pick_kinds(rng: random.Random, place: str, first: str | None) -> list[str]:
+    weights = kind_weights(place)
+    wanted = rng.choices((1, 2, 3, 4), weights=(0.18, 0.37, 0.31, 0.14))[0]
+    kinds = [first] if first else []
+    if rng.random() < 0.22:  # a pair that can be related, so that relations are not rare
+        objects = [kind for kind in (*RIDDEN, *HELD, *PERCHES) if weights.get(kind, 0) > ODD or rng.random() < 0.15]
+        if objects:
+            kinds += [kind for kind in (rng.choice(objects), rng.choice(SITTERS)) if kind in weights]
+    while len(set(kinds)) < wanted:
+        kinds.append(_pick(rng, weights))
+    kinds = list(dict.fromkeys(kinds))[: max(wanted, len(set(kinds[:2])))]
+    for one, other in TOGETHER:
+        if one in kinds and other in kinds:
+            kinds.remove(other)
+    return sorted(kinds, key=lambda kind: ORDER.index(KINDS[kind].group))
+
+
+def _pick_relation(rng: random.Random, kinds: list[str]) -> Relation | None:
+    options = []
+    for i, subject in enumerate(kinds):
+        for j, thing in enumerate(kinds):
+            if subject in SITTERS and thing in RIDDEN:
+                options.append(Relation("riding", i, j))
+            if subject in SITTERS and thing in HELD:
+                options.append(Relation("holding", i, j))
+            if subject in PERCHES.get(thing, ()):
+                options.append(Relation("on", i, j))
+    return rng.choice(options) if options and rng.random() < 0.75 else None
+
+
+def _pick_thing(rng: random.Random, kind: Kind, place: str) -> dict:
+    many = kind.where != "sky" and kind.name not in ("house", "elephant", "rocket")
+    weights = {action: 0.7**rank for rank, action in enumerate(kind.actions)}
+    if kind.name == "astronaut" and place != "space":
+        weights.pop("floating")
+    return {
+        "kind": kind.name,
+        "colour": _pick(rng, colour_weights(kind)) if kind.colours else None,
+        "count": rng.choices((1, 2, 3), weights=(0.74, 0.16, 0.10))[0] if many else 1,
+        "action": _pick(rng, weights) if weights else None,
+        "size": rng.choices(tuple(SIZES), weights=(0.2, 0.6, 0.2))[0],
+        "flip": rng.random() < 0.5,
+    }
+
+
+def _join(rng: random.Random, things: list[dict], relation: Relation) -> None:
+    """Make subject and object fit each other: one of each, facing the same way, in a pose that can be drawn."""
+    subject, thing = things[relation.subject], things[relation.object]
+    for one in (subject, thing):
+        one["count"], one["size"] = 1, "medium"
+    subject["flip"] = thing["flip"]
+    if relation.name == "holding":
+        subject["action"] = "waving"
+    elif subject["kind"] in SITTERS:
+        reads = relation.name == "on" and rng.random() < 0.4
+        subject["action"] = "reading" if reads else "sitting"
+    elif subject["kind"] == "cat":
+        subject["action"] = rng.choice(("sitting", "sleeping"))
+
+
+def _lay_out(rng: random.Random, place: str, things: list[dict], relation: Relation | None) -> list[dict] | None:
+    """Give each thing x, y and height so that all are inside and none hides another; None where that fails."""
+    for thing in things:
+        thing["height"] = KINDS[thing["kind"]].height * SIZES[thing["size"]]
+    partner = {relation.subject: relation.object} if relation else {}
+    ground = [i for i, t in enumerate(things) if KINDS[t["kind"]].where == "ground" and i not in partner]
+    if relation and relation.object not in ground:  # a held balloon goes where its holder goes
+        ground.append(relation.object)
+    rng.shuffle(ground)
+    if not _lay_out_ground(rng, place, things, ground, relation):
+        return None
+    aloft = [i for i in range(len(things)) if i not in ground and i not in partner]
+    for i in aloft:
+        _lift(rng, place, things[i])
+    for i, j in partner.items():
+        things[i].update(x=things[j]["x"], y=things[j]["y"])
+    boxes = {i: _box(things[i]) for i in (*aloft, *ground)}
+    for i in aloft:
+        if any(i != j and _overlap(boxes[i], boxes[j]) > 0.15 for j in boxes):
+            return None
+    return things
+
+
+def _lay_out_ground(rng, place: str, things: list[dict], ground: list[int], relation: Relation | None) -> bool:
+    def width(i: int) -> float:
+        one = KINDS[things[i]["kind"]].aspect * things[i]["height"]
+        joined = relation is not None and i == relation.object
+        beside = 0.2 if joined and relation.name == "holding" else 0.0
+        return max(one * things[i]["count"], 0.26 if joined else 0.0) + beside
+
+    room = 0.96
+    while sum(map(width, ground)) > room * 1.5:  # too crowded to shrink: fewer of the widest
+        widest = max(ground, key=lambda i: (things[i]["count"] > 1, width(i)))
+        if things[widest]["count"] == 1:
+            return False
+        things[widest]["count"] -= 1
+    shrink = min(1.0, room / max(sum(map(width, ground)), 1e-6))
+    members = set(ground) | ({relation.subject} if relation else set())
+    for i in members:
+        things[i]["height"] *= shrink
+    spare = max(0.0, 1.0 - sum(map(width, ground)))
+    cuts = [rng.random() + 0.1 for _ in range(len(ground) + 1)]
+    x, horizon = 0.0, PLACES[place].horizon
+    for i, cut in zip(ground, cuts, strict=False):
+        x += spare * cut / sum(cuts)
+        things[i]["x"] = round(x + width(i) / 2, 4)
+        x += width(i)
+        low = max(horizon + 0.3 * (1 - horizon), 0.55 if relation and i == relation.object else 0.0)
+        things[i]["y"] = round(rng.uniform(low, 0.96), 4)
+        tall = things[i]["height"]
+        if relation and i == relation.object:
+            tall += things[relation.subject]["height"] * 0.7
+        things[i]["y"] = max(things[i]["y"], min(0.97, round(tall + 0.02, 4)))
+    return True
+
+
+def _lift(rng: random.Random, place: str, thing: dict) -> None:
+    """Put something that flies or hangs in the sky somewhere above the ground."""
+    kind = KINDS[thing["kind"]]
+    half = min(kind.aspect * thing["height"] * thing["count"] / 2, 0.49)
+    highest = thing["height"] + 0.03
+    lowest = max(highest + 0.02, PLACES[place].horizon * (0.75 if kind.where == "sky" else 0.95))
+    thing["x"] = round(rng.uniform(half + 0.01, 0.99 - half), 4)
+    thing["y"] = round(rng.uniform(highest, min(lowest, 0.6)), 4)
+
+
+def _box(thing: dict) -> tuple[float, float, float, float]:
+    half = KINDS[thing["kind"]].aspect * thing["height"] * thing["count"] / 2
+    return thing["x"] - half, thing["y"] - thing["height"], thing["x"] + half, thing["y"]
+
+
+def _overlap(a: tuple, b: tuple) -> float:
+    """The shared area as a share of the smaller box."""
+    wide = min(a[2], b[2]) - max(a[0], b[0])
+    tall = min(a[3], b[3]) - max(a[1], b[1])
+    if wide <= 0 or tall <= 0:
+        return 0.0
+    smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
+    return wide * tall / smaller
