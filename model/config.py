@@ -1,0 +1,197 @@
+"""The sizes of every part, as frozen dataclasses that travel to and from JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")
+PROJECTORS = ("linear", "mlp", "ldp")
+STEMS = ("patch", "conv")
+
+
+def to_dict(config) -> dict:
+    """The config as plain JSON values; `from_dict` reads it back equal."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(kind, values: dict):
+    """A config of class `kind` from what `to_dict` gave; ValueError names unknown and missing keys."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{kind.__name__}: found {type(values).__name__} {values!r}, expected a JSON object")
+    names = [field.name for field in dataclasses.fields(kind)]
+    unknown = sorted(set(values) - set(names))
+    missing = [name for name in names if name not in values]
+    if unknown or missing:
+        raise ValueError(
+            f"{kind.__name__}: unknown keys {unknown}, missing keys {missing}; expected exactly {names}. "
+            "Was the file written by another version?"
+        )
+    return kind(**values)
+
+
+def _require_positive(config, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"{type(config).__name__}.{name}: found {value!r}, expected a positive integer")
+
+
+def _require_one_of(config, name: str, allowed: tuple[str, ...]) -> None:
+    if getattr(config, name) not in allowed:
+        raise ValueError(
+            f"{type(config).__name__}.{name}: found {getattr(config, name)!r}, expected one of {allowed}"
+        )
+
+
+@dataclass(frozen=True)
+class LMConfig:
+    """A Llama-shaped decoder; the defaults make 25,829,888 parameters."""
+
+    hidden_size: int = 512
+    num_hidden_layers: int = 8
+    num_attention_heads: int = 8
+    num_key_value_heads: int = 2  # each is shared by num_attention_heads / num_key_value_heads query heads
+    intermediate_size: int = 1408  # width inside the SwiGLU
+    vocab_size: int = 6400
+    rope_theta: float = 1e6
+    rms_norm_eps: float = 1e-5
+    max_position_embeddings: int = 8192  # longer sequences are refused
+    tie_word_embeddings: bool = True  # the head is the embedding matrix
+    attention_bias: bool = False  # biases on q, k and v (not o), as Qwen2 has
+
+    def __post_init__(self):
+        _require_positive(self, "hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size")
+        _require_positive(self, "num_attention_heads", "num_key_value_heads", "max_position_embeddings")
+        if self.hidden_size % (2 * self.num_attention_heads):
+            raise ValueError(
+                f"LMConfig: hidden_size {self.hidden_size} does not split into {self.num_attention_heads} "
+                "heads of even width; choose a multiple of twice the heads"
+            )
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"LMConfig: {self.num_attention_heads} heads cannot share {self.num_key_value_heads} "
+                "key/value heads evenly; choose a divisor"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """A vision transformer: CLIP's tower, or the small one that is trained here."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    image_size: int  # pixels a side
+    patch_size: int  # pixels a side
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+    class_token: bool = True
+    pre_norm: bool = True  # a LayerNorm between the embeddings and the first layer
+    stem: str = "patch"  # 'patch': one convolution; 'conv': stride-2 convolutions down to the same grid
+    feature_layer: int = -1  # hidden state to return: -1 the last, -2 the one before, as in LLaVA
+
+    def __post_init__(self):
+        _require_positive(self, "hidden_size", "intermediate_size", "num_hidden_layers")
+        _require_positive(self, "num_attention_heads", "image_size", "patch_size")
+        _require_one_of(self, "hidden_act", ACTIVATIONS)
+        _require_one_of(self, "stem", STEMS)
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"VisionConfig: hidden_size {self.hidden_size} does not split into "
+                f"{self.num_attention_heads} heads; choose a multiple"
+            )
+        if self.stem == "conv" and self.image_size % self.patch_size:
+            raise ValueError(
+                f"VisionConfig: stem 'conv' needs an image_size that is a multiple of patch_size {self.patch_size}, "
+                f"found {self.image_size}"
+            )
+        if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
+            raise ValueError(
+                f"VisionConfig: stem 'conv' needs a power of two as patch_size, found {self.patch_size}"
+            )
+        if not -self.num_hidden_layers - 1 <= self.feature_layer <= -1:
+            raise ValueError(
+                f"VisionConfig.feature_layer: found {self.feature_layer}, expected -1 (last) down to "
+                f"{-self.num_hidden_layers - 1} (the embeddings)"
+            )
+
+    @property
+    def num_patches(self) -> int:
+        return (self.image_size // self.patch_size) ** 2
+
+
+@dataclass(frozen=True)
+class ProjectorConfig:
+    """How image features become language-model embeddings."""
+
+    kind: str  # 'linear' | 'mlp' | 'ldp'
+    in_features: int  # width of the encoder
+    out_features: int  # width of the language model
+
+    def __post_init__(self):
+        _require_one_of(self, "kind", PROJECTORS)
+        _require_positive(self, "in_features", "out_features")
+
+    def tokens_out(self, patches: int) -> int:
+        """How many tokens `patches` features become: 'ldp' halves each side of the grid, rounding up."""
+        if self.kind != "ldp":
+            return patches
+        side = math.isqrt(patches)
+        if side * side != patches or patches < 1:
+            raise ValueError(f"the ldp projector needs a square grid of features, found {patches} of them")
+        return ((side + 1) // 2) ** 2
+
+
+@dataclass(frozen=True)
+class VLMConfig:
+    """Decoder, encoder and projector together; ValueError where they do not fit each other."""
+
+    lm: LMConfig
+    vision: VisionConfig | None = None  # None: language only
+    projector: ProjectorConfig | None = None
+
+    def __post_init__(self):
+        if self.projector and self.projector.out_features != self.lm.hidden_size:
+            raise ValueError(
+                f"the projector gives width {self.projector.out_features}, the language model takes "
+                f"{self.lm.hidden_size}; use a projector made for this language model"
+            )
+        if self.projector and self.vision and self.projector.in_features != self.vision.hidden_size:
+            raise ValueError(
+                f"the projector takes width {self.projector.in_features}, the encoder gives "
+                f"{self.vision.hidden_size}; use a projector made for this encoder"
+            )
+
+    @property
+    def image_tokens(self) -> int:
+        """M, the number of tokens that one picture takes in the language model's context."""
+        if self.vision is None or self.projector is None:
+            raise ValueError("the number of image tokens needs both a vision and a projector config")
+        return self.projector.tokens_out(self.vision.num_patches)
+
+    def to_dict(self) -> dict:
+        return to_dict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> VLMConfig:
+        """The reverse of `to_dict`; ValueError names unknown and missing keys of each part."""
+        whole = from_dict(_Parts, values)
+        return cls(
+            lm=from_dict(LMConfig, whole.lm),
+            vision=None if whole.vision is None else from_dict(VisionConfig, whole.vision),
+            projector=None if whole.projector is None else from_dict(ProjectorConfig, whole.projector),
+        )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    lm: dict
+    vision: dict | None
+    projector: dict | None

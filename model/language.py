@@ -1,0 +1,220 @@
+"""The language model: a Llama-shaped decoder under Hugging Face's names, in one sitting."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.config import LMConfig
+
+Rotary = tuple[Tensor, Tensor]  # cos and sin, (1 or B, T, 1, head_dim / 2) fp32
+
+
+def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> Rotary:
+    """cos and sin for `positions` (T,) or (B, T), shared by all layers (RoFormer, arXiv 2104.09864)."""
+    exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    angles = positions[..., None].float() / theta**exponents  # (T or B,T, head_dim / 2)
+    if angles.dim() == 2:
+        angles = angles[None]
+    return angles.cos()[:, :, None], angles.sin()[:, :, None]
+
+
+def rotate(x: Tensor, rotary: Rotary) -> Tensor:
+    """x (B, T, H, head_dim) turned by its position; the first half pairs with the second, as in Llama."""
+    cos, sin = rotary[0].to(x.dtype), rotary[1].to(x.dtype)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+
+def attention_mask_for(attention_mask: Tensor | None, queries: int, past: int, device) -> Tensor | None:
+    """A bool mask (1 or B, 1, queries, past + queries), True where a query may look; None: plain causal.
+
+    A padding query keeps sight of itself, so that its softmax has something to sum over.
+    """
+    if attention_mask is None and (past == 0 or queries == 1):
+        return None
+    if queries == 1:
+        return attention_mask[:, None, None, :]
+    keys = torch.arange(past + queries, device=device)
+    own = keys[past:, None]
+    causal = keys <= own
+    if attention_mask is None:
+        return causal[None, None]
+    return (causal & attention_mask[:, None, None, :]) | (keys == own)
+
+
+class KVCache:
+    """Keys and values of every layer, allocated once at the first write.
+
+    `length` counts the positions that hold something; a model's forward moves it on by itself.
+    """
+
+    def __init__(self, config: LMConfig, max_length: int):
+        self.max_length = max_length
+        self.length = 0
+        self._keys: list[Tensor | None] = [None] * config.num_hidden_layers
+        self._values: list[Tensor | None] = [None] * config.num_hidden_layers
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores (B, KV, T, head_dim) after what is there; returns views of all of it, (B, KV, S, head_dim)."""
+        end = self.length + keys.shape[2]
+        if end > self.max_length:
+            raise ValueError(f"the cache holds {self.max_length} positions, {end} were asked of it")
+        if self._keys[layer] is None:
+            shape = (*keys.shape[:2], self.max_length, keys.shape[3])
+            self._keys[layer], self._values[layer] = keys.new_empty(shape), values.new_empty(shape)
+        self._keys[layer][:, :, self.length : end] = keys
+        self._values[layer][:, :, self.length : end] = values
+        return self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
+
+    def keep(self, rows: Tensor) -> None:
+        """Only `rows` (int64) of the batch stay, in that order."""
+        self._keys = [None if keys is None else keys[rows] for keys in self._keys]
+        self._values = [None if values is None else values[rows] for values in self._values]
+
+
+class RMSNorm(nn.Module):
+    """x over its root mean square, times a weight."""
+
+    def __init__(self, width: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with rotary positions."""
+
+    def __init__(self, config: LMConfig, layer: int):
+        super().__init__()
+        self.layer = layer
+        self.head_dim = config.head_dim
+        kv_width = config.num_key_value_heads * config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.attention_bias)
+        self.k_proj = nn.Linear(config.hidden_size, kv_width, bias=config.attention_bias)
+        self.v_proj = nn.Linear(config.hidden_size, kv_width, bias=config.attention_bias)
+        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        heads = (*x.shape[:2], -1, self.head_dim)
+        query = rotate(self.q_proj(x).view(heads), rotary).transpose(1, 2)  # (B, H, T, head_dim)
+        key = rotate(self.k_proj(x).view(heads), rotary).transpose(1, 2)  # (B, KV, T, head_dim)
+        value = self.v_proj(x).view(heads).transpose(1, 2)
+        if cache is not None:
+            key, value = cache.append(self.layer, key, value)  # (B, KV, S, head_dim)
+        if query.shape[2] == 1:
+            # One position: the query heads of a group stand as its rows, so the cache is not copied per head.
+            grouped = query.reshape(query.shape[0], key.shape[1], -1, self.head_dim)
+            out = F.scaled_dot_product_attention(grouped, key, value, attn_mask=mask).reshape(x.shape)
+        else:
+            out = F.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=True
+            )
+            out = out.transpose(1, 2).reshape(x.shape)
+        return self.o_proj(out)
+
+
+class MLP(nn.Module):
+    """SwiGLU (arXiv 2002.05202)."""
+
+    def __init__(self, config: LMConfig):
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Layer(nn.Module):
+    """Attention and MLP, each behind a norm and added to the stream."""
+
+    def __init__(self, config: LMConfig, layer: int):
+        super().__init__()
+        self.self_attn = Attention(config, layer)
+        self.mlp = MLP(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rotary, mask, cache)
+        return x + self.mlp(self.post_attention_layernorm(x))
+
+
+class Decoder(nn.Module):
+    """What Hugging Face calls `model`: embedding, layers, last norm."""
+
+    def __init__(self, config: LMConfig):
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Layer(config, layer) for layer in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class LanguageModel(nn.Module):
+    """Embeddings (B, T, D) in, hidden states (B, T, D) out; `logits` turns those into (.., V).
+
+    Matrices start as normal(0, 0.02) drawn from `generator` (default: torch's global one), norms as ones.
+    """
+
+    def __init__(self, config: LMConfig, generator: torch.Generator | None = None):
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        if not config.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        for name, parameter in self.named_parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=0.02, generator=generator)
+            elif name.endswith(".bias"):
+                nn.init.zeros_(parameter)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return self.model.embed_tokens(ids)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        head = self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head
+        return F.linear(hidden, head.weight)
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        attention_mask: Tensor | None = None,
+        cache: KVCache | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states after the last norm, (B, T, D).
+
+        attention_mask: (B, past + T) bool, True where a token is real; None means none is padding. Right
+        padding needs no mask: what comes after a token cannot reach it. Positions, unless given as (T,) or
+        (B, T), count the real tokens. ValueError beyond max_position_embeddings or with a mask of another length.
+        """
+        past = 0 if cache is None else cache.length
+        new = embeddings.shape[1]
+        if past + new > self.config.max_position_embeddings:
+            raise ValueError(
+                f"a sequence of {past + new} positions was given, the model was made for at most "
+                f"{self.config.max_position_embeddings}; shorten the text"
+            )
+        if attention_mask is not None and attention_mask.shape != (embeddings.shape[0], past + new):
+            raise ValueError(
+                f"attention_mask: found shape {tuple(attention_mask.shape)}, expected "
+                f"{(embeddings.shape[0], past + new)} (batch, cached and new positions)"
+            )
+        if positions is None and attention_mask is not None:
+            positions = (attention_mask.cumsum(1) - 1).clamp(min=0)[:, past:]  # (B, T)
+        elif positions is None:
+            positions = torch.arange(past, past + new, device=embeddings.device)  # (T,)
+        rotary = rotary_angles(positions, self.config.head_dim, self.config.rope_theta)
+        mask = attention_mask_for(attention_mask, new, past, embeddings.device)
+        x = embeddings
+        for layer in self.model.layers:
+            x = layer(x, rotary, mask, cache)
+        if cache is not None:
+            cache.length += new
+        return self.model.norm(x)

@@ -1,0 +1,57 @@
+"""Projectors: image features (B, N, Dv) become M embeddings (B, M, D) of the language model."""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.config import ProjectorConfig
+
+
+def build_projector(config: ProjectorConfig) -> Projector:
+    """The projector that `config` names, at random weights (PyTorch's default ones)."""
+    return Projector(config)
+
+
+class Projector(nn.Module):
+    """`linear`; `mlp`: linear, GELU, linear; `ldp`: mlp, then pooling to a quarter of the tokens.
+
+    ldp is MobileVLM V2's LDPv2 (arXiv 2402.03766): average pooling over the grid and a depthwise 3x3
+    convolution with a residual, which gives the tokens their position. It pools to half the grid's side,
+    rounded up, where MobileVLM pools to a fixed 12x12. All layers have biases.
+    """
+
+    def __init__(self, config: ProjectorConfig):
+        super().__init__()
+        self.config = config
+        width = config.out_features
+        self.linear_1 = nn.Linear(config.in_features, width)
+        if config.kind != "linear":
+            self.linear_2 = nn.Linear(width, width)
+        if config.kind == "ldp":
+            self.depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width)
+
+    def tokens_out(self, patches: int) -> int:
+        """M for N = `patches`; ValueError where the grid is not square and must be."""
+        return self.config.tokens_out(patches)
+
+    def forward(self, features: Tensor) -> Tensor:
+        if features.dim() != 3 or features.shape[-1] != self.config.in_features:
+            raise ValueError(
+                f"features: found shape {tuple(features.shape)}, expected (pictures, patches, "
+                f"{self.config.in_features}); use the encoder that this projector was made for"
+            )
+        x = self.linear_1(features)  # (B, N, D)
+        if self.config.kind == "linear":
+            return x
+        x = self.linear_2(F.gelu(x))
+        return x if self.config.kind == "mlp" else self._pool(x)
+
+    def _pool(self, x: Tensor) -> Tensor:
+        side, side_out = math.isqrt(x.shape[1]), math.isqrt(self.tokens_out(x.shape[1]))
+        grid = x.transpose(1, 2).unflatten(-1, (side, side))  # (B, D, h, w)
+        grid = F.adaptive_avg_pool2d(grid, side_out)
+        grid = grid + self.depthwise(grid)
+        return grid.flatten(2).transpose(1, 2)  # (B, M, D)

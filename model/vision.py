@@ -1,0 +1,166 @@
+"""The image encoder: CLIP's vision tower under Hugging Face's names, and the small one trained here."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.config import VisionConfig
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """CLIP's cheaper GELU."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+ACTIVATION = {"quick_gelu": quick_gelu, "gelu": F.gelu, "gelu_pytorch_tanh": gelu_tanh}
+
+
+def patch_stem(config: VisionConfig) -> nn.Module:
+    """(B, 3, H, W) -> (B, Dv, h, w): one linear map per patch."""
+    return nn.Conv2d(3, config.hidden_size, config.patch_size, stride=config.patch_size, bias=False)
+
+
+def conv_stem(config: VisionConfig) -> nn.Module:
+    """(B, 3, H, W) -> (B, Dv, h, w) by log2(patch_size) halvings, each as wide again as the one before.
+
+    Convolutions see across patch borders and train faster than one big patch (arXiv 2106.14881).
+    """
+    halvings = config.patch_size.bit_length() - 1
+    layers: list[nn.Module] = []
+    width_in = 3
+    for step in range(halvings):
+        width = max(16, config.hidden_size >> (halvings - 1 - step))
+        convolution = nn.Conv2d(width_in, width, 3, stride=2, padding=1, bias=False)
+        layers += [convolution, nn.GroupNorm(1, width), nn.GELU()]
+        width_in = width
+    return nn.Sequential(*layers, nn.Conv2d(width_in, config.hidden_size, 1))
+
+
+class Embeddings(nn.Module):
+    """Patches plus learned positions, after a class token where the config has one."""
+
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        positions = config.num_patches + config.class_token
+        self.class_embedding = nn.Parameter(torch.empty(config.hidden_size)) if config.class_token else None
+        self.patch_embedding = conv_stem(config) if config.stem == "conv" else patch_stem(config)
+        self.position_embedding = nn.Embedding(positions, config.hidden_size)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.patch_embedding(pixels).flatten(2).transpose(1, 2)  # (B, N, Dv)
+        if self.class_embedding is not None:
+            first = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
+            x = torch.cat((first, x), dim=1)  # (B, 1 + N, Dv)
+        return x + self.position_embedding.weight
+
+
+class Attention(nn.Module):
+    """Full attention among the patches, with biases."""
+
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        self.heads = config.num_attention_heads
+        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        def split(projected: Tensor) -> Tensor:
+            return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, N, head_dim)
+
+        query, key, value = split(self.q_proj(x)), split(self.k_proj(x)), split(self.v_proj(x))
+        out = F.scaled_dot_product_attention(query, key, value)
+        return self.out_proj(out.transpose(1, 2).reshape(x.shape))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        self.activation = ACTIVATION[config.hidden_act]
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.activation(self.fc1(x)))
+
+
+class Layer(nn.Module):
+    """Attention and MLP, each behind a LayerNorm and added to the stream."""
+
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.mlp = MLP(config)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+
+
+class VisionTransformer(nn.Module):
+    """Pixels (B, 3, H, W) in, features (B, N, Dv) out: a hidden state without its class token.
+
+    The hidden state is config.feature_layer's, taken before CLIP's final LayerNorm, which therefore has no
+    place here. Random weights are scaled as CLIP's are (arXiv 2103.00020), from torch's global generator.
+    """
+
+    def __init__(self, config: VisionConfig):
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.pre_norm else None
+        self.pre_layrnorm = norm  # the name, misspelt, is Hugging Face's
+        self.encoder = Encoder(config)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        width, layers = self.config.hidden_size, self.config.num_hidden_layers
+        residual = width**-0.5 * (2 * layers) ** -0.5
+        nn.init.normal_(self.embeddings.position_embedding.weight, std=0.02)
+        if self.embeddings.class_embedding is not None:
+            nn.init.normal_(self.embeddings.class_embedding, std=0.02)
+        if self.config.stem == "patch":
+            nn.init.normal_(self.embeddings.patch_embedding.weight, std=0.02)
+        for layer in self.encoder.layers:
+            attention, mlp = layer.self_attn, layer.mlp
+            for linear in (attention.q_proj, attention.k_proj, attention.v_proj):
+                nn.init.normal_(linear.weight, std=width**-0.5)
+            nn.init.normal_(attention.out_proj.weight, std=residual)
+            nn.init.normal_(mlp.fc1.weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(mlp.fc2.weight, std=residual)
+            for linear in (*attention.children(), mlp.fc1, mlp.fc2):
+                nn.init.zeros_(linear.bias)
+
+    def hidden_state(self, pixels: Tensor) -> Tensor:
+        """The chosen hidden state, class token included, (B, 1 + N, Dv); ValueError for another image size."""
+        size = self.config.image_size
+        if pixels.dim() != 4 or pixels.shape[1:] != (3, size, size):
+            raise ValueError(
+                f"pixels: found shape {tuple(pixels.shape)}, expected (pictures, 3, {size}, {size}); "
+                "preprocess with this encoder's own settings"
+            )
+        x = self.embeddings(pixels)
+        if self.pre_layrnorm is not None:
+            x = self.pre_layrnorm(x)
+        for layer in self.encoder.layers[: self.config.num_hidden_layers + 1 + self.config.feature_layer]:
+            x = layer(x)
+        return x
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        x = self.hidden_state(pixels)
+        return x[:, 1:] if self.config.class_token else x

@@ -1,0 +1,116 @@
+"""The vision-language model: encoder, projector and decoder put together, and its training loss."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.config import VLMConfig
+from model.language import LanguageModel
+from model.projector import build_projector
+from model.vision import VisionTransformer
+
+IGNORED = -100  # a label that is not supervised
+
+
+class VLM(nn.Module):
+    """`.vision` (or None), `.projector` (or None) and `.llm`, random unless they are given.
+
+    The encoder is never made here: pass it, or feed features that were computed before. A batch is any object
+    with ids, labels, attention_mask, image_mask (B, T) and pixels, features or words (at most one not None).
+    """
+
+    def __init__(
+        self,
+        config: VLMConfig,
+        vision: VisionTransformer | None = None,
+        llm: LanguageModel | None = None,
+        generator: torch.Generator | None = None,
+    ):
+        super().__init__()
+        if llm is not None and llm.config != config.lm:
+            raise ValueError(f"the language model given is {llm.config}, the config says {config.lm}")
+        if vision is not None and vision.config != config.vision:
+            raise ValueError(f"the encoder given is {vision.config}, the config says {config.vision}")
+        self.config = config
+        self.vision = vision
+        self.projector = None if config.projector is None else build_projector(config.projector)
+        self.llm = LanguageModel(config.lm, generator) if llm is None else llm
+
+    @property
+    def image_tokens(self) -> int:
+        """M, the number of positions that each picture takes."""
+        return self.config.image_tokens
+
+    def image_embeddings(
+        self, pixels: Tensor | None = None, features: Tensor | None = None, words: Tensor | None = None
+    ) -> Tensor:
+        """What stands in the image positions, (P, M, D), from exactly one of three sources.
+
+        pixels (P, 3, H, W) go through encoder and projector, features (P, N, Dv) through the projector; of
+        words (P, M, W), ids or -1 for none, the token embeddings are summed. ValueError for none or several.
+        """
+        if sum(source is not None for source in (pixels, features, words)) != 1:
+            raise ValueError("give exactly one of pixels, features and words")
+        if words is not None:
+            embedded = self.llm.embed(words.clamp(min=0))  # (P, M, W, D)
+            return (embedded * (words >= 0).unsqueeze(-1)).sum(2)
+        if self.projector is None:
+            raise ValueError("this model has no projector, so it takes no pictures; align one first")
+        if features is None:
+            features = self._encode(pixels)
+        return self.projector(features)
+
+    def _encode(self, pixels: Tensor) -> Tensor:
+        if self.vision is None:
+            raise ValueError("this model has no encoder, so it takes no pixels; give it one: vision=")
+        trained = any(parameter.requires_grad for parameter in self.vision.parameters())
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
+            return self.vision(pixels)  # (P, N, Dv)
+
+    def embed(self, ids: Tensor, image_mask: Tensor, image_embeddings: Tensor | None = None) -> Tensor:
+        """Embeddings (B, T, D) of ids (B, T), with pictures (P, M, D) in the True positions of image_mask.
+
+        Pictures stand in reading order. ValueError where the mask does not hold exactly P x M positions.
+        """
+        if image_mask.shape != ids.shape:
+            raise ValueError(f"image_mask is {tuple(image_mask.shape)}, ids are {tuple(ids.shape)}: not one shape")
+        places = image_mask.flatten().nonzero().squeeze(1)
+        given = 0 if image_embeddings is None else image_embeddings.shape[0] * image_embeddings.shape[1]
+        if len(places) != given:
+            found = "none" if image_embeddings is None else tuple(image_embeddings.shape)
+            raise ValueError(
+                f"the text holds {len(places)} image positions, the pictures (embeddings: {found}) fill {given}; "
+                "encode the text with this model's image_tokens"
+            )
+        embeddings = self.llm.embed(ids.flatten())  # (B * T, D)
+        if given:
+            embeddings.index_copy_(0, places, image_embeddings.flatten(0, 1).to(embeddings.dtype))
+        return embeddings.view(*ids.shape, -1)
+
+    def _embed_batch(self, batch) -> Tensor:
+        given = (batch.pixels, batch.features, batch.words)
+        pictures = None if all(source is None for source in given) else self.image_embeddings(*given)
+        return self.embed(batch.ids, batch.image_mask, pictures)
+
+    def loss(self, batch) -> tuple[Tensor, int]:
+        """(sum of the cross entropies in fp32, number of supervised tokens).
+
+        labels[t] is the token at t itself (-100: not supervised); the shift happens here, and logits are made
+        only where there is a label. The batch must be right padded. A batch without labels gives (0, 0).
+        """
+        if not bool(batch.attention_mask[:, 0].all()):
+            raise ValueError("loss takes right-padded batches, and a row of this one starts with padding")
+        hidden = self.llm(self._embed_batch(batch))  # (B, T, D); causal attention never sees right padding
+        targets = batch.labels[:, 1:].flatten()
+        places = (targets != IGNORED).nonzero().squeeze(1)
+        predicted = hidden[:, :-1].flatten(0, 1).index_select(0, places)  # (supervised, D)
+        logits = self.llm.logits(predicted).float()
+        loss_sum = F.cross_entropy(logits, targets.index_select(0, places), reduction="sum")
+        return loss_sum, len(places)
+
+    def logits(self, batch) -> Tensor:
+        """Logits (B, T, V) at every position, whatever the side of the padding; for tests and probes."""
+        mask = None if bool(batch.attention_mask.all()) else batch.attention_mask
+        return self.llm.logits(self.llm(self._embed_batch(batch), attention_mask=mask))
