@@ -1,0 +1,60 @@
+"""What captions and questions of both languages ask of a scene: what belongs together, what is where, what is notable."""
+
+from __future__ import annotations
+
+from dataset.picturebook.facts import KINDS, Scene, Thing
+
+LENGTHS = ("phrase", "sentence", "paragraph", "long")
+NEAR = 0.2  # centres closer than this are neither left nor right of each other
+EDGE = 0.03  # a centre this close to the line between two sides is nobody's clear left, middle or right
+
+
+def units(scene: Scene) -> list[tuple[Thing, ...]]:
+    """The things in the order of the facts; (subject, object) of a relation are one unit at their first place."""
+    pair = (scene.relation.subject, scene.relation.object) if scene.relation else ()
+    told: list[tuple[Thing, ...]] = []
+    for i, thing in enumerate(scene.things):
+        if i not in pair:
+            told.append((thing,))
+        elif i == min(pair):
+            told.append((scene.things[pair[0]], scene.things[pair[1]]))
+    return told
+
+
+def in_sky(thing: Thing) -> bool:
+    return KINDS[thing.kind].where == "sky"
+
+
+def split_sky(scene: Scene) -> tuple[list[Thing], list[Thing]]:
+    """(everything else, what is in the sky), each in the order of the facts."""
+    return [t for t in scene.things if not in_sky(t)], [t for t in scene.things if in_sky(t)]
+
+
+def is_aloft(thing: Thing) -> bool:
+    """True for what flies by nature; what somebody holds is told with its holder, so nobody asks for it here."""
+    return KINDS[thing.kind].where == "air"
+
+
+def notable_size(thing: Thing) -> str | None:
+    """small | large where the facts say so and the drawn height agrees, else None."""
+    share = thing.height / KINDS[thing.kind].height
+    if thing.size == "large" and share >= 1.1:
+        return "large"
+    if thing.size == "small" and share <= 0.9 and not in_sky(thing):
+        return "small"
+    return None
+
+
+def neighbours(scene: Scene) -> tuple[Thing, Thing] | None:
+    """The first two units (left one, right one) that stand clearly apart below the sky; None where there are none."""
+    lower = [unit[0] for unit in units(scene) if not in_sky(unit[0])]
+    for i, one in enumerate(lower):
+        for other in lower[i + 1 :]:
+            if abs(one.x - other.x) >= NEAR:
+                return (one, other) if one.x < other.x else (other, one)
+    return None
+
+
+def clear_side(thing: Thing) -> bool:
+    """True where left, middle or right is beyond doubt."""
+    return all(abs(thing.x - line) >= EDGE for line in (0.38, 0.62))
