@@ -1,1 +1,1 @@
-"""Data: from a raw row or a drawn scene to a padded batch (record, sources, pictures, encoding, batching, features)."""
+"""Data: from a raw row or a drawn scene to a padded batch."""

@@ -116,5 +116,4 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on the device."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in values.items()}
-        return Batch(**moved)
+        return Batch(**{name: v.to(device) if isinstance(v, Tensor) else v for name, v in values.items()})

@@ -1,0 +1,127 @@
+"""What is wrong in a data set: counted, named and skipped, up to a limit."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+EXAMPLES = 5  # kept per reason
+EARLIEST = 100  # rows seen before a share is judged
+
+
+class DataError(ValueError):
+    """A data file as a whole cannot be used; the text says what was found, what was expected, what to do."""
+
+
+class BadRow(ValueError):
+    """One row cannot be used. `reason` is the kind of fault (reports group by it), `detail` this case of it."""
+
+    def __init__(self, reason: str, detail: str = ""):
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+class BadImage(BadRow):
+    """One picture cannot be read."""
+
+
+class TooManyBadRows(DataError):
+    """More of the rows are bad than was allowed; the text is the report."""
+
+
+@dataclass
+class _Fault:
+    count: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def add(self, text: str) -> None:
+        self.count += 1
+        if len(self.examples) < EXAMPLES:
+            self.examples.append(text)
+
+
+class BadRows:
+    """Counts rows and bad rows by reason; raises TooManyBadRows when the bad ones' share passes the limit.
+
+    The share is judged from the hundredth row on, and by finish(). A row is counted once, whatever the number of
+    epochs it is met in. Safe to share between threads.
+    """
+
+    def __init__(self, limit: float = 0.01):
+        if not 0 <= limit <= 1:
+            raise ValueError(f"the share of bad rows allowed is {limit}; expected a number from 0 to 1, as 0.01 for 1%")
+        self.limit = limit
+        self.total = 0
+        self._bad: set[str] = set()
+        self._reasons: dict[str, _Fault] = {}
+        self._repairs: dict[str, _Fault] = {}
+        self._finished = False
+        self._lock = threading.Lock()
+
+    def seen(self, rows: int = 1) -> None:
+        """Say that so many more rows were looked at, good or bad; call it before add()."""
+        with self._lock:
+            self.total += rows
+
+    def add(self, row_id: str, reason: str | BadRow, detail: str = "") -> None:
+        """Count a bad row."""
+        if isinstance(reason, BadRow):
+            reason, detail = reason.reason, reason.detail
+        with self._lock:
+            if row_id in self._bad:
+                return
+            self._bad.add(row_id)
+            fault = self._reasons.setdefault(reason, _Fault())
+            fault.add(f"{row_id}: {detail}" if detail else row_id)
+        self._judge()
+
+    def repaired(self, row_id: str, note: str) -> None:
+        """Count a row that was put right and kept; it is reported, not held against the limit."""
+        with self._lock:
+            self._repairs.setdefault(note, _Fault()).add(row_id)
+
+    def finish(self) -> None:
+        """Judge what was read, however few rows it was; every later bad row is judged at once."""
+        self._finished = True
+        self._judge()
+
+    @property
+    def bad(self) -> int:
+        return len(self._bad)
+
+    @property
+    def share(self) -> float:
+        return self.bad / max(self.total, 1)
+
+    def _judge(self) -> None:
+        if self.bad and self.share > self.limit and (self._finished or self.total >= EARLIEST):
+            raise TooManyBadRows(
+                f"{self.report()}\nThat is more than the {self.limit:.2%} allowed. "
+                "Repair these rows, or allow more with --max_bad."
+            )
+
+    def report(self) -> str:
+        """A few lines: how many rows were bad or repaired, by reason, with the first of each named."""
+        text = [f"{self.bad} of {self.total} rows are bad ({self.share:.2%}) and left out."]
+        for title, faults in (("", self._reasons), ("repaired: ", self._repairs)):
+            for reason, fault in sorted(faults.items(), key=lambda item: -item[1].count):
+                more = ", ..." if fault.count > len(fault.examples) else ""
+                text.append(f"  {fault.count} × {title}{reason}: {', '.join(fault.examples)}{more}")
+        return "\n".join(text)
+
+    def write(self, path: Path) -> None:
+        """The report as JSON, written whole or not at all."""
+        content = {
+            "rows": self.total,
+            "bad": self.bad,
+            "limit": self.limit,
+            "reasons": {reason: vars(fault) for reason, fault in self._reasons.items()},
+            "repaired": {note: vars(fault) for note, fault in self._repairs.items()},
+        }
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        os.replace(partial, path)

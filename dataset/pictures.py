@@ -1,0 +1,178 @@
+"""Pictures opened without trusting them: encoded bytes, files or drawn scenes become RGB images, or a BadImage."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageOps, JpegImagePlugin
+
+from dataset.bad_rows import BadImage
+from dataset.preprocess import PreprocessSpec, preprocess
+
+if TYPE_CHECKING:
+    from dataset.record import Picture
+
+__all__ = ["BadImage", "PreprocessSpec", "load_pixels", "open_picture", "picture_key", "preprocess",
+           "resolve_image_path"]  # fmt: skip
+
+MAX_PIXELS = 80_000_000  # 240 MB as RGB; larger JPEGs are read at a fraction of their size, others refused
+SCENE_SIZE = 128  # pixels across, where nothing else was asked for
+WHITE = (255, 255, 255, 255)
+
+
+def open_picture(picture: Picture, size_hint: int | None = None) -> Image.Image:
+    """The picture as an RGB image: first frame, upright, transparent parts white. BadImage where that cannot be.
+
+    size_hint: how many pixels across a Scene is drawn; files and bytes keep their own size.
+    """
+    if isinstance(picture, Path):
+        with _open_file(picture) as file:
+            return _decode(file, str(picture))
+    if isinstance(picture, bytes):
+        if not picture:
+            raise BadImage("image has zero bytes")
+        return _decode(io.BytesIO(picture), f"{len(picture)} bytes")
+    from dataset.picturebook.picture import draw
+
+    return draw(picture, size_hint or SCENE_SIZE)
+
+
+def load_pixels(pictures: Sequence[Picture], spec: PreprocessSpec) -> np.ndarray:
+    """(P, 3, H, W) float32 of some pictures; BadImage for the first that cannot be read."""
+    height, width = spec.shape
+    pixels = np.empty((len(pictures), 3, height, width), np.float32)
+    for row, picture in enumerate(pictures):
+        pixels[row] = preprocess(open_picture(picture, max(height, width)), spec)
+    return pixels
+
+
+def resolve_image_path(root: Path, name: str) -> Path:
+    """The file a data set means by a name, inside root; BadImage where the name leads out of it or to nothing.
+
+    Judged by the name: a link that the folder's owner put there may point elsewhere.
+    """
+    if "://" in name or name.startswith("data:"):
+        raise BadImage("image is a web address", f"{name[:80]!r}: download it and give the file's name")
+    folder = os.path.abspath(root)
+    path = os.path.normpath(os.path.join(folder, name))
+    if os.path.commonpath([folder, path]) != folder:
+        raise BadImage("image path leaves the image folder", f"{name!r} is not inside {root}")
+    try:
+        size = os.stat(path).st_size if os.path.isfile(path) else None
+    except (OSError, ValueError) as error:  # a name too long, or with a zero byte
+        raise BadImage("image file cannot be read", f"{name[:80]!r}: {error}") from error
+    if size is None:
+        raise BadImage("image file is missing", f"{name!r} is not in {root}; name the folder with --images")
+    if size == 0:
+        raise BadImage("image has zero bytes", name)
+    return Path(path)
+
+
+def picture_key(picture: Picture) -> str:
+    """32 hex digits that are the same for the same picture: of its bytes, or of the facts and the drawing code."""
+    digest = hashlib.sha256()
+    if isinstance(picture, Path):
+        with _open_file(picture) as file:
+            try:
+                for block in iter(lambda: file.read(1 << 20), b""):
+                    digest.update(block)
+            except OSError as error:
+                raise BadImage("image file cannot be read", f"{picture}: {error}") from error
+    elif isinstance(picture, bytes):
+        digest.update(picture)
+    else:
+        digest.update(f"scene {_drawing_code()} {picture!r}".encode())
+    return digest.hexdigest()[:32]
+
+
+@lru_cache(maxsize=1)
+def _drawing_code() -> str:
+    """A hash of the code that draws, so that features of an older drawing are not taken for a newer's."""
+    digest = hashlib.sha256()
+    for path in sorted((Path(__file__).parent / "picturebook").glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _open_file(path: Path) -> io.BufferedReader:
+    try:
+        if path.stat().st_size == 0:
+            raise BadImage("image has zero bytes", str(path))
+        return open(path, "rb")  # noqa: SIM115  (the caller closes it)
+    except FileNotFoundError as error:
+        raise BadImage("image file is missing", str(path)) from error
+    except OSError as error:
+        raise BadImage("image file cannot be read", f"{path}: {error.strerror or error}") from error
+
+
+def _decode(file: Any, name: str) -> Image.Image:
+    try:
+        image = _open(file)
+        if image.width * image.height > MAX_PIXELS:
+            image.draft(None, _allowed(image.size))  # JPEG only: decodes at 1/2, 1/4 or 1/8
+        if image.width * image.height > MAX_PIXELS:
+            raise BadImage("image is too large", f"{name}: {image.width}×{image.height} pixels, up to "
+                           f"{MAX_PIXELS:,} are read: scale it down")  # fmt: skip
+        image.load()
+        return _to_rgb(_upright(image))
+    except BadImage:
+        raise
+    except Image.DecompressionBombError as error:
+        raise BadImage("image is too large", f"{name}: {error}") from error
+    except Image.UnidentifiedImageError as error:
+        raise BadImage("not an image", name) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's readers raise many kinds on damaged files
+        raise BadImage("image is damaged", f"{name}: {error}") from error
+
+
+def _open(file: Any) -> Image.Image:
+    """Pillow's image, not yet decoded. JPEGs skip its size limit, for draft() can shrink them."""
+    magic = file.read(3)
+    file.seek(0)
+    return JpegImagePlugin.JpegImageFile(file) if magic == b"\xff\xd8\xff" else Image.open(file)
+
+
+def _allowed(size: tuple[int, int]) -> tuple[int, int]:
+    """The largest half, quarter or eighth of a size within MAX_PIXELS (an eighth where none is)."""
+    width, height = size
+    for divisor in (2, 4, 8):
+        if -(-width // divisor) * -(-height // divisor) <= MAX_PIXELS:
+            break
+    return max(width // divisor, 1), max(height // divisor, 1)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
+        return image  # the note on orientation is damaged, the picture is not
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _to_8_bits(image)
+    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """16-bit and float gray as 8-bit gray. Pillow's own conversion would turn all above 255 white."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float32))
+    top = float(values.max(initial=0))
+    if image.mode.startswith("I;16") or top > 255:
+        scale = 255 / 65535 if top <= 65535 else 255 / top
+    else:
+        scale = 255.0 if image.mode == "F" and top <= 1 else 1.0
+    return Image.fromarray((values * scale).round().clip(0, 255).astype(np.uint8))

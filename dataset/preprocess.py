@@ -1,0 +1,149 @@
+"""From an image to the numbers that an encoder reads: resize, crop, rescale, normalise, as CLIP's processor does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+LONG = 4  # a picture that is so many times longer than wide is resized only where the crop will be
+MARGIN = 8  # output pixels around that crop, more than any filter reaches
+
+
+@dataclass(frozen=True)
+class PreprocessSpec:
+    """What is done to a picture; the defaults are CLIP ViT-B/16's."""
+
+    size: int | tuple[int, int] = 224  # the shorter edge, or (height, width) whatever the shape was
+    crop: tuple[int, int] | None = (224, 224)  # (height, width) of the centre that is kept; None keeps all
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+    resample: int = int(Image.Resampling.BICUBIC)
+    rescale: float = 1 / 255
+
+    def __post_init__(self):
+        if self.crop is None and isinstance(self.size, int):
+            raise ValueError(
+                f"pictures resized to a shorter edge of {self.size} keep different lengths and fit no batch; "
+                "expected a crop, or a size with height and width: set do_center_crop or size in "
+                "preprocessor_config.json"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(height, width) of what comes out."""
+        return self.crop or self.size  # type: ignore[return-value]
+
+    @staticmethod
+    def square(size: int, mean: tuple = CLIP_MEAN, std: tuple = CLIP_STD) -> PreprocessSpec:
+        """The shorter edge to size, then the central square."""
+        return PreprocessSpec(size=size, crop=(size, size), mean=mean, std=std)
+
+    @staticmethod
+    def from_settings(settings: Mapping[str, Any]) -> PreprocessSpec:
+        """The spec in a Hugging Face preprocessor_config.json; ValueError names a setting that is not understood.
+
+        What is missing has the default of the processor named in it: CLIP crops, SigLIP and ViT do not.
+        """
+        kind = str(settings.get("image_processor_type") or settings.get("feature_extractor_type") or "CLIP")
+        crops = settings.get("do_center_crop", "CLIP" in kind or "crop_size" in settings)
+        if not settings.get("do_resize", True):
+            raise ValueError("do_resize is false in preprocessor_config.json, but a batch needs one size: set it to true")
+        size = _size(settings.get("size", 224), "size")
+        if not crops and isinstance(settings.get("size"), int) and "CLIP" not in kind:
+            size = (size, size)  # so ViT's and SigLIP's processors read a bare number
+        crop = _size(settings.get("crop_size", size), "crop_size") if crops else None
+        normalise = settings.get("do_normalize", True)
+        return PreprocessSpec(
+            size=size,
+            crop=(crop, crop) if isinstance(crop, int) else crop,
+            mean=_three(settings.get("image_mean", CLIP_MEAN), "image_mean") if normalise else (0.0, 0.0, 0.0),
+            std=_three(settings.get("image_std", CLIP_STD), "image_std") if normalise else (1.0, 1.0, 1.0),
+            resample=int(settings.get("resample", Image.Resampling.BICUBIC)),
+            rescale=float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 1.0,
+        )
+
+    def to_settings(self) -> dict[str, Any]:
+        """The same as a preprocessor_config.json that Hugging Face's CLIPImageProcessor reads."""
+        square = isinstance(self.size, int)
+        size = {"shortest_edge": self.size} if square else {"height": self.size[0], "width": self.size[1]}
+        settings: dict[str, Any] = {
+            "image_processor_type": "CLIPImageProcessor",
+            "do_convert_rgb": True,
+            "do_resize": True,
+            "size": size,
+            "resample": self.resample,
+            "do_center_crop": self.crop is not None,
+            "do_rescale": True,
+            "rescale_factor": self.rescale,
+            "do_normalize": True,
+            "image_mean": list(self.mean),
+            "image_std": list(self.std),
+        }
+        if self.crop is not None:
+            settings["crop_size"] = {"height": self.crop[0], "width": self.crop[1]}
+        return settings
+
+
+def preprocess(image: Image.Image, spec: PreprocessSpec) -> np.ndarray:
+    """(3, H, W) float32 of an RGB image, within 1/255 of transformers' CLIPImageProcessor on Pillow."""
+    pixels = np.asarray(_resize_and_crop(image, spec), dtype=np.float32)  # (H, W, 3), 0 to 255
+    mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
+    pixels = (pixels * np.float32(spec.rescale) - mean) / std
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _resize_and_crop(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
+    """The resized picture's centre, black where the crop is larger than the picture."""
+    width, height = image.size
+    new_height, new_width = _resized(height, width, spec.size)
+    if spec.crop is None:
+        return image.resize((new_width, new_height), spec.resample)
+    crop_height, crop_width = spec.crop
+    top, left = (new_height - crop_height) // 2, (new_width - crop_width) // 2
+    if max(width, height) <= LONG * min(width, height):
+        resized = image.resize((new_width, new_height), spec.resample)
+        return resized.crop((left, top, left + crop_width, top + crop_height))
+    # The same pixels without the parts that would be cut away: 20,000×1 at 224 would be 3 GB.
+    x0, x1 = max(left - MARGIN, 0), min(left + crop_width + MARGIN, new_width)
+    y0, y1 = max(top - MARGIN, 0), min(top + crop_height + MARGIN, new_height)
+    across, down = width / new_width, height / new_height
+    box = (x0 * across, y0 * down, min(x1 * across, width), min(y1 * down, height))
+    part = image.resize((x1 - x0, y1 - y0), spec.resample, box=box)
+    return part.crop((left - x0, top - y0, left - x0 + crop_width, top - y0 + crop_height))
+
+
+def _resized(height: int, width: int, size: int | tuple[int, int]) -> tuple[int, int]:
+    if not isinstance(size, int):
+        return size
+    if height <= width:
+        return size, int(size * width / height)
+    return int(size * height / width), size
+
+
+def _size(value: Any, name: str) -> int | tuple[int, int]:
+    """A size as configs write it: 224, {"shortest_edge": 224} or {"height": 224, "width": 224}."""
+    if isinstance(value, Mapping):
+        if "height" in value and "width" in value:
+            return int(value["height"]), int(value["width"])
+        if set(value) == {"shortest_edge"}:
+            return int(value["shortest_edge"])
+    elif isinstance(value, (int, float)):
+        return int(value)
+    elif isinstance(value, (list, tuple)) and len(value) == 2:
+        return int(value[0]), int(value[1])
+    raise ValueError(
+        f"{name} is {value!r}; expected a number, shortest_edge, or height and width: "
+        "correct it in preprocessor_config.json"
+    )
+
+
+def _three(value: Any, name: str) -> tuple[float, float, float]:
+    if not isinstance(value, (list, tuple)) or len(value) != 3:
+        raise ValueError(f"{name} is {value!r}; expected three numbers: correct it in preprocessor_config.json")
+    return tuple(float(v) for v in value)  # type: ignore[return-value]
