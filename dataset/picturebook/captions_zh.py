@@ -58,7 +58,7 @@ def counted(thing: Thing) -> str:
 
 
 def noun_phrase(thing: Thing, short: bool = False) -> str:
-    """一只棕色的小狗, 两个穿红衣服的女人, 一名宇航员; `short` leaves 的 out where Chinese can: 一只棕色小狗."""
+    """一只棕色的小狗, 两个穿红衣服的女人, 一名宇航员; `short` drops 的 where it can: 一只棕色小狗."""
     kind = KINDS[thing.kind]
     if thing.colour is None:
         return counted(thing) + kind.zh
@@ -69,8 +69,11 @@ def noun_phrase(thing: Thing, short: bool = False) -> str:
 
 
 def listing(things: list[Thing], short: bool = False) -> str:
+    return join([noun_phrase(thing, short) for thing in things])
+
+
+def join(phrases: list[str]) -> str:
     """A、B和C"""
-    phrases = [noun_phrase(thing, short) for thing in things]
     return "和".join(p for p in ("、".join(phrases[:-1]), phrases[-1]) if p)
 
 
@@ -112,7 +115,11 @@ def _phrase(scene: Scene, rng: random.Random) -> str:
     text = f"{place}{link}{listing(lower, short=True)}"
     if not sky:
         return text
-    return text + ("，" if link == "有" else "和") + sky_word(scene) + link + listing(sky, short=True)
+    if link == "有":
+        return f"{text}，{sky_word(scene)}有{listing(sky, short=True)}"
+    phrases = [noun_phrase(thing, short=True) for thing in (*lower, *sky)]
+    phrases[len(lower)] = f"{sky_word(scene)}的{phrases[len(lower)]}"
+    return f"{place}的{join(phrases)}"
 
 
 def _sentence(scene: Scene, rng: random.Random) -> str:
@@ -204,6 +211,9 @@ def _detail(scene: Scene, unit: tuple[Thing, ...], rng: random.Random) -> str:
         return f"{what}{'飘' if thing.kind == 'cloud' else '挂'}在{sky_word(scene)}{tail}"
     if is_aloft(thing):
         return (f"{what}在{side}的空中飞翔" if thing.action else f"{what}飘在{side}的空中") + tail
+    if thing.action in ("standing", "sitting"):
+        return f"{what}在画面的{side}{ACTIONS_ZH[thing.action]}{tail}"
     if thing.action:
-        return rng.choice((f"{what}在画面的{side}{ACTIONS_ZH[thing.action]}", f"{what}在{side}，{doing(thing)}")) + tail
+        acting = rng.choice((f"在画面的{side}{ACTIONS_ZH[thing.action]}", f"在{side}，{doing(thing)}"))
+        return what + acting + tail
     return what + rng.choice((f"在画面的{side}", f"位于画面{side}")) + tail

@@ -1,4 +1,4 @@
-"""What captions and questions of both languages ask of a scene: what belongs together, what is where, what is notable."""
+"""What captions and questions of both languages ask of a scene: what goes together, what is where."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EDGE = 0.03  # a centre this close to the line between two sides is nobody's cle
 
 
 def units(scene: Scene) -> list[tuple[Thing, ...]]:
-    """The things in the order of the facts; (subject, object) of a relation are one unit at their first place."""
+    """The things in the order of the facts; subject and object of a relation are one unit."""
     pair = (scene.relation.subject, scene.relation.object) if scene.relation else ()
     told: list[tuple[Thing, ...]] = []
     for i, thing in enumerate(scene.things):
@@ -31,7 +31,7 @@ def split_sky(scene: Scene) -> tuple[list[Thing], list[Thing]]:
 
 
 def is_aloft(thing: Thing) -> bool:
-    """True for what flies by nature; what somebody holds is told with its holder, so nobody asks for it here."""
+    """True for what flies by nature (what somebody holds is told with its holder instead)."""
     return KINDS[thing.kind].where == "air"
 
 
@@ -46,7 +46,7 @@ def notable_size(thing: Thing) -> str | None:
 
 
 def neighbours(scene: Scene) -> tuple[Thing, Thing] | None:
-    """The first two units (left one, right one) that stand clearly apart below the sky; None where there are none."""
+    """The first two units below the sky that are clearly apart: (left one, right one); None without such."""
     lower = [unit[0] for unit in units(scene) if not in_sky(unit[0])]
     for i, one in enumerate(lower):
         for other in lower[i + 1 :]:
