@@ -1,0 +1,139 @@
+"""Draws a scene: the place, then its things from far to near, related things as one."""
+
+from __future__ import annotations
+
+import random
+
+from PIL import Image
+
+from dataset.picturebook.animals import ANIMALS
+from dataset.picturebook.facts import COLOURS, KINDS, Scene, Thing
+from dataset.picturebook.pen import Pen
+from dataset.picturebook.people import HAND, PEOPLE, SEAT_HEIGHT, SEATED
+from dataset.picturebook.places import paint
+from dataset.picturebook.sky import SKY
+from dataset.picturebook.things import SEAT, TABLETOP, THINGS
+from dataset.picturebook.vehicles import DECK, SADDLE, VEHICLES, boat_hull
+
+DRAWINGS = {**PEOPLE, **ANIMALS, **VEHICLES, **THINGS, **SKY}
+HORSE_BACK = (-0.05, 0.66)
+GRIP = {"umbrella": 0.16, "balloon": 0.2, "kite": 0.0}  # how high above its lowest point one holds it
+NO_SHADOW = ("boat",)
+
+
+def draw(scene: Scene, size: int = 128) -> Image.Image:
+    """The scene as an RGB picture of size x size pixels; the same facts give the same picture everywhere."""
+    big = Image.new("RGB", (2 * size, 2 * size))
+    paint(big, scene.place, random.Random(f"{scene.seed} place"))
+    joined = {scene.relation.subject, scene.relation.object} if scene.relation else set()
+    alone = [i for i in range(len(scene.things)) if i not in joined]
+    spots = [(scene.things[i].y, i) for i in alone]
+    if scene.relation:
+        spots.append((scene.things[scene.relation.object].y, -1))
+    for _, i in sorted(spots, key=lambda spot: (depth(scene, spot[1]), *spot)):
+        if i < 0:
+            draw_related(big, scene)
+        else:
+            draw_group(big, scene, i)
+    return big.reduce(2)
+
+
+def blank(size: int) -> Image.Image:
+    """A flat mid-gray picture: what a model is given when it may not look."""
+    return Image.new("RGB", (size, size), (128, 128, 128))
+
+
+def depth(scene: Scene, i: int) -> int:
+    """0 for what hangs in the sky, 1 for what flies, 2 for what stands on the ground and for related things."""
+    return 2 if i < 0 else ("sky", "air", "ground").index(KINDS[scene.things[i].kind].where)
+
+
+def draw_group(image: Image.Image, scene: Scene, i: int) -> None:
+    """All individuals of one thing, side by side, alike but not the same."""
+    thing = scene.things[i]
+    kind = KINDS[thing.kind]
+    rng = random.Random(f"{scene.seed} {thing.kind} places")
+    step = kind.aspect * thing.height
+    for n in range(thing.count):
+        x, y, height = thing.x + (n - (thing.count - 1) / 2) * step, thing.y, thing.height
+        if thing.count > 1:
+            height *= rng.uniform(0.9, 1.0)
+            y += rng.uniform(-0.1, 0.1) * height if kind.where == "air" else rng.uniform(-0.012, 0.004)
+        y = min(max(y, height + 0.01), 0.99)
+        draw_one(image, scene, thing, n, x, y, height)
+
+
+def draw_one(image: Image.Image, scene: Scene, thing: Thing, n: int, x: float, y: float, height: float,
+             action: str | None = None, shadow: bool = True, turn: float = 0.0) -> Pen:  # fmt: skip
+    """One individual whose lowest point is at (x, y), fractions of the picture; returns the pen it was drawn with."""
+    size = image.width
+    if shadow and thing.kind == "boat":
+        water(image, x, y, height)
+    elif shadow and KINDS[thing.kind].where == "ground" and thing.action != "floating":
+        draw_shadow(image, x, y, KINDS[thing.kind].aspect * height)
+    pen = Pen(image, x * size, y * size, height * size, thing.flip, turn)
+    colour = COLOURS[thing.colour].rgb if thing.colour else None
+    DRAWINGS[thing.kind](pen, colour, action or thing.action, individual(scene, thing, n))
+    return pen
+
+
+def individual(scene: Scene, thing: Thing, n: int) -> random.Random:
+    """The randomness of the n-th individual of a thing."""
+    return random.Random(f"{scene.seed} {thing.kind} {n}")
+
+
+def draw_shadow(image: Image.Image, x: float, y: float, width: float) -> None:
+    """A soft dark spot on the ground; x, y its middle."""
+    size = image.width
+    wide, tall = max(4, round(width * 1.1 * size)), max(3, round(width * 0.26 * size))
+    mask = Image.radial_gradient("L").reduce(8).point(lambda v: max(0, 110 - v)).resize((wide, tall))
+    image.paste((26, 28, 44), (round(x * size - wide / 2), round(y * size - tall * 0.55)), mask)
+
+
+def water(image: Image.Image, x: float, y: float, height: float) -> None:
+    """A patch of water for a boat to lie in."""
+    pen = Pen(image, x * image.width, y * image.width, height * image.width)
+    pen.oval(0, 0.035, 0.66, 0.085, (206, 228, 234))
+    pen.oval(0, 0.03, 0.63, 0.07, (96, 160, 190))
+    for left, up in ((-0.5, 0.0), (-0.1, -0.025), (0.3, 0.0)):
+        pen.line([(left, up), (left + 0.18, up)], 0.015, (190, 220, 230))
+
+
+def draw_related(image: Image.Image, scene: Scene) -> None:
+    """The two things of the scene's relation, in one spot."""
+    subject, thing = scene.things[scene.relation.subject], scene.things[scene.relation.object]
+    if scene.relation.name == "holding":
+        draw_holding(image, scene, subject, thing)
+        return
+    pen = draw_one(image, scene, thing, 0, thing.x, thing.y, thing.height)
+    spot = {"bicycle": SADDLE, "horse": HORSE_BACK, "boat": DECK, "chair": SEAT, "table": TABLETOP}[thing.kind]
+    x, y = pen.pixel(spot)
+    x, y, height = x / image.width, y / image.width, subject.height
+    action = subject.action
+    if subject.kind in PEOPLE:
+        y += SEAT_HEIGHT * height
+        action = SEATED.get(action or "", action)
+    draw_one(image, scene, subject, 0, x, y, height, action, shadow=False)
+    if thing.kind == "boat":
+        colour = COLOURS[thing.colour].rgb if thing.colour else None
+        boat_hull(pen, colour, individual(scene, thing, 0))
+
+
+def draw_holding(image: Image.Image, scene: Scene, subject: Thing, thing: Thing) -> None:
+    """A person with something in the raised hand."""
+    ahead = -1 if subject.flip else 1
+    shift = 0.1 if thing.kind == "kite" else 0.07
+    pen = Pen(image, 0, 0, 1)
+    x, y = thing.x - ahead * shift, thing.y
+    hand_x, hand_y = x + ahead * HAND[0] * subject.height, y - HAND[1] * subject.height
+    low = hand_y + GRIP[thing.kind] * thing.height
+    if thing.kind == "kite":
+        kite_x, low = hand_x + ahead * 0.08, max(hand_y - 0.03, thing.height + 0.015)
+        pen = Pen(image, 0, 0, image.width)
+        pen.line([(hand_x, -hand_y), (kite_x, -(low - thing.height * 0.6))], 0.005, (70, 66, 76))
+        draw_one(image, scene, thing, 0, kite_x, low, thing.height, shadow=False, turn=-14)
+        draw_one(image, scene, subject, 0, x, y, subject.height)
+        return
+    low = max(low, thing.height + 0.015)
+    draw_one(image, scene, thing, 0, hand_x, low, thing.height, shadow=False)
+    draw_one(image, scene, subject, 0, x, y, subject.height)

@@ -1,0 +1,439 @@
+"""The ten places: backgrounds, calmer than the things before them, and holding nothing that is itself a kind."""
+
+from __future__ import annotations
+
+import random
+
+from PIL import Image, ImageDraw
+
+from dataset.picturebook.facts import PLACES
+from dataset.picturebook.pen import RGB, Point, arc, shade
+
+SKIES = (  # top, horizon: day, day, haze, morning, evening, dusk
+    ((136, 184, 222), (214, 230, 236)),
+    ((150, 192, 214), (226, 232, 226)),
+    ((176, 190, 202), (222, 224, 220)),
+    ((170, 190, 214), (246, 220, 196)),
+    ((150, 150, 190), (240, 196, 168)),
+    ((98, 112, 158), (196, 176, 188)),
+)
+
+
+class Canvas:
+    """Draws in fractions of the picture: x from left to right, y from top to bottom, both 0 to 1."""
+
+    def __init__(self, image: Image.Image):
+        self.image, self.size = image, image.width
+        self.draw = ImageDraw.Draw(image)
+
+    def fade(self, top: float, bottom: float, *colours: RGB) -> None:
+        """A vertical gradient over the whole width."""
+        first, last = round(top * self.size), round(bottom * self.size)
+        column = Image.new("RGB", (1, len(colours)))
+        column.putdata(colours)
+        column = column.resize((1, last - first), Image.Resampling.BILINEAR)
+        self.image.paste(column.resize((self.size, last - first), Image.Resampling.NEAREST), (0, first))
+
+    def box(self, left: float, top: float, right: float, bottom: float, fill: RGB) -> None:
+        s = self.size
+        if right * s - 1 >= left * s and bottom * s - 1 >= top * s:
+            self.draw.rectangle((left * s, top * s, right * s - 1, bottom * s - 1), fill=fill)
+
+    def shape(self, points: list[Point], fill: RGB) -> None:
+        s = self.size
+        self.draw.polygon([(x * s, y * s) for x, y in points], fill=fill)
+
+    def line(self, points: list[Point], width: float, fill: RGB) -> None:
+        s = self.size
+        self.draw.line([(x * s, y * s) for x, y in points], fill=fill, width=max(1, round(width * s)))
+
+    def oval(self, x: float, y: float, rx: float, ry: float, fill: RGB) -> None:
+        s = self.size
+        self.draw.ellipse(((x - rx) * s, (y - ry) * s, (x + rx) * s, (y + ry) * s), fill=fill)
+
+
+def paint(image: Image.Image, place: str, rng: random.Random) -> None:
+    """Fills a square RGB image with a background; the ground begins at the place's horizon."""
+    canvas = Canvas(image)
+    PAINTERS[place](canvas, PLACES[place].horizon, rng)
+
+
+def vary(colour: RGB, rng: random.Random, by: int = 10) -> RGB:
+    """The colour, each channel a little off."""
+    return tuple(max(0, min(255, c + rng.randint(-by, by))) for c in colour)  # type: ignore[return-value]
+
+
+def mix(one: RGB, other: RGB, share: float) -> RGB:
+    """`share` of the other colour in the one."""
+    return tuple(round(a + (b - a) * share) for a, b in zip(one, other, strict=True))  # type: ignore[return-value]
+
+
+def sky(canvas: Canvas, horizon: float, rng: random.Random) -> RGB:
+    """Paints the air and returns its colour low over the horizon, for things far off."""
+    top, low = rng.choices(SKIES, weights=(5, 4, 2, 2, 2, 1.5))[0]
+    top, low = vary(top, rng, 6), vary(low, rng, 6)
+    canvas.fade(0.0, horizon + 0.02, top, low)
+    return low
+
+
+def ridge(canvas: Canvas, base: float, height: float, bumps: int, fill: RGB, rng: random.Random) -> None:
+    """A soft line of hills, filled down to 0.02 below its base."""
+    points, x = [(-0.05, base + 0.02)], -0.05
+    step = 1.1 / (bumps * 4)
+    start = rng.random()
+    for i in range(bumps * 4 + 1):
+        wave = 0.5 - 0.5 * arc(0, 0, 1, 1, (i / 4 + start) * 360, 361)[0][0]
+        points.append((x + i * step, base - height * (0.35 + 0.65 * wave)))
+    canvas.shape([*points, (1.06, base + 0.02)], fill)
+
+
+def tufts(canvas: Canvas, top: float, number: int, ink: RGB, rng: random.Random) -> None:
+    """Blades of grass, in threes."""
+    for _ in range(number):
+        x, y = rng.random(), rng.uniform(top + 0.02, 0.99)
+        size = 0.008 + 0.022 * (y - top)
+        for lean in (-0.6, 0.0, 0.6):
+            canvas.line([(x, y), (x + lean * size, y - size)], 0.005, ink)
+
+
+def street(canvas: Canvas, horizon: float, rng: random.Random) -> None:
+    """A row of flat-roofed city blocks, a pavement, and a road with markings."""
+    low = sky(canvas, horizon, rng)
+    x = -0.02
+    while x < 1.0:  # towers far off
+        wide = rng.uniform(0.07, 0.13)
+        top = rng.uniform(0.05, 0.24)
+        canvas.box(x, top, x + wide, horizon, mix((132, 146, 164), low, 0.45))
+        x += wide + rng.uniform(0.0, 0.06)
+    x, wall = rng.uniform(-0.12, -0.02), None
+    walls = [(176, 152, 138), (158, 164, 166), (186, 174, 150), (150, 140, 146), (164, 146, 130), (140, 152, 162)]
+    while x < 1.0:
+        wide, top = rng.choice((0.18, 0.22, 0.26)), rng.uniform(0.14, 0.34)
+        wall = rng.choice([w for w in walls if w != wall])
+        block(canvas, x, top, x + wide, horizon, vary(wall, rng, 8), rng)
+        x += wide + 0.004
+    canvas.box(0, horizon, 1, horizon + 0.075, vary((190, 186, 178), rng, 6))
+    for i in range(9):
+        canvas.line([(0.02 + i * 0.125, horizon), (-0.01 + i * 0.125, horizon + 0.07)], 0.004, (168, 164, 158))
+    canvas.box(0, horizon + 0.075, 1, horizon + 0.09, (146, 144, 140))
+    canvas.fade(horizon + 0.09, 1.0, (112, 114, 120), (98, 100, 106))
+    canvas.box(0, horizon + 0.105, 1, horizon + 0.113, (206, 204, 196))
+    start = rng.uniform(-0.2, 0.0)
+    for i in range(5):
+        left = start + i * 0.27
+        canvas.shape([(left + 0.015, 0.815), (left + 0.145, 0.815), (left + 0.135, 0.835), (left, 0.835)], (216, 214, 204))
+
+
+def block(canvas: Canvas, left: float, top: float, right: float, bottom: float, wall: RGB, rng: random.Random) -> None:
+    """One city block: a grid of windows, a ledge, shops on the ground floor."""
+    canvas.box(left, top, right, bottom, wall)
+    canvas.box(left - 0.004, top, right + 0.004, top + 0.014, shade(wall, -0.22))
+    canvas.box(right - 0.012, top + 0.014, right, bottom, shade(wall, -0.12))
+    glass = mix(vary((112, 134, 154), rng, 10), wall, 0.2)
+    lit = mix((236, 214, 150), wall, 0.3)
+    columns = round((right - left) / 0.055)
+    wide = (right - left - 0.02) / columns
+    y = top + 0.035
+    while y < bottom - 0.1:
+        for i in range(columns):
+            x = left + 0.014 + i * wide
+            canvas.box(x, y, x + wide * 0.6, y + 0.032, lit if rng.random() < 0.12 else glass)
+        y += 0.056
+    canvas.box(left, bottom - 0.07, right - 0.012, bottom - 0.058, vary((136, 104, 96), rng, 16))
+    canvas.box(left + 0.015, bottom - 0.05, right - 0.028, bottom, mix((96, 112, 126), wall, 0.15))
+    canvas.box((left + right) / 2 - 0.004, bottom - 0.05, (left + right) / 2 + 0.004, bottom, wall)
+
+
+def sea(canvas: Canvas, horizon: float, rng: random.Random) -> None:
+    """Water with waves, foam along the shore, and sand."""
+    low = sky(canvas, horizon, rng)
+    deep, near = vary((66, 126, 158), rng, 10), vary((122, 182, 188), rng, 10)
+    shore = rng.uniform(0.66, 0.73)
+    canvas.fade(horizon, 1.0, deep, near, near)
+    canvas.box(0, horizon, 1, horizon + 0.006, mix(deep, low, 0.5))
+    for _ in range(16):
+        y = rng.uniform(horizon + 0.02, shore - 0.03)
+        x, wide = rng.random(), rng.uniform(0.03, 0.09) * (0.5 + 3 * (y - horizon))
+        canvas.line([(x, y), (x + wide / 2, y - 0.005), (x + wide, y)], 0.005, mix(near, (240, 248, 248), 0.45))
+    tilt, phase = rng.uniform(-0.03, 0.03), rng.random() * 360
+    edge = []
+    for i in range(25):
+        wave = arc(0, 0, 1, 1, phase + i * 28, phase + i * 28 + 1)[0][1]
+        edge.append((i / 24, shore + tilt * (i / 12 - 1) + 0.008 * wave))
+    for down, ink in ((-0.014, (240, 246, 244)), (0.004, (176, 152, 116))):
+        canvas.shape([(0, 1), *((x, y + down) for x, y in edge), (1, 1)], ink)
+    sand = vary((220, 198, 156), rng, 8)
+    canvas.shape([(0, 1), *((x, y + 0.026) for x, y in edge), (1, 1)], sand)
+    for _ in range(26):
+        x, y = rng.random(), rng.uniform(shore + 0.07, 0.99)
+        canvas.oval(x, y, 0.006, 0.003, shade(sand, rng.choice((-0.12, 0.25))))
+
+
+def grassland(canvas: Canvas, horizon: float, rng: random.Random) -> None:
+    """Rolling hills and open grass."""
+    low = sky(canvas, horizon, rng)
+    far, grass = vary((132, 162, 134), rng, 8), vary((132, 172, 96), rng, 10)
+    ridge(canvas, horizon, 0.13, 2, mix(far, low, 0.35), rng)
+    ridge(canvas, horizon, 0.075, 3, mix(far, grass, 0.5), rng)
+    canvas.fade(horizon, 1.0, mix(grass, far, 0.25), grass, shade(grass, -0.12))
+    for y in (0.6, 0.75, 0.9):
+        x = rng.uniform(0.1, 0.9)
+        canvas.oval(x, y, rng.uniform(0.3, 0.5), 0.022, mix(grass, (206, 210, 130), 0.16))
+    tufts(canvas, horizon + 0.02, 60, shade(grass, -0.2), rng)
+    tufts(canvas, horizon + 0.02, 24, shade(grass, 0.25), rng)
+
+
+def space(canvas: Canvas, horizon: float, rng: random.Random) -> None:
+    """A black sky full of stars over the cratered ground of a planet."""
+    top = rng.choice(((14, 16, 38), (20, 14, 40), (10, 22, 40)))
+    canvas.fade(0.0, 1.0, top, mix(top, (60, 50, 110), 0.5))
+    for _ in range(90):
+        x, y = rng.random(), rng.uniform(0, horizon)
+        r = rng.choice((0.0025, 0.0025, 0.0035, 0.005))
+        canvas.oval(x, y, r, r, rng.choice(((240, 240, 250), (200, 210, 240), (250, 236, 200))))
+    for _ in range(4):
+        x, y = rng.random(), rng.uniform(0.02, horizon - 0.1)
+        canvas.line([(x - 0.014, y), (x + 0.014, y)], 0.003, (230, 234, 250))
+        canvas.line([(x, y - 0.014), (x, y + 0.014)], 0.003, (230, 234, 250))
+    soil = vary(rng.choice(((132, 122, 128), (150, 112, 96), (116, 122, 140))), rng, 8)
+    canvas.oval(0.5, horizon + 0.985, 1.5, 1.0, mix(soil, (210, 220, 250), 0.35))
+    canvas.oval(0.5, horizon + 1.0, 1.5, 1.0, soil)
+    for _ in range(9):
+        x, y = rng.random(), rng.uniform(horizon + 0.06, 0.98)
+        r = 0.02 + 0.16 * (y - horizon) * rng.uniform(0.4, 1.0)
+        canvas.oval(x, y, r, r * 0.34, shade(soil, -0.28))
+        canvas.oval(x, y + r * 0.09, r * 0.9, r * 0.25, shade(soil, -0.14))
+
+
+def waterfall(canvas: Canvas, horizon: float, rng: random.Random) -> None:
+    """A white fall between cliffs, a pool, and a mossy bank in front."""
+    low = sky(canvas, 0.4, rng)
+    rock = vary((126, 122, 116), rng, 10)
+    middle, half = rng.uniform(0.36, 0.64), rng.uniform(0.13, 0.18)
+    lip = rng.uniform(0.15, 0.21)
+    canvas.shape([(0, 0.7), (0, lip - 0.02), (middle - 0.2, lip - 0.01), (middle + 0.2, lip - 0.01), (1, lip - 0.03), (1, 0.7)],
+                 mix(rock, low, 0.2))  # fmt: skip
+    for side in (-1, 1):
+        cliff(canvas, middle + side * half, side, lip, rock, rng)
+    left, right = middle - half, middle + half
+    water = vary((206, 226, 236), rng, 6)
+    canvas.shape([(left + 0.02, lip), (right - 0.02, lip), (right + 0.01, 0.64), (left - 0.01, 0.64)], water)
+    for i in range(16):
+        x = left + 0.03 + (right - left - 0.06) * (i + rng.uniform(0.1, 0.9)) / 16
+        start = rng.uniform(lip, 0.4)
+        ink = rng.choice(((246, 250, 252), (168, 200, 222), (150, 188, 214)))
+        canvas.line([(x, start), (x + (x - middle) * 0.06, rng.uniform(start + 0.08, 0.62))], 0.009, ink)
+    pool = vary((96, 156, 172), rng, 8)
+    canvas.fade(0.6, 0.8, mix(pool, water, 0.3), pool)
+    for x in range(9):
+        canvas.oval(left + (right - left) * x / 8, 0.615 + rng.uniform(-0.01, 0.01), 0.045, 0.026, (236, 244, 246))
+    for _ in range(10):
+        x, y = rng.random(), rng.uniform(0.65, 0.74)
+        canvas.line([(x, y), (x + rng.uniform(0.04, 0.12), y)], 0.006, mix(pool, (240, 250, 250), 0.4))
+    moss = vary((118, 142, 92), rng, 8)
+    canvas.shape([(0, 1), (0, 0.75), (0.2, 0.765), (0.45, 0.745), (0.75, 0.77), (1, 0.745), (1, 1)], shade(moss, -0.25))
+    canvas.shape([(0, 1), (0, 0.77), (0.2, 0.785), (0.45, 0.765), (0.75, 0.79), (1, 0.765), (1, 1)], moss)
+    tufts(canvas, 0.79, 30, shade(moss, -0.22), rng)
+    for _ in range(5):
+        x, y = rng.random(), rng.uniform(0.82, 0.98)
+        canvas.oval(x, y, 0.025, 0.012, shade(rock, -0.1))
+        canvas.oval(x - 0.004, y - 0.004, 0.017, 0.007, shade(rock, 0.2))
+
+
+def cliff(canvas: Canvas, inner: float, side: int, lip: float, rock: RGB, rng: random.Random) -> None:
+    """The rocks on one side of the fall: three steps of stone with moss on top."""
+    outer = -0.05 if side < 0 else 1.05
+    tops = sorted(rng.uniform(0.06, 0.3) for _ in range(3))
+    for step in range(3):
+        x = inner + (outer - inner) * step / 3.4
+        top = lip - 0.05 - 0.02 * step + tops[step] * (0.1 if step == 0 else 0.3)
+        tone = shade(rock, (-0.05, 0.04, -0.14)[step])
+        canvas.shape([(x, 0.66), (x + side * 0.012, top + 0.02), (x + side * 0.04, top), (outer, top - 0.015), (outer, 0.66)], tone)
+        canvas.shape([(x + side * 0.005, top + 0.03), (x + side * 0.04, top - 0.008), (outer, top - 0.025), (outer, top + 0.012)],
+                     (124, 148, 98))  # fmt: skip
+        for _ in range(4):
+            y = rng.uniform(top + 0.08, 0.58)
+            start = x + side * rng.uniform(0.02, 0.08)
+            canvas.line([(start, y), (start + side * 0.05, y + rng.uniform(-0.02, 0.02))], 0.007, shade(tone, -0.18))
+
+
+def stage(canvas: Canvas, horizon: float, rng: random.Random) -> None:
+    """Red curtains, a dark backdrop, a beam of light and wooden boards."""
+    back = rng.choice(((62, 50, 84), (48, 58, 92), (72, 50, 66)))
+    canvas.fade(0.0, horizon, shade(back, -0.2), shade(back, 0.12))
+    boards = vary((176, 134, 96), rng, 8)
+    canvas.fade(horizon, 1.0, shade(boards, -0.22), boards)
+    for i in range(13):
+        x = (i - 6) / 6
+        canvas.line([(0.5 + x * 0.6, horizon), (0.5 + x * 0.95, 1.0)], 0.004, shade(boards, -0.3))
+    x = rng.uniform(0.4, 0.6)
+    beam = mix(back, (255, 240, 200), 0.22)
+    lamp_x = x + rng.choice((-1, 1)) * rng.uniform(0.05, 0.15)
+    canvas.shape([(lamp_x - 0.03, 0.08), (lamp_x + 0.03, 0.08), (x + 0.27, horizon), (x - 0.27, horizon)], beam)
+    canvas.shape([(lamp_x - 0.02, 0.08), (lamp_x + 0.02, 0.08), (x + 0.18, horizon), (x - 0.18, horizon)], mix(beam, (255, 240, 200), 0.14))
+    canvas.oval(x, 0.83, 0.36, 0.13, mix(boards, (255, 240, 200), 0.25))
+    canvas.oval(x, 0.83, 0.29, 0.1, mix(boards, (255, 240, 200), 0.5))
+    canvas.box(0, horizon, 1, horizon + 0.012, shade(boards, -0.4))
+    cloth = vary((158, 48, 52), rng, 8)
+    for side in (-1, 1):
+        for i in range(5):
+            outer = 0.5 + side * (0.5 - i * 0.038)
+            tone = shade(cloth, -0.24 if i % 2 else 0.04)
+            inner = outer - side * 0.05
+            canvas.shape([(outer, 0), (inner, 0), (inner + side * 0.008 * i, horizon + 0.05), (outer, horizon + 0.05)], tone)
+    for i in range(8):
+        canvas.oval(0.0625 + i * 0.125, 0.075, 0.075, 0.06, shade(cloth, -0.28))
+        canvas.oval(0.0625 + i * 0.125, 0.06, 0.072, 0.06, shade(cloth, 0.0 if i % 2 else -0.1))
+    canvas.box(0, 0, 1, 0.06, shade(cloth, -0.14))
+    canvas.box(0, 0.056, 1, 0.066, (206, 170, 96))
+
+
+def garden(canvas: Canvas, horizon: float, rng: random.Random) -> None:
+    """A clipped hedge, a white picket fence, lawn and a path of flagstones."""
+    sky(canvas, horizon, rng)
+    hedge = vary((78, 116, 74), rng, 8)
+    top = rng.uniform(0.25, 0.31)
+    canvas.box(0, top + 0.015, 1, horizon, hedge)
+    for i in range(18):
+        canvas.oval(i / 17, top + 0.022, 0.04, 0.02, hedge)
+    for _ in range(90):
+        x, y = rng.random(), rng.uniform(top + 0.01, horizon)
+        canvas.oval(x, y, 0.01, 0.008, shade(hedge, rng.choice((-0.16, 0.13))))
+    lawn = vary((144, 176, 108), rng, 8)
+    canvas.fade(horizon, 1.0, shade(lawn, -0.08), lawn)
+    white = vary((232, 232, 224), rng, 5)
+    for y in (0.425, 0.485):
+        canvas.box(0, y, 1, y + 0.016, shade(white, -0.12))
+    start = rng.uniform(-0.04, 0.0)
+    for i in range(19):
+        x = start + i * 0.057
+        canvas.shape([(x, horizon + 0.025), (x, 0.395), (x + 0.016, 0.37), (x + 0.032, 0.395), (x + 0.032, horizon + 0.025)], white)
+        canvas.line([(x + 0.031, 0.395), (x + 0.031, horizon + 0.025)], 0.004, shade(white, -0.25))
+    bend = rng.uniform(-0.25, 0.25)
+    stone = vary((196, 188, 172), rng, 6)
+    for i in range(7):
+        t = i / 6
+        x = 0.5 + bend * (1 - t) ** 2 + (0.03 if i % 2 else -0.03)
+        canvas.oval(x, horizon + 0.06 + 0.4 * t**1.4, 0.045 + 0.05 * t, 0.014 + 0.02 * t, shade(stone, -0.2))
+        canvas.oval(x, horizon + 0.055 + 0.4 * t**1.4, 0.043 + 0.05 * t, 0.013 + 0.018 * t, stone)
+    tufts(canvas, horizon + 0.05, 34, shade(lawn, -0.16), rng)
+
+
+def park(canvas: Canvas, horizon: float, rng: random.Random) -> None:
+    """A lawn with a winding path, low bushes far off, and a bench."""
+    low = sky(canvas, horizon, rng)
+    bush, lawn = vary((112, 146, 104), rng, 8), vary((156, 188, 116), rng, 8)
+    for tone, lift in ((mix(bush, low, 0.4), 0.05), (mix(bush, low, 0.1), 0.0)):
+        for i in range(9):
+            canvas.oval(i / 8 + rng.uniform(-0.03, 0.03), horizon - lift, rng.uniform(0.07, 0.1), rng.uniform(0.05, 0.09), tone)
+    canvas.fade(horizon, 1.0, shade(lawn, -0.1), lawn)
+    path = vary((214, 200, 170), rng, 6)
+    side = rng.choice((-1, 1))
+    far, near = 0.5 - side * rng.uniform(0.1, 0.3), 0.5 - side * rng.uniform(0.0, 0.2)
+    bend = [(far, horizon), (far + side * 0.1, 0.6), (near + side * 0.12, 0.72), (near, 1.0)]
+    widths = (0.02, 0.04, 0.09, 0.2)
+    right = [(x + w, y) for (x, y), w in zip(bend, widths, strict=True)]
+    left = [(x - w, y) for (x, y), w in zip(bend, widths, strict=True)]
+    canvas.shape(left + right[::-1], path)
+    tufts(canvas, horizon + 0.03, 30, shade(lawn, -0.15), rng)
+    bench(canvas, 0.5 + side * rng.uniform(0.22, 0.3), 0.65, vary((150, 108, 74), rng, 8))
+
+
+def bench(canvas: Canvas, x: float, y: float, wood: RGB) -> None:
+    """A slatted park bench; x its middle, y its feet."""
+    iron = (78, 82, 86)
+    for side in (-0.13, 0.13):
+        canvas.box(x + side - 0.009, y - 0.15, x + side + 0.009, y - 0.05, iron)
+        canvas.box(x + side - 0.009, y - 0.06, x + side + 0.009, y, iron)
+    for i in range(3):
+        canvas.box(x - 0.17, y - 0.155 + i * 0.03, x + 0.17, y - 0.133 + i * 0.03, shade(wood, 0.1))
+    canvas.box(x - 0.18, y - 0.062, x + 0.18, y - 0.042, shade(wood, 0.22))
+    canvas.box(x - 0.18, y - 0.042, x + 0.18, y - 0.03, shade(wood, -0.2))
+
+
+def room(canvas: Canvas, horizon: float, rng: random.Random) -> None:
+    """A papered wall with a window and a picture, skirting, and a wooden floor."""
+    wall = vary(rng.choice(((218, 206, 186), (200, 212, 208), (214, 204, 212), (222, 214, 190))), rng, 6)
+    canvas.fade(0.0, horizon, shade(wall, -0.04), wall)
+    for i in range(13):
+        canvas.box(i / 12.5, 0, i / 12.5 + 0.03, horizon, shade(wall, -0.035))
+    floor = vary((178, 142, 106), rng, 8)
+    canvas.fade(horizon, 1.0, shade(floor, -0.14), floor)
+    for y in (0.72, 0.79, 0.88):
+        canvas.line([(0, y), (1, y)], 0.004, shade(floor, -0.18))
+    for row, y in enumerate((horizon, 0.72, 0.79, 0.88)):
+        low = (0.72, 0.79, 0.88, 1.0)[row]
+        for i in range(4):
+            x = 0.12 + i * 0.27 + 0.1 * (row % 2)
+            canvas.line([(x, y), (0.5 + (x - 0.5) * 1.04, low)], 0.004, shade(floor, -0.18))
+    canvas.box(0, horizon - 0.03, 1, horizon, (240, 236, 226))
+    canvas.box(0, horizon - 0.004, 1, horizon + 0.003, shade(floor, -0.35))
+    side = rng.choice((-1, 1))
+    window(canvas, 0.5 + side * rng.uniform(0.16, 0.26), rng)
+    picture(canvas, 0.5 - side * rng.uniform(0.2, 0.3), rng)
+
+
+def window(canvas: Canvas, x: float, rng: random.Random) -> None:
+    """A window with four panes between curtains."""
+    canvas.box(x - 0.145, 0.1, x + 0.145, 0.45, (244, 242, 234))
+    top, low = rng.choice(SKIES[:4])
+    for left in (x - 0.125, x + 0.008):
+        for up, down in ((0.12, 0.265), (0.281, 0.43)):
+            canvas.box(left, up, left + 0.117, down, mix(top, low, 0.3 if up < 0.2 else 0.8))
+    canvas.box(x - 0.17, 0.445, x + 0.17, 0.465, (228, 224, 214))
+    cloth = vary(rng.choice(((176, 132, 124), (132, 154, 168), (160, 164, 128))), rng, 6)
+    for side in (-1, 1):
+        a, b = x + side * 0.19, x + side * 0.09
+        canvas.shape([(a, 0.085), (b, 0.085), (b + side * 0.035, 0.3), (b + side * 0.03, 0.48), (a, 0.48)], cloth)
+        canvas.line([(a - side * 0.03, 0.09), (a - side * 0.022, 0.48)], 0.008, shade(cloth, -0.15))
+    canvas.box(x - 0.215, 0.07, x + 0.215, 0.088, (142, 108, 80))
+
+
+def picture(canvas: Canvas, x: float, rng: random.Random) -> None:
+    """A framed painting of nothing in particular."""
+    y = rng.uniform(0.18, 0.24)
+    canvas.box(x - 0.1, y, x + 0.1, y + 0.16, (146, 110, 74))
+    canvas.box(x - 0.085, y + 0.015, x + 0.085, y + 0.145, (226, 220, 204))
+    tone = vary((150, 166, 168), rng, 14)
+    canvas.shape([(x - 0.085, y + 0.145), (x - 0.085, y + 0.09), (x - 0.02, y + 0.06), (x + 0.085, y + 0.1), (x + 0.085, y + 0.145)], tone)
+    canvas.shape([(x - 0.085, y + 0.145), (x + 0.02, y + 0.115), (x + 0.085, y + 0.125), (x + 0.085, y + 0.145)], shade(tone, -0.2))
+
+
+def mountains(canvas: Canvas, horizon: float, rng: random.Random) -> None:
+    """Two ranges of snowy peaks over a green valley."""
+    low = sky(canvas, horizon, rng)
+    stone = vary((120, 130, 150), rng, 8)
+    for tone, base, high, number in ((mix(stone, low, 0.45), horizon, 0.36, 4), (stone, horizon, 0.46, 3)):
+        start = rng.uniform(-0.1, 0.1)
+        for i in rng.sample(range(number + 1), number + 1):
+            x = start + i / number
+            peak(canvas, x, base, high * rng.uniform(0.72, 1.0), 0.75 / number, tone, rng)
+    valley = vary((142, 168, 116), rng, 8)
+    ridge(canvas, horizon, 0.06, 3, mix(valley, stone, 0.4), rng)
+    canvas.fade(horizon, 1.0, mix(valley, stone, 0.15), valley, shade(valley, -0.06))
+    for _ in range(7):
+        x, y = rng.random(), rng.uniform(horizon + 0.06, 0.98)
+        r = 0.012 + 0.04 * (y - horizon)
+        canvas.oval(x, y, r, r * 0.5, (138, 138, 136))
+        canvas.oval(x - r * 0.15, y - r * 0.15, r * 0.7, r * 0.3, (172, 172, 168))
+    tufts(canvas, horizon + 0.04, 34, shade(valley, -0.18), rng)
+
+
+def peak(canvas: Canvas, x: float, base: float, high: float, half: float, tone: RGB, rng: random.Random) -> None:
+    """One mountain: a lit side, a shaded side, and snow with a ragged edge."""
+    top, lean = base - high, rng.uniform(-0.03, 0.03)
+    canvas.shape([(x - half, base), (x, top), (x + half, base)], shade(tone, 0.08))
+    canvas.shape([(x, top), (x + half, base), (x + lean, base), (x + 0.02, top + high * 0.5)], shade(tone, -0.12))
+    cut = 0.36
+    left, right = x - half * cut, x + half * cut
+    line = top + high * cut
+    snow = [(x, top), (right, line), (x + half * 0.2, line - high * 0.07), (x + half * 0.08, line + high * 0.06),
+            (x - half * 0.1, line - high * 0.06), (x - half * 0.2, line + high * 0.02), (left, line)]  # fmt: skip
+    canvas.shape(snow, (240, 243, 248))
+    canvas.shape([(x, top), (right, line), (x + half * 0.2, line - high * 0.07), (x + half * 0.05, line - high * 0.02)], (206, 216, 230))
+
+
+PAINTERS = {
+    "street": street, "sea": sea, "grassland": grassland, "space": space, "waterfall": waterfall, "stage": stage,
+    "garden": garden, "park": park, "room": room, "mountains": mountains,
+}  # fmt: skip

@@ -1,0 +1,211 @@
+"""Plants and objects: one function a kind, each drawing one of it in a frame of height 1."""
+
+from __future__ import annotations
+
+import random
+
+from dataset.picturebook.pen import RGB, Pen, arc, edge, shade
+from dataset.picturebook.vehicles import GLASS, light, outlined, tinted
+
+WOOD = (128, 86, 54)
+STEM = (64, 136, 62)
+
+
+def tree(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+    """A leafy tree with a round, tall or wide crown."""
+    leaves = tinted(colour, rng, (62, 158, 72))
+    bark = shade((112, 76, 48), rng.uniform(-0.1, 0.1))
+    pen.shape([(-0.075, 0.45), (-0.06, 0.1), (-0.12, 0.0), (0.12, 0.0), (0.06, 0.1), (0.075, 0.45)], bark)
+    pen.line([(0.0, 0.3), (0.16, 0.5)], 0.04, bark)
+    pen.line([(0.0, 0.28), (-0.15, 0.47)], 0.04, bark)
+    blobs = rng.choice((
+        ((-0.18, 0.54, 0.17), (0.18, 0.55, 0.17), (0.0, 0.50, 0.17), (-0.13, 0.74, 0.19), (0.13, 0.74, 0.19),
+         (0.0, 0.82, 0.17)),
+        ((-0.17, 0.52, 0.15), (0.16, 0.52, 0.16), (0.0, 0.62, 0.25), (-0.07, 0.78, 0.18), (0.08, 0.82, 0.17)),
+        ((-0.2, 0.6, 0.16), (0.21, 0.6, 0.15), (0.02, 0.54, 0.17), (-0.1, 0.78, 0.17), (0.12, 0.77, 0.19),
+         (0.0, 0.84, 0.15)),
+    ))  # fmt: skip
+    for x, y, r in blobs:
+        pen.oval(x, y, r + 0.012, fill=shade(leaves, -0.38))
+    for x, y, r in blobs:
+        pen.oval(x, y, r - 0.008, fill=shade(leaves, -0.14))
+    for x, y, r in blobs:
+        pen.oval(x - 0.03, y + 0.035, r * 0.72, fill=leaves)
+    for _ in range(7):
+        x, y, r = rng.choice(blobs)
+        pen.oval(x + rng.uniform(-0.1, 0.05), y + rng.uniform(-0.05, 0.1), 0.035, fill=light(leaves, 0.22))
+
+
+def flower(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+    """A daisy-like flower or a tulip on its stem, with two leaves."""
+    petals = tinted(colour, rng)
+    pen.line([(0.0, 0.0), (0.015, 0.3), (0.0, 0.6)], 0.055, STEM)
+    for side in (-1, 1):
+        leaf = [(0.0, 0.06), (side * 0.14, 0.14), (side * 0.27, 0.36), (side * 0.09, 0.27)]
+        outlined(pen, leaf, (82, 160, 76), (44, 108, 52), 0.02)
+    if rng.random() < 0.3:
+        tulip(pen, petals)
+        return
+    number, start = rng.choice((6, 7, 8)), rng.uniform(0, 60)
+    centres = [arc(0, 0.71, 0.17, 0.17, start + 360 * i / number, start + 360 * i / number + 1)[0] for i in range(number)]
+    for grow, ink in ((0.022, edge(petals)), (0.0, petals)):
+        for i, (x, y) in enumerate(centres):
+            turn = start + 360 * i / number
+            pen.oval(x, y, 0.12 + grow, 0.078 + grow, fill=ink, turn=turn)
+    for i, (x, y) in enumerate(centres):
+        pen.oval(x, y, 0.06, 0.03, fill=light(petals, 0.3), turn=start + 360 * i / number)
+    yellow = petals[0] > 200 and petals[1] > 120 and petals[2] < 120
+    pen.oval(0, 0.71, 0.095, fill=(110, 70, 40) if yellow else (196, 140, 30))
+    pen.oval(0, 0.71, 0.075, fill=(140, 92, 52) if yellow else (252, 208, 70))
+
+
+def tulip(pen: Pen, petals: RGB) -> None:
+    """The head of a tulip."""
+    cup = [*arc(0, 0.68, 0.2, 0.17, 180, 360), (0.23, 0.97), (0.1, 0.84), (0.0, 1.0), (-0.1, 0.84), (-0.23, 0.97)]
+    outlined(pen, cup, petals, width=0.025)
+    pen.shape([*arc(0, 0.68, 0.1, 0.14, 180, 360), (0.0, 0.96)], light(petals, 0.22))
+
+
+def chair(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+    """A chair seen from a little above; SEAT is where one sits."""
+    paint = tinted(colour, rng, WOOD)
+    dark = shade(paint, -0.25)
+    line = edge(paint)
+    for x in (-0.22, 0.24):
+        outlined(pen, [(x - 0.035, 0.1), (x + 0.035, 0.1), (x + 0.035, 0.4), (x - 0.035, 0.4)], dark, line, 0.015)
+    if rng.random() < 0.5:
+        outlined(pen, [(-0.3, 0.4), (-0.32, 0.94), (-0.27, 1.0), (0.19, 1.0), (0.24, 0.94), (0.22, 0.4)], paint, line)
+        pen.shape([(-0.24, 0.46), (-0.25, 0.92), (0.17, 0.92), (0.16, 0.46)], light(paint, 0.14))
+    else:
+        for x in (-0.28, -0.14, 0.02, 0.18):
+            outlined(pen, [(x - 0.03, 0.4), (x - 0.03, 0.9), (x + 0.035, 0.9), (x + 0.035, 0.4)], paint, line, 0.015)
+        outlined(pen, [(-0.33, 0.84), (-0.31, 1.0), (0.22, 1.0), (0.25, 0.84)], paint, line)
+    outlined(pen, [(-0.32, 0.34), (-0.26, 0.46), (0.29, 0.46), (0.35, 0.34)], light(paint, 0.16), line)
+    outlined(pen, [(-0.33, 0.27), (-0.33, 0.35), (0.35, 0.35), (0.35, 0.27)], paint, line)
+    for x in (-0.29, 0.3):
+        outlined(pen, [(x - 0.045, 0.0), (x + 0.045, 0.0), (x + 0.05, 0.28), (x - 0.05, 0.28)], paint, line, 0.018)
+
+
+SEAT = (0.0, 0.38)  # where one sits, in the chair's frame
+TABLETOP = (0.0, 0.9)  # where a thing stands, in the table's frame
+
+
+def table(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+    """A table with four legs, seen from a little above."""
+    paint = tinted(colour, rng, WOOD)
+    line, dark = edge(paint), shade(paint, -0.28)
+    for x in (-0.5, 0.5):
+        outlined(pen, [(x - 0.04, 0.2), (x + 0.04, 0.2), (x + 0.04, 0.75), (x - 0.04, 0.75)], dark, line, 0.018)
+    outlined(pen, [(-0.62, 0.56), (0.62, 0.56), (0.62, 0.74), (-0.62, 0.74)], shade(paint, -0.14), line, 0.02)
+    if rng.random() < 0.5:
+        outlined(pen, [(-0.2, 0.59), (0.2, 0.59), (0.2, 0.71), (-0.2, 0.71)], paint, line, 0.015)
+        pen.oval(0, 0.65, 0.03, fill=line)
+    for x in (-0.62, 0.62):
+        outlined(pen, [(x - 0.055, 0.0), (x + 0.055, 0.0), (x + 0.06, 0.74), (x - 0.06, 0.74)], paint, line, 0.02)
+    outlined(pen, [(-0.74, 0.82), (-0.62, 1.0), (0.62, 1.0), (0.74, 0.82)], light(paint, 0.2), line, 0.025)
+    outlined(pen, [(-0.75, 0.73), (-0.75, 0.83), (0.75, 0.83), (0.75, 0.73)], paint, line, 0.025)
+
+
+def umbrella(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+    """An open umbrella, its hooked handle at the bottom."""
+    cloth = tinted(colour, rng)
+    pen.line([(0.0, 0.08), (0.0, 0.98)], 0.035, (96, 80, 70))
+    pen.line([(0.0, 0.14), *arc(0.05, 0.055, 0.05, 0.04, 180, 350)], 0.045, (120, 78, 46))
+    rim = [-0.475, -0.29, -0.1, 0.1, 0.29, 0.475]
+    dome = arc(0, 0.52, 0.475, 0.42, 0, 180)
+    scallops = []
+    for left, right in zip(rim, rim[1:], strict=False):
+        scallops += arc((left + right) / 2, 0.5, (right - left) / 2, 0.06, 180, 0)
+    outlined(pen, dome + scallops, cloth, width=0.03)
+    for low, high in ((1, 2), (3, 4)):
+        panel = [(0.0, 0.93), (rim[low] * 1.15, 0.78), (rim[low], 0.52)]
+        panel += arc((rim[low] + rim[high]) / 2, 0.5, (rim[high] - rim[low]) / 2, 0.06, 180, 0)
+        panel += [(rim[high], 0.52), (rim[high] * 1.15, 0.78)]
+        pen.shape(panel, light(cloth, 0.3))
+    pen.line([(0.0, 0.92), (0.0, 1.0)], 0.035, (96, 80, 70))
+
+
+def ball(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+    """A beach ball: two or three bright panels in one colour, with white between."""
+    paint = tinted(colour, rng)
+    spin = rng.uniform(-35, 35)
+    pen.oval(0, 0.5, 0.5, fill=edge(paint))
+    pen.oval(0, 0.5, 0.46, fill=paint)
+    inner = pen.place(0.0, 0.5, 1.0, spin)
+    for side in (-1, 1):
+        curve = arc(0, 0, 0.26, 0.44, 62 if side > 0 else 118, -62 if side > 0 else 242)
+        inner.line(curve, 0.085, (250, 248, 240))
+    inner.oval(0, 0.36, 0.12, 0.055, fill=(250, 248, 240))
+    pen.oval(-0.16, 0.7, 0.1, 0.07, fill=light(paint, 0.6))
+
+
+def balloon(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+    """A round balloon on a string; the string's end is at (0, 0)."""
+    paint = tinted(colour, rng)
+    sway = rng.uniform(-0.05, 0.05)
+    pen.line([(0.0, 0.0), (sway, 0.14), (-sway, 0.28), (0.0, 0.42)], 0.014, (90, 90, 100))
+    pen.shape([(-0.045, 0.39), (0.045, 0.39), (0.0, 0.45)], edge(paint))
+    drop = [*arc(0, 0.72, 0.245, 0.28, -35, 215), (-0.06, 0.45), (0.06, 0.45)]
+    outlined(pen, drop, paint, width=0.02)
+    pen.shape([*arc(0, 0.72, 0.235, 0.265, -40, 50), (0.1, 0.72), (0.03, 0.5)], shade(paint, -0.13))
+    pen.oval(-0.09, 0.83, 0.055, 0.085, fill=light(paint, 0.6), turn=-25)
+
+
+def kite(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+    """A diamond kite with a tail of bows; the tail's end is at (0, 0)."""
+    cloth = tinted(colour, rng)
+    sway = rng.choice((-1, 1)) * rng.uniform(0.05, 0.08)
+    tail = [(0.0, 0.36), (sway, 0.26), (-sway, 0.14), (0.0, 0.02)]
+    pen.line(tail, 0.018, (96, 90, 100))
+    for x, y in ((sway, 0.27), (-sway, 0.15), (0.0, 0.03)):
+        pen.shape([(x, y), (x - 0.075, y + 0.035), (x - 0.075, y - 0.03)], cloth)
+        pen.shape([(x, y), (x + 0.075, y + 0.035), (x + 0.075, y - 0.03)], shade(cloth, -0.2))
+    top, bottom, left, right, cross = (0, 1.0), (0, 0.34), (-0.33, 0.73), (0.33, 0.73), (0, 0.73)
+    outlined(pen, [top, right, bottom, left], cloth, width=0.028)
+    pen.shape([cross, right, bottom], shade(cloth, -0.2))
+    pen.shape([cross, left, top], light(cloth, 0.3))
+    pen.line([top, bottom], 0.018, edge(cloth))
+    pen.line([left, right], 0.018, edge(cloth))
+
+
+def lamp(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+    """A table lamp with a wide shade, lit."""
+    cloth = tinted(colour, rng)
+    metal = rng.choice(((120, 92, 66), (110, 112, 122)))
+    outlined(pen, arc(0, 0.055, 0.2, 0.055, 0, 360), metal, width=0.02)
+    pen.line([(0.0, 0.08), (0.0, 0.55)], 0.055, metal)
+    if rng.random() < 0.5:
+        outlined(pen, arc(0, 0.24, 0.1, 0.14, 0, 360), light(metal, 0.15), width=0.02)
+    outlined(pen, [(-0.3, 0.5), (-0.17, 1.0), (0.17, 1.0), (0.3, 0.5)], cloth, width=0.028)
+    pen.shape([(-0.12, 0.53), (-0.07, 0.97), (0.03, 0.97), (0.06, 0.53)], light(cloth, 0.35))
+    pen.shape([(0.19, 0.53), (0.11, 0.97), (0.155, 0.97), (0.27, 0.53)], shade(cloth, -0.12))
+    outlined(pen, arc(0, 0.5, 0.3, 0.055, 0, 360), (255, 246, 196), edge(cloth), 0.018)
+
+
+def house(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+    """A cottage with a pitched roof, a door, two windows and a chimney."""
+    paint = tinted(colour, rng)
+    white = sum(paint) > 690
+    roof = shade(paint, -0.22) if not white else (206, 208, 214)
+    line = edge(paint) if not white else (128, 130, 140)
+    side = rng.choice((-1, 1))
+    outlined(pen, [(side * 0.2, 0.7), (side * 0.2, 0.97), (side * 0.31, 0.97), (side * 0.31, 0.65)], (150, 116, 100), width=0.015)
+    outlined(pen, [(-0.42, 0.0), (0.42, 0.0), (0.42, 0.56), (-0.42, 0.56)], light(paint, 0.16), line, 0.018)
+    outlined(pen, [(-0.5, 0.5), (-0.04, 0.98), (0.04, 0.98), (0.5, 0.5)], roof, line, 0.022)
+    pen.line([(-0.42, 0.545), (0.42, 0.545)], 0.02, light(roof, 0.25))
+    pen.line([(-0.31, 0.66), (0.31, 0.66)], 0.014, line)
+    pen.line([(-0.19, 0.79), (0.19, 0.79)], 0.014, line)
+    door = -side * 0.2
+    outlined(pen, [(door - 0.085, 0.0), (door - 0.085, 0.32), (door + 0.085, 0.32), (door + 0.085, 0.0)], (120, 78, 50), width=0.015)
+    pen.oval(door + 0.05, 0.15, 0.016, fill=(244, 210, 110))
+    window = side * 0.18
+    pen.box(window - 0.14, 0.16, window + 0.14, 0.4, (250, 250, 246) if not white else (120, 126, 140))
+    pen.box(window - 0.12, 0.18, window - 0.012, 0.38, GLASS)
+    pen.box(window + 0.012, 0.18, window + 0.12, 0.38, GLASS)
+    pen.box(-0.44, 0.0, 0.44, 0.03, shade(line, 0.2))
+
+
+THINGS = {
+    "tree": tree, "flower": flower, "chair": chair, "table": table, "umbrella": umbrella, "ball": ball,
+    "balloon": balloon, "kite": kite, "lamp": lamp, "house": house,
+}  # fmt: skip
