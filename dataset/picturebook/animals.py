@@ -1,0 +1,191 @@
+"""The larger animals, drawn in the pen's frame: feet on y = 0, about 1 high, facing right; and the table of all.
+
+A coat is one flat colour with one thin line around it (`solid`), the legs farther away a shade darker.
+"""
+
+from __future__ import annotations
+
+import random
+
+from .animals_small import bird, butterfly, cat, eye, rabbit
+from .pen import RGB, Pen, arc, blob, cut, edge, limb, shade, solid
+
+DARK = (40, 34, 38)
+
+
+def mark(colour: RGB, amount: float = 0.25) -> RGB:
+    """A second tone of a coat for ears, manes and spots: darker, or lighter for what is dark already."""
+    return shade(colour, amount) if edge(colour) > colour else shade(colour, -amount)
+
+
+def legs(pen: Pen, colour: RGB, feet: list[tuple[float, float]], tops: list[tuple[float, float]], width: float) -> None:
+    """Straight legs from the tops to the feet."""
+    for (x0, y0), (x1, y1) in zip(tops, feet):
+        pen_parts = [limb([(x0, y0), (x1, y1 + width / 2)], width)]
+        solid(pen, pen_parts, colour)
+
+
+def dog(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+    """Floppy ears, a long muzzle with a black nose, a tail held high."""
+    coat = colour or (136, 88, 52)
+    dark = mark(coat, 0.32)
+    wag = rng.uniform(-0.05, 0.05)
+    if action == "sleeping":
+        solid(pen, [limb([(-0.50, 0.10), (-0.64, 0.14), (-0.68, 0.26 + wag)], 0.09)], coat)
+        solid(pen, [blob(-0.12, 0.22, 0.44, 0.22), blob(-0.34, 0.18, 0.24, 0.17), limb([(0.0, 0.07), (0.62, 0.07)], 0.12)], coat)
+        dog_head(pen.place(0.34, 0.27, 0.95, turn=-14), coat, dark, asleep=True)
+        return
+    if action == "sitting":
+        solid(pen, [limb([(-0.30, 0.09), (-0.52, 0.14), (-0.58, 0.30 + wag)], 0.09)], coat)
+        solid(pen, [limb([(0.20, 0.40), (0.22, 0.06)], 0.13)], shade(coat, -0.15))
+        solid(pen, [blob(-0.16, 0.20, 0.24, 0.20), limb([(-0.10, 0.24), (0.10, 0.52)], 0.36), limb([(-0.2, 0.06), (0.04, 0.06)], 0.12),
+                    limb([(0.12, 0.40), (0.12, 0.07)], 0.13)], coat)  # fmt: skip
+        dog_head(pen.place(0.14, 0.74), coat, dark)
+        return
+    running = action == "running"
+    lift = 0.08 if running else 0.0
+    tops = [(-0.30, 0.36 + lift), (0.26, 0.36 + lift)]
+    solid(pen, [limb([(-0.42, 0.52 + lift), (-0.56, 0.64 + lift), (-0.60, 0.80 + lift + wag)], 0.09)], coat)
+    far = [(-0.46, 0.10), (0.42, 0.20)] if running else [(-0.25, 0.0), (0.18, 0.0)]
+    near = [(-0.66, 0.14), (0.60, 0.08)] if running else [(-0.37, 0.0), (0.31, 0.0)]
+    legs(pen, shade(coat, -0.18), far, tops, 0.125)
+    solid(pen, [limb([(-0.30, 0.44 + lift), (0.22, 0.46 + lift)], 0.33)]
+          + [limb([top, (x, y + 0.065)], 0.13) for top, (x, y) in zip(tops, near)]
+          + [limb([(0.24, 0.50 + lift), (0.36, 0.68 + lift)], 0.24)], coat)  # fmt: skip
+    dog_head(pen.place(0.38, 0.74 + lift * 0.5), coat, dark)
+
+
+def dog_head(pen: Pen, coat: RGB, dark: RGB, asleep: bool = False) -> None:
+    """A head around (0, 0)."""
+    solid(pen, [blob(0.0, 0.0, 0.21, 0.20), limb([(0.10, -0.06), (0.27, -0.07)], 0.16)], coat)
+    pen.oval(0.345, -0.03, 0.055, 0.05, DARK)
+    pen.line([(0.18, -0.125), (0.30, -0.115)], 0.022, edge(coat))
+    eye(pen, 0.10, 0.055, 0.04, asleep, coat)
+    solid(pen, [blob(-0.12, -0.06, 0.095, 0.20, -14)], dark)
+
+
+def panda(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+    """Black limbs, ears and eye patches on white."""
+    white, black = (250, 250, 246), (46, 44, 50)
+    line = (120, 120, 124)
+    if action == "walking":
+        legs(pen, shade(black, 0.15), [(-0.20, 0.0), (0.10, 0.0)], [(-0.24, 0.28), (0.18, 0.30)], 0.19)
+        solid(pen, [blob(-0.10, 0.42, 0.42, 0.29)], white, line)
+        solid(pen, [limb([(0.16, 0.58), (0.19, 0.12)], 0.20), limb([(-0.38, 0.34), (-0.40, 0.10)], 0.21)], black)
+        panda_head(pen.place(0.33, 0.64, 0.92), white, black, line)
+        return
+    solid(pen, [blob(0.0, 0.33, 0.34, 0.33)], white, line)
+    solid(pen, [cut([*arc(0.0, 0.33, 0.34, 0.31, 15, 80), *arc(0.0, 0.33, 0.34, 0.31, 100, 165)]), ], black)
+    for s in (-1, 1):
+        solid(pen, [limb([(s * 0.22, 0.14), (s * 0.36, 0.10)], 0.20)], black)
+        pen.oval(s * 0.40, 0.11, 0.055, 0.075, (110, 100, 104))
+    panda_head(pen.place(0.0, 0.73), white, black, line)
+    if action == "eating":
+        pen.line([(0.14, 0.30), (0.42, 0.98)], 0.055, (104, 158, 62))
+        for x, y, turn in ((0.36, 0.80, 10), (0.46, 0.92, -20), (0.35, 0.95, 70), (0.24, 0.6, 150)):
+            pen.oval(x + 0.07, y, 0.11, 0.04, (70, 136, 58), turn)
+        solid(pen, [limb([(0.26, 0.46), (0.20, 0.46)], 0.17), limb([(-0.28, 0.46), (0.10, 0.38)], 0.17)], black)
+    else:
+        for s in (-1, 1):
+            solid(pen, [limb([(s * 0.28, 0.48), (s * (0.17 + rng.uniform(0, 0.04)), 0.28)], 0.17)], black)
+
+
+def panda_head(pen: Pen, white: RGB, black: RGB, line: RGB) -> None:
+    """A head around (0, 0)."""
+    for s in (-1, 1):
+        solid(pen, [blob(s * 0.23, 0.19, 0.105)], black)
+    solid(pen, [blob(0.0, 0.0, 0.31, 0.265)], white, line)
+    for s in (-1, 1):
+        pen.oval(0.02 + s * 0.13, 0.005, 0.075, 0.10, black, turn=-25 * s)
+        pen.oval(0.02 + s * 0.12, 0.02, 0.024, fill=white)
+    pen.oval(0.02, -0.10, 0.055, 0.04, black)
+    pen.line(arc(0.02, -0.12, 0.06, 0.05, 200, 340), 0.02, black)
+
+
+def horse(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+    """Long legs, an arched neck with a mane, a long face and a long tail."""
+    coat = colour or (136, 88, 52)
+    mane = mark(coat, 0.5)
+    hoof, far = (70, 60, 58), shade(coat, -0.18)
+    running = action == "running"
+    back = [((-0.30, 0.5), (-0.20, 0.28), (-0.24, 0.05)), ((-0.36, 0.5), (-0.40, 0.26), (-0.38, 0.05))]
+    front = [((0.18, 0.48), (0.16, 0.26), (0.14, 0.05)), ((0.24, 0.48), (0.27, 0.26), (0.27, 0.05))]
+    if running:
+        back = [((-0.30, 0.5), (-0.36, 0.30), (-0.56, 0.22)), ((-0.34, 0.5), (-0.50, 0.32), (-0.66, 0.10))]
+        front = [((0.18, 0.48), (0.44, 0.38), (0.38, 0.18)), ((0.24, 0.5), (0.46, 0.34), (0.62, 0.18))]
+    tail = [(-0.42, 0.62), (-0.62, 0.62), (-0.74, 0.46)] if running else [(-0.42, 0.62), (-0.54, 0.50), (-0.55, 0.24)]
+    solid(pen, [limb(tail, 0.10)], mane)
+    for leg in (back[0], front[0]):
+        solid(pen, [limb(list(leg), 0.085)], far)
+        pen.oval(leg[-1][0], leg[-1][1] - 0.01, 0.055, 0.045, hoof)
+    eating = action == "eating"
+    crest, poll = ((0.26, 0.60), (0.46, 0.34)) if eating else ((0.24, 0.60), (0.40, 0.86))
+    if running:
+        poll = (0.48, 0.80)
+    turn = -62 if eating else -38
+    solid(pen, [limb([(-0.28, 0.56), (0.18, 0.56)], 0.28), limb([crest, poll], 0.19), limb([(0.16, 0.55), crest], 0.26)]
+          + [limb(list(leg), 0.09) for leg in (back[1], front[1])]
+          + [limb([(-0.33, 0.52), back[1][1]], 0.13), limb([(0.22, 0.50), front[1][1]], 0.11)], coat)  # fmt: skip
+    for leg in (back[1], front[1]):
+        pen.oval(leg[-1][0], leg[-1][1] - 0.01, 0.06, 0.045, hoof)
+    head = pen.place(*poll, turn=turn)
+    solid(head, [cut([(-0.06, 0.06), (-0.03, 0.20), (0.05, 0.08)])], coat)
+    solid(head, [blob(0.0, 0.0, 0.115, 0.105), limb([(0.02, -0.005), (0.23, -0.02)], 0.135)], coat)
+    head.oval(0.27, 0.0, 0.022, 0.018, edge(coat))
+    eye(head, 0.05, 0.035, 0.028, False, coat)
+    (x0, y0), (x1, y1) = crest, poll
+    if eating:
+        ridge = [(x0 - 0.08, y0 + 0.10), ((x0 + x1) / 2 + 0.05, (y0 + y1) / 2 + 0.10), (x1 + 0.08, y1 + 0.09)]
+    else:
+        ridge = [(x0 - 0.13, y0 + 0.06), ((x0 + x1) / 2 - 0.11, (y0 + y1) / 2 + 0.05), (x1 - 0.05, y1 + 0.10)]
+    solid(pen, [limb(ridge, 0.09)], mane)
+
+
+def sheep(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+    """A cloud of wool on thin dark legs, a dark face with ears that stick out."""
+    wool = colour or (248, 248, 246)
+    face = (96, 84, 82) if edge(wool) < wool else (206, 186, 166)
+    legs(pen, shade(face, -0.2), [(-0.26, 0.0), (0.16, 0.0)], [(-0.26, 0.3), (0.16, 0.3)], 0.085)
+    legs(pen, face, [(-0.36, 0.0), (0.26, 0.0)], [(-0.34, 0.3), (0.24, 0.3)], 0.09)
+    curls = [blob(-0.05, 0.52, 0.40, 0.25)]
+    for i in range(11):
+        x, y = arc(-0.05, 0.52, 0.42, 0.25, 0, 360)[i * 24 // 11]
+        curls.append(blob(x, y, 0.13 + rng.uniform(-0.012, 0.012)))
+    solid(pen, curls, wool, width=0.02)
+    for x, y in ((-0.28, 0.62), (-0.04, 0.66), (-0.16, 0.44), (0.10, 0.48), (-0.36, 0.42)):
+        pen.line(arc(x, y, 0.075, 0.06, 190, 350), 0.022, shade(wool, -0.2) if edge(wool) < wool else shade(wool, 0.3))
+    head = pen.place(0.50, 0.30, turn=-38) if action == "eating" else pen.place(0.46, 0.70)
+    solid(head, [limb([(-0.10, 0.02), (-0.20, -0.03)], 0.09)], face)
+    solid(head, [blob(0.04, -0.04, 0.135, 0.19, 20)], face)
+    solid(head, [blob(-0.04, 0.13, 0.12, 0.085), blob(0.06, 0.14, 0.08, 0.07)], wool)
+    head.oval(0.075, 0.015, 0.04, fill=(250, 250, 246))
+    head.oval(0.085, 0.01, 0.022, fill=DARK)
+
+
+def elephant(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+    """A huge body on pillars, a trunk to the ground, a great ear, a tusk."""
+    hide = colour or rng.choice(((138, 146, 160), (128, 138, 152), (146, 150, 160)))
+    stride = 0.10 if action == "walking" else 0.0
+    legs(pen, shade(hide, -0.2), [(-0.22 - stride, 0.0), (0.12 + stride, 0.0)], [(-0.22, 0.35), (0.12, 0.35)], 0.18)
+    solid(pen, [limb([(-0.50, 0.62), (-0.58, 0.40), (-0.56, 0.32)], 0.035)], shade(hide, -0.25))
+    solid(pen, [blob(-0.12, 0.60, 0.44, 0.32), cut([(-0.5, 0.55), (-0.48, 0.3), (0.28, 0.3), (0.3, 0.55)]), blob(0.32, 0.70, 0.25, 0.26)]
+          + [limb([(x, 0.35), (x + step, 0.10)], 0.20) for x, step in ((-0.40, stride), (0.24, -stride * 0.4))]
+          + trunk(action, rng), hide)  # fmt: skip
+    pen.line([(0.44, 0.50), (0.53, 0.44), (0.60, 0.46)], 0.05, (252, 248, 234))
+    solid(pen, [blob(0.16, 0.68, 0.185, 0.25, 8)], shade(hide, -0.14), shade(hide, -0.42))
+    eye(pen, 0.42, 0.76, 0.032, False, hide)
+
+
+def trunk(action: str | None, rng: random.Random) -> list:
+    """A trunk that hangs, or is raised in greeting when walking."""
+    if action == "walking":
+        tip = rng.uniform(-0.03, 0.03)
+        return [limb([(0.50, 0.66), (0.62, 0.58), (0.72, 0.70)], 0.15), limb([(0.72, 0.70), (0.74, 0.84), (0.70 + tip, 0.96)], 0.12)]
+    tip = rng.uniform(-0.02, 0.04)
+    return [limb([(0.48, 0.64), (0.58, 0.46)], 0.17), limb([(0.58, 0.46), (0.60, 0.22), (0.66 + tip, 0.10)], 0.12)]
+
+
+ANIMALS = {
+    "dog": dog, "cat": cat, "panda": panda, "bird": bird, "horse": horse, "sheep": sheep, "elephant": elephant,
+    "rabbit": rabbit, "butterfly": butterfly,
+}  # fmt: skip
