@@ -67,7 +67,7 @@ class Pen:
 
 def arc(x: float, y: float, rx: float, ry: float, start: float, end: float, turn: float = 0.0) -> list[Point]:
     """Points along an ellipse from `start` to `end` degrees (counter-clockwise, 0 to the right)."""
-    steps = max(4, round(abs(end - start) / 15))
+    steps = max(4, round(abs(end - start) / 10))
     cos, sin = math.cos(math.radians(turn)), math.sin(math.radians(turn))
     points = []
     for i in range(steps + 1):
