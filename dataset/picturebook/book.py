@@ -1,0 +1,80 @@
+"""The picture book as records: which texts of which scenes, for each stage of training and for scoring."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dataset.picturebook import captions_en, captions_zh
+from dataset.picturebook.facts import Scene
+from dataset.picturebook.questions import questions
+from dataset.picturebook.world import make_scene
+from dataset.record import IMAGE, Record, Turn
+
+# What share of a stage's records are which text. Each stage of the curriculum replays the earlier ones.
+MIXES: dict[str, dict[str, float]] = {
+    "lm": {"phrase": 0.25, "sentence": 0.25, "paragraph": 0.2, "long": 0.2, "questions": 0.1},
+    "vision": {"sentence": 0.5, "paragraph": 0.5},
+    "pretrain": {"phrase": 0.5, "sentence": 0.5},
+    "sft1": {"phrase": 0.4, "sentence": 0.4, "questions": 0.2},
+    "sft2": {"phrase": 0.15, "sentence": 0.15, "paragraph": 0.55, "questions": 0.15},
+    "sft3": {"phrase": 0.1, "sentence": 0.1, "paragraph": 0.15, "long": 0.5, "questions": 0.15},
+}
+QUESTIONS_PER_RECORD = 3
+
+
+@dataclass(frozen=True)
+class PictureBook(Sequence):
+    """`size` records about the first `scenes` scenes of a split; record i is the same on every machine.
+
+    mix: text kind -> share. english: share of English. The picture is given as its Scene, drawn when wanted.
+    """
+
+    split: str
+    scenes: int
+    size: int
+    mix: dict[str, float]
+    english: float = 0.0
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, i: int) -> Record:
+        if not 0 <= i < self.size:
+            raise IndexError(i)
+        rng = random.Random(f"book {self.split} {self.seed} {i}")
+        scene = make_scene(self.split, i % self.scenes)
+        text = rng.choices(list(self.mix), weights=list(self.mix.values()))[0]
+        language = "en" if rng.random() < self.english else "zh"
+        if text == "questions":
+            turns = question_turns(scene, rng, language)
+        else:
+            turns = caption_turns(scene, text, rng, language)
+        return Record(f"picturebook/{self.split}:{i}", (scene,), turns, scene=scene)
+
+
+def caption_turns(scene: Scene, length: str, rng: random.Random, language: str) -> tuple[Turn, ...]:
+    """A request for a description of that length, and the description."""
+    texts = captions_en if language == "en" else captions_zh
+    prompts = (texts.PROMPTS_EN if language == "en" else texts.PROMPTS_ZH)[length]
+    prompt = prompts[0] if rng.random() < 0.6 else rng.choice(prompts)
+    parts = (IMAGE, "\n" + prompt) if rng.random() < 0.8 else (prompt + "\n", IMAGE)
+    return Turn("user", parts), Turn("assistant", (texts.caption(scene, length, rng),))
+
+
+def question_turns(scene: Scene, rng: random.Random, language: str) -> tuple[Turn, ...]:
+    """A few questions about the picture with their answers, as one conversation."""
+    asked = questions(scene, rng, language)
+    chosen = rng.sample(asked, min(QUESTIONS_PER_RECORD, len(asked)))
+    turns: list[Turn] = []
+    for question in chosen:
+        turns += [Turn("user", (question.text,)), Turn("assistant", (question.answer,))]
+    turns[0] = Turn("user", (IMAGE, "\n" + chosen[0].text))
+    return tuple(turns)
+
+
+def prompt_for(length: str, language: str = "zh") -> str:
+    """The canonical request for a description of that length."""
+    return (captions_en.PROMPTS_EN if language == "en" else captions_zh.PROMPTS_ZH)[length][0]

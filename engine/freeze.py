@@ -1,0 +1,89 @@
+"""Which weights train: a tuple of module prefixes, checked to match, counted, and held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+PARTS = ("vision", "projector", "llm")
+
+
+class FreezeError(ValueError):
+    """A prefix that matches nothing, or a frozen weight that changed."""
+
+
+def resolve(prefix: str, layers: int) -> str:
+    """The module path of a --train prefix: llm.layers.0 is llm.model.layers.0, llm.layers.-1 the last of them."""
+    parts = prefix.strip().split(".")
+    if parts[:2] == ["llm", "layers"]:
+        parts.insert(1, "model")
+    if parts[:3] == ["llm", "model", "layers"] and len(parts) > 3 and parts[3].startswith("-"):
+        parts[3] = str(layers + int(parts[3]))
+    return ".".join(parts)
+
+
+def set_trainable(model: nn.Module, prefixes: tuple[str, ...]) -> None:
+    """Let exactly the parameters under these module prefixes train; FreezeError where one matches nothing."""
+    names = [name for name, _ in model.named_parameters()]
+    layers = 1 + max((int(n.split(".")[3]) for n in names if n.startswith("llm.model.layers.")), default=-1)
+    paths = {prefix: resolve(prefix, layers) for prefix in prefixes}
+    for prefix, path in paths.items():
+        if not any(name == path or name.startswith(path + ".") for name in names):
+            modules = sorted({name.split(".")[0] for name in names})
+            raise FreezeError(
+                f"--train {prefix}: no weight is named {path!r} or lies below it. The model has "
+                f"{', '.join(modules)}; a layer of the language model is llm.layers.0 to llm.layers.{layers - 1}"
+            )
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(name == p or name.startswith(p + ".") for p in paths.values()))
+
+
+@dataclass(frozen=True)
+class Count:
+    part: str
+    trainable: int
+    frozen: int
+
+    @property
+    def total(self) -> int:
+        return self.trainable + self.frozen
+
+
+def count_parameters(model: nn.Module) -> list[Count]:
+    """Parameters of each top-level part of the model, those of tied weights once."""
+    counts = []
+    for part, module in model.named_children():
+        parameters = list(module.parameters())
+        trainable = sum(p.numel() for p in parameters if p.requires_grad)
+        counts.append(Count(part, trainable, sum(p.numel() for p in parameters) - trainable))
+    return counts
+
+
+def parameter_table(model: nn.Module) -> str:
+    """What trains and what is frozen, one line a part; the total without the encoder is what papers report."""
+    counts = count_parameters(model)
+    lines = [f"{'module':<12}{'trainable':>14}{'frozen':>14}{'total':>14}"]
+    lines += [f"{c.part:<12}{c.trainable:>14,}{c.frozen:>14,}{c.total:>14,}" for c in counts]
+    without = [c for c in counts if c.part != "vision"]
+    for title, some in (("without encoder", without), ("all", counts)):
+        trainable, frozen = sum(c.trainable for c in some), sum(c.frozen for c in some)
+        lines.append(f"{title:<16}{trainable:>10,}{frozen:>14,}{trainable + frozen:>14,}")
+    return "\n".join(lines)
+
+
+def frozen_sums(model: nn.Module) -> dict[str, int]:
+    """A checksum of the bits of every frozen parameter, to find one that changed."""
+    return {
+        name: int(parameter.detach().contiguous().view(torch.int32).sum(dtype=torch.int64))
+        for name, parameter in model.named_parameters()
+        if not parameter.requires_grad and parameter.dtype == torch.float32
+    }
+
+
+def check_frozen(model: nn.Module, before: dict[str, int]) -> None:
+    """Raise FreezeError where a parameter that was frozen has other bits than `before`."""
+    changed = [name for name, bits in frozen_sums(model).items() if before.get(name, bits) != bits]
+    if changed:
+        raise FreezeError(f"{len(changed)} frozen weights changed in training, as {changed[0]}; do not use this run")

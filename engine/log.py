@@ -1,0 +1,115 @@
+"""What a run says of itself while it trains: a progress bar, lines a program can read, a curve, wandb."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+
+class Log:
+    """Writes each entry to log.jsonl, the progress bar and, if asked, wandb. Close it (or use `with`)."""
+
+    def __init__(self, run, steps: int, start: int, wandb_project: str = "", settings: dict | None = None):
+        """run: the run's folder. start: the step that it goes on from; later entries of the log are dropped."""
+        self.path = run.log_file
+        self.started = time.perf_counter()
+        _drop_after(self.path, start)
+        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  (closed by close())
+        self.bar = tqdm(total=steps, initial=start, desc=run.path.name, unit="step", dynamic_ncols=True)
+        self.wandb = _start_wandb(run, wandb_project, settings) if wandb_project else None
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.close()
+
+    def write(self, step: int, **values) -> None:
+        """One entry; `step` counts finished optimizer steps."""
+        entry = {"step": step, **values, "seconds": round(time.perf_counter() - self.started, 2)}
+        self.file.write(json.dumps(entry) + "\n")
+        self.file.flush()
+        if self.wandb:
+            self.wandb.log(values, step=step)
+
+    def advance(self, **shown) -> None:
+        """One step further on the bar, which shows the values."""
+        if shown:
+            self.bar.set_postfix(shown, refresh=False)
+        self.bar.update()
+
+    def say(self, text: str) -> None:
+        self.bar.write(text)
+
+    def close(self) -> None:
+        self.bar.close()
+        self.file.close()
+        if self.wandb:
+            self.wandb.finish()
+
+
+def _drop_after(path: Path, step: int) -> None:
+    """Remove entries past `step`, and a last line that a kill cut off, so that a repeated step is told once."""
+    if not path.is_file():
+        return
+    kept = [entry for entry in read_log(path) if entry["step"] <= step and step > 0]
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+    os.replace(partial, path)
+
+
+def read_log(path: Path) -> list[dict]:
+    """The entries of a log.jsonl; a torn last line is left out."""
+    entries = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            break
+    return entries
+
+
+def _start_wandb(run, project: str, settings: dict | None):
+    """A wandb run that goes on under the same id when the training run does."""
+    import wandb
+
+    file = run.path / "wandb_id.txt"
+    if not file.is_file():
+        file.write_text(wandb.util.generate_id())
+    return wandb.init(
+        project=project, name=run.path.name, id=file.read_text().strip(), resume="allow", dir=run.path, config=settings
+    )
+
+
+def draw_curve(log_file: Path, picture: Path) -> None:
+    """The losses of a log as a PNG: training (thin: each entry, thick: smoothed) and validation."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    entries = read_log(log_file)
+    train = [(e["step"], e["loss"]) for e in entries if "loss" in e]
+    valid = [(e["step"], e["val_loss"]) for e in entries if "val_loss" in e]
+    if not train:
+        return
+    smooth, smoothed = train[0][1], []
+    for _, loss in train:
+        smooth = 0.85 * smooth + 0.15 * loss
+        smoothed.append(smooth)
+    figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    steps = [step for step, _ in train]
+    axes.plot(steps, [loss for _, loss in train], color="tab:blue", alpha=0.3, linewidth=1)
+    axes.plot(steps, smoothed, color="tab:blue", label="training (smoothed)")
+    if valid:
+        axes.plot(*zip(*valid, strict=True), "o-", color="tab:orange", markersize=4, label="validation")
+    top = max([*smoothed, *(loss for _, loss in valid)])
+    axes.set_ylim(0, max(smoothed[min(3, len(smoothed) - 1)], 0.5 * top) * 1.1)
+    axes.set(xlabel="step", ylabel="loss per supervised token", title=log_file.parent.name)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(picture)

@@ -1,0 +1,96 @@
+"""The machine: device, number format, threads, memory allocator."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import ctypes.util
+import os
+import sys
+
+import torch
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class RuntimeChoiceError(ValueError):
+    """A device or number format that this machine does not have; the text says which it has."""
+
+
+def pick_device(name: str) -> torch.device:
+    """The device called `name` (cpu, cuda, cuda:1, mps), or for 'auto' the best there is."""
+    have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device("cuda" if have["cuda"] else "mps" if have["mps"] else "cpu")
+    kind = name.partition(":")[0]
+    if not have.get(kind):
+        here = ", ".join(kind for kind, there in have.items() if there)
+        raise RuntimeChoiceError(f"--device {name}: not on this machine, which has {here}; use one of them, or auto")
+    return torch.device(name)
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """What matrix products are computed in; for 'auto' bfloat16 where the hardware has it, else float32.
+
+    Weights, optimizer state and loss are float32 always.
+    """
+    if name == "auto":
+        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
+    if name not in DTYPES:
+        raise RuntimeChoiceError(f"--dtype {name}: expected auto, {' or '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """True where bfloat16 products are faster than float32 ones: Ampere and later, CPUs with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    try:
+        with open("/proc/cpuinfo") as file:
+            flags = next((line for line in file if line.startswith(("flags", "Features"))), "").split()
+    except OSError:
+        return False
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(flags))
+
+
+def autocast(device: torch.device, dtype: torch.dtype):
+    """A context in which matrix products are computed in dtype; nothing for float32."""
+    if dtype == torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype)
+
+
+def prepare(device: torch.device) -> None:
+    """Once per process, before the first big tensor: keep freed memory for the next step instead of returning it."""
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    if device.type == "cpu" and sys.platform == "linux" and not any(k.startswith("MALLOC_") for k in os.environ):
+        _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """glibc gives large blocks back to the system and page-faults them in again each step; tell it not to.
+
+    The constants are mallopt(3)'s. Other C libraries have no mallopt and are left alone.
+    """
+    trim_threshold, top_pad, mmap_max = -1, -2, -4
+    name = ctypes.util.find_library("c")
+    mallopt = getattr(ctypes.CDLL(name), "mallopt", None) if name else None
+    if mallopt is not None:
+        mallopt(mmap_max, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(top_pad, 64 * 2**20)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most memory in use so far, in bytes: the device's on CUDA, the process's elsewhere (0 where unknown)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024

@@ -1,0 +1,123 @@
+"""A stage of training: its settings are a frozen dataclass, and its fields are the command's flags."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from dataclasses import dataclass, field
+
+
+def flag(default, help: str, **extra):
+    """A field that is also a command-line flag: --name and --na-me."""
+    return field(default=default, metadata={"help": help, **extra})
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a training run does. Two runs with equal stages on equal data are equal, on CPU bit for bit."""
+
+    # where it comes from and goes to
+    out: str = flag("", "the run's folder")
+    from_run: str = flag("", "start from this run's folder", flag="from")
+    # data: the picture book unless a file is given
+    data: str = flag("", "train on this file: MiniMind-V JSONL or parquet (default: the picture book)")
+    images: str = flag("", "folder of the pictures that --data names")
+    val_data: str = flag("", "validate on this file (default: a part of --data that is not trained on)")
+    max_bad: float = flag(0.01, "stop when more than this share of rows is bad")
+    samples: int = flag(0, "train on at most so many rows an epoch, chosen at random (0: all)")
+    scenes: int = flag(10_000, "pictures of the picture book to train on")
+    english: float = flag(0.1, "share of English in the picture book's texts")
+    # parts
+    vision: str = flag("", "encoder: a Hugging Face CLIP folder or a train_vision.py run (default: the one shipped)")
+    llm: str = flag("", "language model: a run's folder, .pth, .safetensors or 'random'")
+    tokenizer: str = flag("", "tokenizer folder (default: the run's it starts from, else the one shipped)")
+    projector: str = flag("ldp", "how features become tokens", choices=("linear", "mlp", "ldp"))
+    train: str = flag("", "comma-separated module prefixes that train, as projector,llm or llm.layers.-1")
+    # optimisation
+    epochs: int = flag(1, "passes over the data")
+    steps: int = flag(0, "optimizer steps in place of --epochs (0: as --epochs says)")
+    batch_size: int = flag(32, "samples a step (a micro-batch when accumulating)")
+    accumulation_steps: int = flag(1, "micro-batches a step")
+    learning_rate: float = flag(1e-3, "peak of the schedule: linear warm-up, then half a cosine")
+    min_lr_ratio: float = flag(0.1, "where the cosine ends, as a share of the peak")
+    warmup_ratio: float = flag(0.05, "share of the steps that warm up")
+    weight_decay: float = flag(0.05, "AdamW's, on matrices only")
+    grad_clip: float = flag(1.0, "largest norm of the gradient (0: no clipping)")
+    max_seq_len: int = flag(512, "longest sample in tokens, image tokens included; text beyond it is cut")
+    # curriculum (SFT)
+    stage: int = flag(0, "stage of the curriculum", choices=(1, 2, 3))
+    fit: str = flag("cut", "answers over the stage's bound: cut at the last sentence that fits, or dropped",
+                    choices=("cut", "drop"))  # fmt: skip
+    # the run
+    seed: int = flag(42, "decides every random choice")
+    save_interval: int = flag(200, "steps between saves of the training state")
+    eval_interval: int = flag(200, "steps between validations")
+    log_interval: int = flag(10, "steps between lines of the log")
+    num_workers: int = flag(2, "processes that draw or decode pictures")
+    cache_gb: float = flag(8.0, "disk for the frozen encoder's features (0: no cache)")
+    device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps")
+    dtype: str = flag("auto", "of matrix products", choices=("auto", "float32", "bfloat16"))
+    use_wandb: bool = flag(False, "log to Weights & Biases too (WANDB_MODE=offline works)")
+    wandb_project: str = flag("Glimpse", "its project")
+    dry_run: bool = flag(False, "check data, print parameters, samples, tokens, steps and memory, and stop")
+
+
+# Settings that do not change what is learned: a run may go on under others.
+COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "cache_gb", "device", "use_wandb", "wandb_project",
+            "dry_run", "out")  # fmt: skip
+
+
+class UsageError(ValueError):
+    """A command that cannot be done as given; the text says what was found, what was expected, what to do."""
+
+
+def parse(default: Stage, argv: list[str] | None, hidden: tuple[str, ...] = (), description: str = "") -> Stage:
+    """`default` with the flags of argv; `hidden` fields are not flags of this command. Exits on a wrong flag."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    for item in dataclasses.fields(default):
+        if item.name in hidden:
+            continue
+        value = getattr(default, item.name)
+        name = item.metadata.get("flag", item.name)
+        names = list(dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}")))
+        help = item.metadata["help"].replace("%", "%%")
+        if isinstance(value, bool):
+            parser.add_argument(*names, dest=item.name, action="store_true", default=value, help=help)
+            continue
+        shown = f" (default: {value})" if value not in ("", 0) else ""
+        choices = item.metadata.get("choices")
+        parser.add_argument(
+            *names, dest=item.name, type=type(value), default=value, help=help + shown, choices=choices, metavar=None
+            if choices else type(value).__name__.upper(),
+        )  # fmt: skip
+    stage = Stage(**{**dataclasses.asdict(default), **vars(parser.parse_args(argv))})
+    problem = check(stage)
+    if problem:
+        parser.error(problem)
+    return stage
+
+
+def check(stage: Stage) -> str:
+    """What is wrong with a stage's numbers, or an empty string."""
+    for name in ("epochs", "batch_size", "accumulation_steps", "save_interval", "eval_interval", "log_interval"):
+        if getattr(stage, name) < 1:
+            return f"--{name} {getattr(stage, name)}: expected 1 or more"
+    for name in ("learning_rate", "max_seq_len", "scenes"):
+        if getattr(stage, name) <= 0:
+            return f"--{name} {getattr(stage, name)}: expected more than 0"
+    for name in ("max_bad", "warmup_ratio", "min_lr_ratio", "english"):
+        if not 0 <= getattr(stage, name) <= 1:
+            return f"--{name} {getattr(stage, name)}: expected a share from 0 to 1"
+    for name in ("steps", "samples", "weight_decay", "grad_clip", "num_workers", "cache_gb"):
+        if getattr(stage, name) < 0:
+            return f"--{name} {getattr(stage, name)}: expected 0 or more"
+    if stage.images and not stage.data:
+        return "--images names the folder of --data's pictures, but there is no --data"
+    return ""
+
+
+def settings(stage: Stage) -> dict:
+    """What decides the outcome of a run, as JSON values."""
+    return {name: value for name, value in dataclasses.asdict(stage).items() if name not in COSMETIC}
