@@ -109,8 +109,8 @@ class VisionConfig:
             )
         if self.stem == "conv" and self.image_size % self.patch_size:
             raise ValueError(
-                f"VisionConfig: stem 'conv' needs an image_size that is a multiple of patch_size {self.patch_size}, "
-                f"found {self.image_size}"
+                f"VisionConfig: stem 'conv' needs a multiple of patch_size {self.patch_size} as "
+                f"image_size, found {self.image_size}"
             )
         if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
             raise ValueError(

@@ -57,7 +57,7 @@ class KVCache:
         self._values: list[Tensor | None] = [None] * config.num_hidden_layers
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores (B, KV, T, head_dim) after what is there; returns views of all of it, (B, KV, S, head_dim)."""
+        """Stores (B, KV, T, head_dim) after what is there; gives views of all of it, (B, KV, S, head_dim)."""
         end = self.length + keys.shape[2]
         if end > self.max_length:
             raise ValueError(f"the cache holds {self.max_length} positions, {end} were asked of it")
@@ -192,7 +192,7 @@ class LanguageModel(nn.Module):
 
         attention_mask: (B, past + T) bool, True where a token is real; None means none is padding. Right
         padding needs no mask: what comes after a token cannot reach it. Positions, unless given as (T,) or
-        (B, T), count the real tokens. ValueError beyond max_position_embeddings or with a mask of another length.
+        (B, T), count the real tokens. ValueError beyond max_position_embeddings or for a misshaped mask.
         """
         past = 0 if cache is None else cache.length
         new = embeddings.shape[1]

@@ -147,7 +147,7 @@ class VisionTransformer(nn.Module):
                 nn.init.zeros_(linear.bias)
 
     def hidden_state(self, pixels: Tensor) -> Tensor:
-        """The chosen hidden state, class token included, (B, 1 + N, Dv); ValueError for another image size."""
+        """The chosen hidden state with its class token, (B, 1 + N, Dv); ValueError for other sizes."""
         size = self.config.image_size
         if pixels.dim() != 4 or pixels.shape[1:] != (3, size, size):
             raise ValueError(

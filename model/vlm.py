@@ -75,13 +75,14 @@ class VLM(nn.Module):
         Pictures stand in reading order. ValueError where the mask does not hold exactly P x M positions.
         """
         if image_mask.shape != ids.shape:
-            raise ValueError(f"image_mask is {tuple(image_mask.shape)}, ids are {tuple(ids.shape)}: not one shape")
+            found, expected = tuple(image_mask.shape), tuple(ids.shape)
+            raise ValueError(f"image_mask: found shape {found}, expected that of ids, {expected}")
         places = image_mask.flatten().nonzero().squeeze(1)
         given = 0 if image_embeddings is None else image_embeddings.shape[0] * image_embeddings.shape[1]
         if len(places) != given:
             found = "none" if image_embeddings is None else tuple(image_embeddings.shape)
             raise ValueError(
-                f"the text holds {len(places)} image positions, the pictures (embeddings: {found}) fill {given}; "
+                f"the text holds {len(places)} image positions, the picture embeddings {found} fill {given}; "
                 "encode the text with this model's image_tokens"
             )
         embeddings = self.llm.embed(ids.flatten())  # (B * T, D)

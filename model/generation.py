@@ -1,0 +1,169 @@
+"""Decoding: batched, left padded, from a preallocated cache; greedy or sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.language import KVCache
+from model.vlm import VLM
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What was generated for each row, and whether the row ended by itself."""
+
+    ids: list[list[int]]  # without the end token
+    stopped: list[bool]  # False: cut off at max_new_tokens
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen; temperature 0 takes the likeliest."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0  # draw among the likeliest tokens that hold this share of the probability
+    repetition_penalty: float = 1.0  # divides positive logits of tokens seen before, multiplies negative ones
+    generator: torch.Generator | None = None  # on the model's device; needed where temperature > 0
+
+    def __post_init__(self):
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature: found {self.temperature}, expected 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p: found {self.top_p}, expected a share above 0 and up to 1")
+        if not self.repetition_penalty > 0:
+            raise ValueError(f"repetition_penalty: found {self.repetition_penalty}, expected more than 0")
+        if self.temperature > 0 and self.generator is None:
+            raise ValueError("sampling at a temperature needs a torch.Generator, so that it can be repeated")
+
+
+def choose(logits: Tensor, seen: Tensor | None, sampling: Sampling) -> Tensor:
+    """The next token (B,) from logits (B, V); seen (B, V) bool marks the tokens that are penalised."""
+    logits = logits.float()
+    if seen is not None:
+        penalty = sampling.repetition_penalty
+        logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    probabilities = (logits / sampling.temperature).softmax(-1)
+    if sampling.top_p < 1:
+        ordered, order = probabilities.sort(-1, descending=True)
+        before = ordered.cumsum(-1) - ordered  # what likelier tokens hold already; 0 for the first
+        probabilities = torch.zeros_like(ordered).scatter(-1, order, ordered * (before < sampling.top_p))
+    return torch.multinomial(probabilities, 1, generator=sampling.generator).squeeze(-1)
+
+
+def _check_prompt(vlm: VLM, ids: Tensor, attention_mask: Tensor, max_new_tokens: int) -> None:
+    if ids.dim() != 2 or ids.shape != attention_mask.shape:
+        raise ValueError(
+            f"ids {tuple(ids.shape)} and attention_mask {tuple(attention_mask.shape)}: expected (B, T) twice"
+        )
+    if not bool(attention_mask[:, -1].all()):
+        raise ValueError("a prompt ends with padding; pad prompts on the left for generation")
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens: found {max_new_tokens}, expected at least 1")
+    longest = vlm.config.lm.max_position_embeddings
+    if ids.shape[1] + max_new_tokens > longest:
+        raise ValueError(
+            f"a prompt of {ids.shape[1]} tokens and {max_new_tokens} new ones pass the model's {longest} "
+            "positions; shorten the prompt or ask for less"
+        )
+
+
+@dataclass
+class _Running:
+    """The prompts that still run: each tensor has one row for each of `rows`, their numbers in the input."""
+
+    rows: list[int]
+    positions: Tensor  # (B, 1) of the next token
+    mask: Tensor | None  # (B, T + max_new_tokens), None where no prompt is padded
+    seen: Tensor | None  # (B, V), None where no penalty needs it
+    cache: KVCache
+
+    def keep(self, places: list[int]) -> Tensor:
+        """Drops all rows but those at `places`; returns the places as a tensor."""
+        kept = torch.tensor(places, device=self.positions.device)
+        self.rows = [self.rows[place] for place in places]
+        self.positions = self.positions[kept]
+        self.mask = None if self.mask is None else self.mask[kept]
+        self.seen = None if self.seen is None else self.seen[kept]
+        self.cache.keep(kept)
+        return kept
+
+
+def _seen_tokens(ids: Tensor, counts: Tensor, vocab_size: int) -> Tensor:
+    """(B, V) bool: the tokens that row b of ids (B, T) holds where `counts` is True."""
+    seen = torch.zeros(len(ids), vocab_size + 1, dtype=torch.bool, device=ids.device)
+    seen.scatter_(1, ids.masked_fill(~counts, vocab_size), True)
+    return seen[:, :vocab_size].contiguous()  # the last column took what does not count
+
+
+@torch.inference_mode()
+def generate(
+    vlm: VLM,
+    ids: Tensor,
+    attention_mask: Tensor,
+    image_mask: Tensor,
+    *,
+    max_new_tokens: int,
+    end_id: int,
+    pad_id: int,
+    pixels: Tensor | None = None,
+    features: Tensor | None = None,
+    words: Tensor | None = None,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    repetition_penalty: float = 1.0,
+    generator: torch.Generator | None = None,
+    stream: Callable[[int, int], None] | None = None,
+) -> Generated:
+    """What the model says after each prompt (B, T), which is padded on the left.
+
+    Each row stops at its own end token; rows that are done leave the batch once they are half of it. The
+    penalty counts a row's real text, prompt included, not its pictures. stream(row, token) is called for
+    each new token in turn, end tokens apart. ValueError for a prompt padded on the right or too long.
+    """
+    sampling = Sampling(temperature, top_p, repetition_penalty, generator)
+    attention_mask = attention_mask.bool()
+    _check_prompt(vlm, ids, attention_mask, max_new_tokens)
+    given = (pixels, features, words)
+    pictures = None if all(source is None for source in given) else vlm.image_embeddings(*given)
+    embeddings = vlm.embed(ids, image_mask, pictures)  # (B, T, D)
+
+    answers: list[list[int]] = [[] for _ in ids]
+    stopped = [False] * len(ids)
+    length = ids.shape[1]
+    padded = not bool(attention_mask.all())
+    vocab_size = vlm.config.lm.vocab_size
+    run = _Running(
+        rows=list(range(len(ids))),
+        positions=attention_mask.sum(1, keepdim=True),
+        mask=F.pad(attention_mask, (0, max_new_tokens), value=True) if padded else None,
+        seen=None if repetition_penalty == 1 else _seen_tokens(ids, attention_mask & ~image_mask, vocab_size),
+        cache=KVCache(vlm.config.lm, length + max_new_tokens),
+    )
+    hidden = vlm.llm(embeddings, attention_mask if padded else None, run.cache)
+    for step in range(max_new_tokens):
+        tokens = choose(vlm.llm.logits(hidden[:, -1]), run.seen, sampling)  # (B,)
+        for row, token in zip(run.rows, tokens.tolist(), strict=True):
+            if stopped[row] or token == end_id:
+                stopped[row] = True
+                continue
+            answers[row].append(token)
+            if stream is not None:
+                stream(row, token)
+        places = [place for place, row in enumerate(run.rows) if not stopped[row]]
+        if not places or step + 1 == max_new_tokens:
+            break
+        if 2 * len(places) <= len(run.rows):
+            tokens = tokens[run.keep(places)]
+        if run.seen is not None:
+            run.seen.scatter_(1, tokens[:, None], True)
+        tokens = tokens.masked_fill(tokens == end_id, pad_id)  # a finished row is fed anything
+        mask = None if run.mask is None else run.mask[:, : length + step + 1]
+        hidden = vlm.llm(vlm.llm.embed(tokens[:, None]), mask, run.cache, run.positions + step)
+    return Generated(answers, stopped)

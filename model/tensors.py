@@ -1,0 +1,201 @@
+"""Weight and config files: read strictly, written so that a torn file is never taken for a good one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+# Tables that a model computes by itself and some files hold all the same.
+BUFFERS = ("position_ids", "rotary_emb.inv_freq", "freqs_cos", "freqs_sin", "pos_cis")
+
+# A key table: (our prefix, their prefix) pairs; a key is renamed by the first pair that it starts with.
+KeyTable = tuple[tuple[str, str], ...]
+SAME: KeyTable = (("", ""),)
+
+
+class WeightsError(ValueError):
+    """A weight or config file that is missing, torn or does not fit; says what to do."""
+
+
+def read_json(path: Path | str) -> dict:
+    """The JSON object in `path`; WeightsError where there is none."""
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file, expected a JSON object; check the folder's name")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path}: found no valid JSON ({error}); copy or write the file again") from error
+    if not isinstance(value, dict):
+        raise WeightsError(f"{path}: found a JSON {type(value).__name__}, expected an object")
+    return value
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes beside `path`, flushes to the disk, renames: the old file stays until the new one is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path | str, value: dict) -> None:
+    """`value` as readable JSON in `path`, atomically."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    _replace(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def save_safetensors(
+    path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """`tensors` in `path`, atomically; OSError (and the old file untouched) where the disk is full."""
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    def write(temporary: Path) -> None:
+        try:
+            save_file(ready, str(temporary), metadata={"format": "pt", **(metadata or {})})
+        except SafetensorError as error:
+            raise OSError(f"{path}: could not be written ({error}); is the disk full?") from error
+
+    _replace(Path(path), write)
+
+
+def save_pickle(path: Path | str, tensors: dict[str, Tensor]) -> None:
+    """`tensors` as a plain PyTorch state dict in `path`, atomically; for programs that read nothing else."""
+    ready = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    _replace(Path(path), lambda temporary: torch.save(ready, temporary))
+
+
+def read_metadata(path: Path | str) -> dict[str, str]:
+    """The strings stored beside the tensors of a safetensors file."""
+    with _open_safetensors(Path(path)) as file:
+        return dict(file.metadata() or {})
+
+
+def _open_safetensors(path: Path):
+    try:
+        return safe_open(path, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise _torn(path, error) from error
+
+
+def _torn(path: Path, error: Exception) -> WeightsError:
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        pointer = file.read(24).startswith(b"version https://git-lfs")
+    cause = "a Git LFS pointer: run `git lfs pull`" if pointer else "truncated, or another format"
+    return WeightsError(
+        f"{path}: found {size} bytes that cannot be read as weights ({cause}); expected a whole "
+        f"{path.suffix} file. Copy or download it again. [{type(error).__name__}: {error}]"
+    )
+
+
+def read_tensors(path: Path | str, wanted: Callable[[str], bool] | None = None) -> dict[str, Tensor]:
+    """Names and tensors of a .safetensors file, or of a PyTorch state dict, on the CPU; runs no pickled code.
+
+    `wanted` picks by name, so that of a large safetensors file only a part is read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file, expected weights; check the path")
+    if path.suffix == ".safetensors":
+        with _open_safetensors(path) as file:
+            names = [name for name in file.keys() if wanted is None or wanted(name)]  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in names}
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise _torn(path, error) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        found = type(state).__name__
+        if isinstance(state, dict):
+            found = ", ".join(f"{name}: {type(value).__name__}" for name, value in list(state.items())[:8])
+        raise WeightsError(
+            f"{path}: found {found}; expected a flat state dict of names and tensors. "
+            "Save model.state_dict() alone and load that"
+        )
+    return {name: tensor for name, tensor in state.items() if wanted is None or wanted(name)}
+
+
+def their_name(key: str, table: KeyTable) -> str:
+    """Our `key` under a foreign format's name; KeyError where the table has no place for it."""
+    for ours, theirs in table:
+        if key.startswith(ours):
+            return theirs + key[len(ours) :]
+    raise KeyError(key)
+
+
+def rename(tensors: dict[str, Tensor], table: KeyTable) -> dict[str, Tensor]:
+    """`tensors` under their names instead of ours."""
+    return {their_name(key, table): tensor for key, tensor in tensors.items()}
+
+
+def _listed(names: Iterable[str], most: int = 20) -> str:
+    names = sorted(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def load_strict(
+    module: nn.Module,
+    tensors: dict[str, Tensor],
+    where: Path | str,
+    table: KeyTable = SAME,
+    other_parts: tuple[str, ...] = (),
+) -> None:
+    """Fills every weight of `module` from `tensors`, in the module's dtype, or raises WeightsError.
+
+    `tensors` carry the file's own names; `table` says what ours are called there. Nothing may be missing,
+    misshaped or left over, apart from BUFFERS and names that begin with one of `other_parts`. A module on the
+    meta device gets its memory here.
+    """
+    state = module.state_dict()
+    expected = {their_name(key, table): key for key in state}
+    skipped = {name for name in tensors if name not in expected and name.startswith(other_parts or ("\0",))}
+    skipped |= {name for name in tensors if name not in expected and name.endswith(BUFFERS)}
+    missing = expected.keys() - tensors.keys()
+    unexpected = tensors.keys() - expected.keys() - skipped
+    misshaped = [
+        f"{name} (found {tuple(tensors[name].shape)}, expected {tuple(state[key].shape)})"
+        for name, key in expected.items()
+        if name in tensors and tensors[name].shape != state[key].shape
+    ]
+    if missing or unexpected or misshaped:
+        lines = [f"{where}: these weights do not fit this {type(module).__name__}."]
+        lines += [f"  missing: {_listed(missing)}"] if missing else []
+        lines += [f"  unexpected: {_listed(unexpected)}"] if unexpected else []
+        lines += [f"  wrong shape: {_listed(misshaped)}"] if misshaped else []
+        lines += [
+            f"  Found {len(tensors)} tensors, expected {len(expected)}. Check that this is the file you meant "
+            "and that the config beside it gives its sizes; nothing was loaded."
+        ]
+        raise WeightsError("\n".join(lines))
+    meta = any(tensor.is_meta for tensor in state.values())
+    ready = {key: tensors[name] for name, key in expected.items()}
+    if meta:
+        ready = {key: x.contiguous().to(state[key].dtype, copy=True) for key, x in ready.items()}
+    module.load_state_dict(ready, assign=meta)
+
+
+def fingerprint(module: nn.Module) -> str:
+    """16 hex digits that change with any weight, name, shape or dtype of `module`, not with its device."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

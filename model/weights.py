@@ -1,0 +1,285 @@
+"""Checkpoints in and out: our own folders, MiniMind2's and MiniMind2-V's files, Llama's and CLIP's folders.
+
+One of our folders holds config.json (format, version, sizes) and model.safetensors, whose names are those of
+VLM.state_dict() (`llm.`, `projector.`, `vision.`) or, for an encoder alone, VisionTransformer.state_dict().
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig, from_dict, to_dict
+from model.foreign import (
+    CLIP_AFTER_FEATURES,
+    CLIP_OTHER_PARTS,
+    CLIP_PREFIXED,
+    LLAMA_TYPES,
+    MINIMIND_V,
+    MINIMIND_V_PROJECTOR,
+    clip_config,
+    llama_config,
+    minimind_config,
+    minimind_v_tensors,
+    without_tied_head,
+)
+from model.language import LanguageModel
+from model.tensors import (
+    SAME,
+    KeyTable,
+    WeightsError,
+    fingerprint,
+    load_strict,
+    read_json,
+    read_metadata,
+    read_tensors,
+    save_pickle,
+    save_safetensors,
+    write_json,
+)
+from model.vision import VisionTransformer
+from model.vlm import VLM
+
+__all__ = [
+    "WeightsError",
+    "fingerprint",
+    "load_language",
+    "load_strict",
+    "load_vision",
+    "load_vlm",
+    "read_json",
+    "read_metadata",
+    "read_tensors",
+    "save_minimind_v",
+    "save_safetensors",
+    "save_vision",
+    "save_vlm",
+    "write_json",
+]
+
+FORMAT = "glimpse"
+FORMAT_VERSION = 1
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+PICKLE_FILE = "pytorch_model.bin"
+PREPROCESSOR_FILE = "preprocessor_config.json"
+PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
+
+
+def config_document(parts: dict) -> dict:
+    """What config.json says: format, version, then the sizes in `parts`."""
+    return {"format": FORMAT, "format_version": FORMAT_VERSION, **parts}
+
+
+def _own_parts(document: dict, where: Path) -> dict:
+    """The reverse of config_document; WeightsError for another version."""
+    version = document.get("format_version")
+    if version != FORMAT_VERSION:
+        raise WeightsError(
+            f"{where}: found format_version {version!r}, expected {FORMAT_VERSION}; it was written by "
+            "another version of this program: use that one, or train again"
+        )
+    return {name: value for name, value in document.items() if name not in ("format", "format_version")}
+
+
+def _weights_in(folder: Path) -> Path:
+    """The folder's weights file, safetensors first; WeightsError lists what is there instead."""
+    for name in (WEIGHTS_FILE, PICKLE_FILE):
+        if (folder / name).is_file():
+            return folder / name
+    found = sorted(path.name for path in folder.iterdir())
+    split = f"{WEIGHTS_FILE}.index.json" in found
+    advice = "it is split into shards: save it again as one file" if split else "copy the weights there"
+    raise WeightsError(f"{folder}: found {found}, expected {WEIGHTS_FILE} or {PICKLE_FILE}; {advice}")
+
+
+def _locate(path: Path | str, what: str) -> tuple[Path, Path, dict]:
+    """(weights file, config file, its contents or {}) for a folder or a file; or WeightsError."""
+    path = Path(path)
+    if path.is_dir():
+        config_file = path / CONFIG_FILE
+        if not config_file.is_file():
+            found = sorted(entry.name for entry in path.iterdir())[:12]
+            raise WeightsError(f"{path}: found {found}, expected {CONFIG_FILE} and {WEIGHTS_FILE} of {what}")
+        return _weights_in(path), config_file, read_json(config_file)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file or folder, expected {what}; check the path")
+    config_file = path.parent / CONFIG_FILE
+    return path, config_file, read_json(config_file) if config_file.is_file() else {}
+
+
+def load_language(path: Path | str) -> LanguageModel:
+    """The language model of one of our folders, a Llama or Qwen2 folder, or a MiniMind2 or MiniMind2-V .pth.
+
+    In fp32 on the CPU. WeightsError names every key that is missing, unexpected or of another shape.
+    """
+    file, config_file, config = _locate(path, "a language model")
+    other_parts: tuple[str, ...] = ()
+    table: KeyTable = SAME
+    if config.get("format") == FORMAT:
+        lm = _vlm_config(config, config_file).lm
+        table, other_parts = (("", "llm."),), ("projector.", "vision.")
+        tensors = read_tensors(file)
+    elif config.get("model_type") in LLAMA_TYPES:
+        lm = llama_config(config, config_file)
+        tensors = read_tensors(file)
+        tensors = without_tied_head(tensors, file) if lm.tie_word_embeddings else tensors
+    elif file.suffix in PICKLE_SUFFIXES:
+        lm, tensors = _minimind(file, config)
+        other_parts = (MINIMIND_V_PROJECTOR,)
+    else:
+        raise WeightsError(
+            f"{config_file}: found model_type {config.get('model_type')!r}, expected one of {LLAMA_TYPES}, a "
+            "folder written by this program, or a MiniMind2 .pth"
+        )
+    with torch.device("meta"):
+        language = LanguageModel(lm)
+    load_strict(language, tensors, file, table, other_parts)
+    return language
+
+
+def _minimind(file: Path, config: dict) -> tuple[LMConfig, dict]:
+    tensors = read_tensors(file)
+    lm = minimind_config(tensors, config, file)
+    return lm, without_tied_head(tensors, file)
+
+
+def _vlm_config(document: dict, where: Path) -> VLMConfig:
+    try:
+        return VLMConfig.from_dict(_own_parts(document, where))
+    except WeightsError:
+        raise
+    except ValueError as error:
+        raise WeightsError(f"{where}: {error}") from error
+
+
+def save_vlm(folder: Path | str, vlm: VLM, with_vision: bool = False, metadata: dict | None = None) -> None:
+    """One of our folders: sizes, language model, projector, and the encoder where it is asked for."""
+    state = vlm.state_dict()
+    if not with_vision:
+        state = {key: tensor for key, tensor in state.items() if not key.startswith("vision.")}
+    write_json(Path(folder) / CONFIG_FILE, config_document(vlm.config.to_dict()))
+    metadata = {"format_version": str(FORMAT_VERSION), **(metadata or {})}
+    save_safetensors(Path(folder) / WEIGHTS_FILE, state, metadata)
+
+
+def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
+    """The model of one of our folders, or of a MiniMind2-V .pth, in fp32 on the CPU.
+
+    Files without an encoder take `vision`, or make a model that reads features only; an encoder in the file
+    comes before `vision`. WeightsError where the encoder or any key does not fit.
+    """
+    file, config_file, config = _locate(path, "a vision-language model")
+    table: KeyTable = SAME
+    if config.get("format") == FORMAT:
+        vlm_config = _vlm_config(config, config_file)
+        tensors = read_tensors(file)
+    else:
+        lm, tensors = _minimind(file, config)
+        table = MINIMIND_V
+        weight = tensors.get(MINIMIND_V_PROJECTOR + "vision_proj.0.weight")
+        if weight is None:
+            raise WeightsError(
+                f"{file}: found no vision_proj.vision_proj.0.weight, expected a MiniMind2-V state dict; "
+                "for a language model alone use load_language"
+            )
+        projector = ProjectorConfig("linear", weight.shape[1], lm.hidden_size)
+        vlm_config = _joined(lm, None if vision is None else vision.config, projector, file)
+    return _fill_vlm(vlm_config, tensors, file, table, vision)
+
+
+def _joined(lm: LMConfig, vision: VisionConfig | None, projector: ProjectorConfig, where: Path) -> VLMConfig:
+    try:
+        return VLMConfig(lm, vision, projector)
+    except ValueError as error:
+        raise WeightsError(f"{where}: {error}") from error
+
+
+def _fill_vlm(
+    config: VLMConfig, tensors: dict, file: Path, table: KeyTable, vision: VisionTransformer | None
+) -> VLM:
+    stored = any(name.startswith("vision.") for name in tensors)
+    if not stored and vision is not None and vision.config != config.vision:
+        raise WeightsError(
+            f"{file}: was trained with the encoder {config.vision}, found {vision.config}; give the former"
+        )
+    with torch.device("meta"):
+        encoder = VisionTransformer(config.vision) if stored and config.vision else None
+        vlm = VLM(config, encoder)
+    load_strict(vlm, tensors, file, table)
+    if not stored:
+        vlm.vision = vision
+    return vlm
+
+
+def save_minimind_v(path: Path | str, vlm: VLM) -> None:
+    """`vlm` as MiniMind2-V's own .pth, without the encoder; ValueError where that format cannot hold it."""
+    save_pickle(path, minimind_v_tensors(vlm.state_dict()))
+
+
+def save_vision(folder: Path | str, vision: VisionTransformer, preprocess: dict) -> None:
+    """An encoder's folder; `preprocess` are settings under the names of a CLIP preprocessor_config.json."""
+    folder = Path(folder)
+    write_json(folder / CONFIG_FILE, config_document({"vision": to_dict(vision.config)}))
+    write_json(folder / PREPROCESSOR_FILE, preprocess)
+    save_safetensors(folder / WEIGHTS_FILE, vision.state_dict(), {"format_version": str(FORMAT_VERSION)})
+
+
+def load_vision(folder: Path | str) -> tuple[VisionTransformer, dict]:
+    """The encoder in one of our folders or a CLIP folder, and its preprocessor settings; fp32 on the CPU.
+
+    A CLIP folder may hold the whole CLIP or its vision half, in fp16 or fp32; without a
+    preprocessor_config.json it gets CLIP's, with a warning. WeightsError names every key that is missing,
+    unexpected or of another shape, and says what a vision folder holds where this is none.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise WeightsError(f"{folder}: no such folder, expected a vision encoder's with {CONFIG_FILE}")
+    file, config_file, document = _locate(folder, "a vision encoder")
+    if document.get("format") == FORMAT:
+        parts = _own_parts(document, config_file)
+        try:
+            config = from_dict(VisionConfig, parts.get("vision"))
+        except ValueError as error:
+            raise WeightsError(f"{config_file}: {error}") from error
+        inside_vlm = "lm" in parts
+        table: KeyTable = (("", "vision."),) if inside_vlm else SAME
+        other_parts: tuple[str, ...] = ("llm.", "projector.") if inside_vlm else ()
+        tensors = read_tensors(file)
+    else:
+        config = clip_config(document, config_file)
+        tensors = read_tensors(file, lambda name: not name.startswith(CLIP_OTHER_PARTS))
+        prefixed = any(name.startswith("vision_model.") for name in tensors)
+        table = CLIP_PREFIXED if prefixed else SAME
+        other_parts = ("vision_model." + CLIP_AFTER_FEATURES if prefixed else CLIP_AFTER_FEATURES,)
+    with torch.device("meta"):
+        vision = VisionTransformer(config)
+    load_strict(vision, tensors, file, table, other_parts)
+    return vision, _preprocess_settings(folder, config)
+
+
+def _preprocess_settings(folder: Path, config: VisionConfig) -> dict:
+    if (folder / PREPROCESSOR_FILE).is_file():
+        return read_json(folder / PREPROCESSOR_FILE)
+    warnings.warn(f"{folder}: no {PREPROCESSOR_FILE}; taking CLIP's own settings", stacklevel=3)
+    return clip_preprocess(config.image_size)
+
+
+def clip_preprocess(size: int) -> dict:
+    """CLIPImageProcessor's defaults for pictures of `size` pixels a side."""
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "do_resize": True,
+        "size": {"shortest_edge": size},
+        "resample": 3,
+        "do_center_crop": True,
+        "crop_size": {"height": size, "width": size},
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "do_convert_rgb": True,
+    }
