@@ -1,0 +1,108 @@
+"""Plain text answers against references: exact and contains, yes and no, loops, length.
+
+Normalisation, wherever one is meant here: Unicode NFKC, lower case, punctuation and symbols turned to spaces, the
+English articles a, an, the dropped, spaces next to a Chinese character removed, other runs of spaces made one.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+HAN = "㐀-䶿一-鿿豈-﫿"
+
+
+def normalise(text: str) -> str:
+    """The text without what does not matter for sameness (see the module's docstring)."""
+    text = unicodedata.normalize("NFKC", text).lower()
+    text = "".join(" " if unicodedata.category(letter)[0] in "PSCZ" else letter for letter in text)
+    text = re.sub(r"\b(?:an?|the)\b", " ", text)
+    text = re.sub(rf"\s+(?=[{HAN}])|(?<=[{HAN}])\s+", "", text)
+    return " ".join(text.split())
+
+
+def exact(answer: str, references: Sequence[str]) -> bool:
+    """True where the normalised answer equals a normalised reference."""
+    return normalise(answer) in {normalise(reference) for reference in references}
+
+
+def contains(answer: str, references: Sequence[str]) -> bool:
+    """True where a normalised reference stands in the normalised answer: anywhere if Chinese, as whole words else.
+
+    A long answer that lists everything scores high here: read it beside the mean length.
+    """
+    text = normalise(answer)
+    for reference in map(normalise, references):
+        if not reference:
+            continue
+        start = r"(?<![a-z0-9])" if re.match("[a-z0-9]", reference) else ""
+        end = r"(?![a-z0-9])" if re.search("[a-z0-9]$", reference) else ""
+        if re.search(start + re.escape(reference) + end, text):
+            return True
+    return False
+
+
+def length(text: str) -> int:
+    """How long a text is, in one unit for both languages: each Chinese character is 1, each other word or number 1.
+
+    Spaces and punctuation are 0.
+    """
+    return len(re.findall(rf"[{HAN}]|[^\W_{HAN}]+(?:['’-][^\W_{HAN}]+)*", text))
+
+
+def loops(text: str) -> bool:
+    """True where a text is stuck: a unit of 2 or more characters 4 or more times in a row, or a sentence 3 times.
+
+    Units are sought twice: among letters and digits only (so 一只狗，一只狗， repeats 一只狗), and in the text without
+    its spaces (so a run of punctuation counts). Sentences end at . ! ? 。 ！ ？ ； or a line's end, count where they
+    have 2 or more letters, and need not follow one another.
+    """
+    dense = "".join(unicodedata.normalize("NFKC", text).lower().split())
+    letters = "".join(letter for letter in dense if letter.isalnum())
+    if _repeats(letters) or _repeats(dense):
+        return True
+    sentences = (normalise(sentence) for sentence in re.split(r"[.!?;。！？；\n]+", text))
+    counts = Counter(sentence for sentence in sentences if len(sentence) >= 2)
+    return max(counts.values(), default=0) >= 3
+
+
+def _repeats(text: str, times: int = 4) -> bool:
+    """True where some unit of 2 or more characters fills `times` times its length without a gap."""
+    codes = np.array([ord(letter) for letter in text], dtype=np.int32)
+    for period in range(2, len(codes) // times + 1):
+        same = codes[period:] == codes[:-period]  # a run of (times - 1) * period equal pairs is `times` repeats
+        if same.sum() < (times - 1) * period:
+            continue
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], same.view(np.int8), [0]))))
+        if (edges[1::2] - edges[::2]).max() >= (times - 1) * period:
+            return True
+    return False
+
+
+UNSURE = re.compile(
+    r"不知道|不确定|不清楚|看不清|无法|不能确定|\b(?:not |un)sure\b|\b(?:don't|do not|can't|cannot) (?:know|tell)\b"
+)
+YES_FIRST = re.compile(r"(?:yes|yeah|yep|true|correct)\b|是(?!不是|否)|有(?!没有)|对(?!不)|嗯|没错|正确|存在|当然")
+NO_FIRST = re.compile(r"(?:no|nope|not|false|incorrect)\b|没(?!错)|不|否|无|错")
+NO = re.compile(r"\b(?:no|not|none|without)\b|n't\b|没有|没(?!错)|不是|不存在|看不到|并无")
+YES = re.compile(r"\byes\b|\bthere (?:is|are)\b|有|存在")
+
+
+def yes_or_no(answer: str) -> bool | None:
+    """True for yes, False for no, None where the answer is neither or both.
+
+    The first word decides (yes, 是, 有, 对; no, 没有, 不, 否). Without such a first word the whole answer does: any
+    denial in it is a no, else any affirmation a yes. An answer that says it cannot tell is None.
+    """
+    text = unicodedata.normalize("NFKC", answer).lower().replace("’", "'").strip().lstrip("\"'“‘([*# ")
+    text = re.sub("有没有|是不是|是否", "", text)
+    if UNSURE.search(text):
+        return None
+    for pattern, value in ((NO_FIRST, False), (YES_FIRST, True), (NO, False), (YES, True)):
+        if pattern.match(text) if pattern in (NO_FIRST, YES_FIRST) else pattern.search(text):
+            return value
+    return None

@@ -1,0 +1,31 @@
+"""What a caption claims: the objects it mentions, the colour and number it gives each, and the places it names.
+
+Reading is by rule, in Chinese and English, the same for every caption:
+
+- Of all known words at one spot the longest counts, so 熊猫 is no 猫 and "balloon" no "ball"; a longer word that is no
+  object (马路, "bus stop") is known as a trap and counts for nothing; place words are places, never objects.
+- A negated object (没有小狗, "no dogs") is not mentioned. Nor is a person's "he" or 它: only nouns count.
+- A colour belongs to an object only where it modifies that noun (棕色的小狗, 穿红衣服的女人, "a woman in red") or is
+  said of it in its own clause (小狗是棕色的, "the dog is brown"). Two colours on one noun (黑白相间, "brown and
+  white") bind none.
+- A number belongs to an object where it counts that noun. 0 stands for a number left open: 几只, "some", a bare plural.
+"""
+
+from __future__ import annotations
+
+from scoring import mentions_en, mentions_zh
+from scoring.claims import Mention, Said
+
+__all__ = ["Mention", "Said", "read_caption"]
+
+
+def read_caption(text: str) -> Said:
+    """The claims of `text`, whose Chinese and English parts are each read by their own rules."""
+    mentions: list[Mention] = []
+    places: list[tuple[int, str]] = []
+    for language in (mentions_zh, mentions_en):
+        tokens = [token for token in language.tokens(text) if not language.is_negated(text, token)]
+        places += [(token.start, token.place) for token in tokens if token.place]
+        mentions += language.read(text, tokens)
+    mentions.sort(key=lambda mention: mention.start)
+    return Said(tuple(mentions), tuple(dict.fromkeys(place for _, place in sorted(places))))

@@ -1,0 +1,169 @@
+"""Every metric as a ratio of two counts: per sample in pure functions, then summed over samples, then divided.
+
+A sample's scores are {metric: (numerator, denominator)}. Summing before dividing makes every mean a micro mean: each
+mention, thing or caption weighs the same, whichever sample it is in. A metric whose denominators sum to 0 is undefined
+and reported as None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dataset.picturebook.facts import Scene
+from scoring import answers
+from scoring.mentions import Said, read_caption
+
+Ratio = tuple[float, float]
+SampleScores = dict[str, Ratio]
+
+
+def object_scores(said: Said, scene: Scene) -> SampleScores:
+    """CHAIR and precision, recall, F1 of objects.
+
+    chair_i: mentions of kinds that are not there / all mentions; a kind named twice is two mentions (Rohrbach 2018).
+    chair_s: captions with such a mention / all captions.
+    precision, recall, f1: on the set of kinds of each caption, so naming a kind twice changes nothing.
+    unscored_share: captions that mention no known object / all; for them chair_i and precision are undefined.
+    """
+    true = {thing.kind for thing in scene.things}
+    named = set(said.kinds)
+    wrong = sum(mention.kind not in true for mention in said.mentions)
+    hits = len(named & true)
+    return {
+        "chair_i": (wrong, len(said.mentions)),
+        "chair_s": (float(wrong > 0), 1),
+        "precision": (hits, len(named)),
+        "recall": (hits, len(true)),
+        "f1": (2 * hits, len(named) + len(true)),
+        "unscored_share": (float(not said.mentions), 1),
+    }
+
+
+def detail_scores(said: Said, scene: Scene) -> SampleScores:
+    """Colours, counts and the place.
+
+    colour_binding: things given their right colour / things that have a colour and are mentioned. Leaving the colour
+    out is as wrong as a wrong one, and of several colours only the first counts: neither silence nor guessing pays.
+    count_accuracy: kinds given their right number / true kinds mentioned. A noun without a number (小狗, "the dog")
+    says one; an open number (几只, "some dogs", "dogs") is wrong. count_accuracy_many: the same for things that are two
+    or more, where saying "one" of everything earns nothing.
+    place_accuracy: captions that name the true place and no other / all captions.
+    """
+    named = set(said.kinds)
+    found = [thing for thing in scene.things if thing.kind in named]
+    coloured = [thing for thing in found if thing.colour is not None]
+    right_colour = sum(said.colour(thing.kind) == thing.colour for thing in coloured)
+    right = {thing.kind: _stated_count(said, thing.kind) == thing.count for thing in found}
+    many = [thing for thing in found if thing.count > 1]
+    return {
+        "colour_binding": (right_colour, len(coloured)),
+        "count_accuracy": (sum(right.values()), len(found)),
+        "count_accuracy_many": (sum(right[thing.kind] for thing in many), len(many)),
+        "place_accuracy": (float(said.places == (scene.place,)), 1),
+    }
+
+
+def _stated_count(said: Said, kind: str) -> int:
+    count = said.count(kind)
+    return 1 if count is None else count
+
+
+def text_scores(text: str, stopped: bool | None = None, tokens: int | None = None) -> SampleScores:
+    """mean_length (Chinese characters plus other words), loop_share, and if given stopped_share and mean_tokens.
+
+    An empty answer has length 0 and does not loop.
+    """
+    scores: SampleScores = {"mean_length": (answers.length(text), 1), "loop_share": (float(answers.loops(text)), 1)}
+    if stopped is not None:
+        scores["stopped_share"] = (float(stopped), 1)
+    if tokens is not None:
+        scores["mean_tokens"] = (tokens, 1)
+    return scores
+
+
+def caption_scores(text: str, scene: Scene) -> SampleScores:
+    """All scores of one caption against the facts of its scene."""
+    said = read_caption(text)
+    return object_scores(said, scene) | detail_scores(said, scene)
+
+
+def reference_scores(answer: str, references: Sequence[str], label: str | None = None) -> SampleScores:
+    """exact: equal to a reference; contains: holds the label, or where there is none, a reference; both normalised.
+
+    With a label the same is also counted under contains/<label>.
+    """
+    held = float(answers.contains(answer, [label] if label else references))
+    scores: SampleScores = {"exact": (float(answers.exact(answer, references)), 1), "contains": (held, 1)}
+    if label:
+        scores[f"contains/{label}"] = (held, 1)
+    return scores
+
+
+def pope_scores(answer: str, truth: bool, sampling: str | None = None) -> SampleScores:
+    """POPE (Li 2023) on one yes/no question: accuracy, F1 of "yes", yes-rate, share of answers that are neither.
+
+    Harnesses disagree on unclear answers. LLaVA's script takes whatever is not "no" for yes; lmms-eval compares the
+    whole lower-cased answer; VLMEvalKit has a third class. This follows VLMEvalKit: an unparsable answer is wrong for
+    accuracy and is not a yes (a miss for F1 where yes was right). The yes-rate is over all questions. `sampling`
+    (random, popular, adversarial) adds the same scores under pope_<name>/<sampling>.
+    """
+    said = answers.yes_or_no(answer)
+    scores: SampleScores = {
+        "pope_accuracy": (float(said is truth), 1),
+        "pope_f1": (2.0 * (said is True and truth), float(said is True) + float(truth)),
+        "pope_yes_rate": (float(said is True), 1),
+        "pope_unparsable": (float(said is None), 1),
+    }
+    if sampling:
+        scores |= {f"{name}/{sampling}": ratio for name, ratio in scores.items()}
+    return scores
+
+
+def totals(samples: Sequence[SampleScores]) -> dict[str, float | None]:
+    """Each metric over all samples: sum of numerators / sum of denominators; where a sample lacks it, 0 and 0."""
+    names, counts = _table(samples)
+    sums = counts.sum(0)
+    return {name: _divide(sums[2 * i], sums[2 * i + 1]) for i, name in enumerate(names)}
+
+
+def summarise(samples: Sequence[SampleScores], seed: int = 0, resamples: int = 1000) -> dict[str, object]:
+    """`totals` and for each metric a "<name>_ci95" pair: the bootstrap's 2.5 and 97.5 percentiles over samples.
+
+    A resample draws len(samples) samples with replacement; all metrics share the draws. Resamples where a metric is
+    undefined are left out of its interval; with none left it is None.
+    """
+    names, counts = _table(samples)
+    generator = np.random.default_rng(seed)
+    chances = np.full(len(samples), 1 / len(samples))
+    chunk = max(1, 8_000_000 // len(samples))  # weights of at most 64 MB at a time
+    sums = []
+    for start in range(0, resamples, chunk):
+        weights = generator.multinomial(len(samples), chances, size=min(chunk, resamples - start))
+        sums.append(weights.astype(np.float64) @ counts)
+    sums = np.concatenate(sums)  # (resamples, 2 * metrics)
+    result: dict[str, object] = dict(totals(samples))
+    for i, name in enumerate(names):
+        defined = sums[:, 2 * i + 1] > 0
+        ratios = sums[defined, 2 * i] / sums[defined, 2 * i + 1]
+        result[f"{name}_ci95"] = [float(p) for p in np.percentile(ratios, (2.5, 97.5))] if len(ratios) else None
+    return result
+
+
+def with_prefix(prefix: str, metrics: Mapping[str, object]) -> dict[str, object]:
+    """The same metrics under prefix + name, e.g. "blank_" for a blanked image."""
+    return {prefix + name: value for name, value in metrics.items()}
+
+
+def _table(samples: Sequence[SampleScores]) -> tuple[list[str], np.ndarray]:
+    """Metric names in order of first appearance, and their counts (samples, 2 * metrics)."""
+    if not samples:
+        raise ValueError("no samples to score; expected at least one answer")
+    names = list(dict.fromkeys(name for sample in samples for name in sample))
+    rows = [[count for name in names for count in sample.get(name, (0, 0))] for sample in samples]
+    return names, np.array(rows, dtype=np.float64)
+
+
+def _divide(numerator: float, denominator: float) -> float | None:
+    return float(numerator / denominator) if denominator else None
