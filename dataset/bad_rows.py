@@ -23,6 +23,7 @@ class BadRow(ValueError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+        self.row_id = ""  # "file:line", where the reader of the file knows it
 
 
 class BadImage(BadRow):
@@ -53,7 +54,7 @@ class BadRows:
 
     def __init__(self, limit: float = 0.01):
         if not 0 <= limit <= 1:
-            raise ValueError(f"the share of bad rows allowed is {limit}; expected a number from 0 to 1, as 0.01 for 1%")
+            raise ValueError(f"the share of bad rows allowed is {limit}; expected 0 to 1: give 0.01 for 1%")
         self.limit = limit
         self.total = 0
         self._bad: set[str] = set()

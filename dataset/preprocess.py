@@ -53,7 +53,7 @@ class PreprocessSpec:
         kind = str(settings.get("image_processor_type") or settings.get("feature_extractor_type") or "CLIP")
         crops = settings.get("do_center_crop", "CLIP" in kind or "crop_size" in settings)
         if not settings.get("do_resize", True):
-            raise ValueError("do_resize is false in preprocessor_config.json, but a batch needs one size: set it to true")
+            raise ValueError("do_resize is false, but a batch needs one size: set it in preprocessor_config.json")
         size = _size(settings.get("size", 224), "size")
         if not crops and isinstance(settings.get("size"), int) and "CLIP" not in kind:
             size = (size, size)  # so ViT's and SigLIP's processors read a bare number
