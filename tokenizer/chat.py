@@ -1,10 +1,10 @@
-"""A conversation as token ids, by MiniMind2's chat template.
+r"""A conversation as token ids, by MiniMind2's chat template.
 
-    <|im_start|>system\\nYou are a helpful assistant<|im_end|>\\n          (or the conversation's own system turn)
-    <|im_start|>user\\nWHAT IS ASKED<|im_end|>\\n<|im_start|>assistant\\n   for each user turn
-    THE ANSWER<|im_end|>\\n                                               for each assistant turn
+    <|im_start|>system\nYou are a helpful assistant<|im_end|>\n        (or the conversation's own system turn)
+    <|im_start|>user\nWHAT IS ASKED<|im_end|>\n<|im_start|>assistant\n     for each user turn
+    THE ANSWER<|im_end|>\n                                                 for each assistant turn
 
-Markers are placed as ids and text is encoded as text, so that what a user types cannot become a marker or an image.
+Markers are placed as ids and text is encoded as text: what a user types cannot become a marker or an image.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ class Segment:
 
 
 def render(tokenizer: Tokenizer, turns: Sequence[Any], for_generation: bool = False) -> list[Segment]:
-    """The segments of a conversation; their ids in order are what the template gives.
+    r"""The segments of a conversation; their ids in order are what the template gives.
 
-    turns: objects with .role ("system", "user" or "assistant") and .parts; a part that is no str is an image.
-    Supervised are an answer's content and its <|im_end|>, not the line break after it. For generation the last turn
-    must be the user's: the result then ends after "<|im_start|>assistant\\n".
-    Raises ValueError for no turns, an unknown role, and a system turn that is not the first (the template would drop it).
+    turns: objects with .role ("system", "user" or "assistant") and .parts: a str is text, else an image.
+    Supervised are an answer's content and its <|im_end|>, not the line break after it. For generation the
+    last turn must be the user's: the result then ends after "<|im_start|>assistant\n".
+    Raises ValueError for no turns, an unknown role, and a system turn that is not the first, which the
+    template would silently drop.
 
-    An answer is encoded apart from the "assistant\\n" before it, as generation meets it. Text encoded in one go by
-    another tool can therefore differ where an answer starts with white space that the vocabulary merges with "\\n".
+    An answer is encoded apart from the "assistant\n" before it, as generation meets it. A tool that encodes
+    both in one go gets other ids where an answer starts with white space that the vocabulary merges with
+    "\n". Our vocabulary has no such merge.
     """
     _check(turns, for_generation)
     writer = _Writer(tokenizer)
@@ -60,7 +62,7 @@ def render(tokenizer: Tokenizer, turns: Sequence[Any], for_generation: bool = Fa
 
 
 class _Writer:
-    """Collects text until a marker, an image or a change of supervision ends it, then encodes it in one piece."""
+    """Collects text until a marker, an image or a segment's end, then encodes it in one piece."""
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
@@ -111,11 +113,13 @@ def _check(turns: Sequence[Any], for_generation: bool) -> None:
     for index, turn in enumerate(turns):
         if turn.role not in ("system", "user", "assistant"):
             raise ValueError(
-                f"Turn {index} has the role {turn.role!r}; expected 'system', 'user' or 'assistant': rename it."
+                f"Turn {index} has the role {turn.role!r}; "
+                f"expected 'system', 'user' or 'assistant': rename it."
             )
         if turn.role == "system" and index > 0:
             raise ValueError(
-                f"Turn {index} is a system turn; only the first turn may be one: move it there, or make it a user turn."
+                f"Turn {index} is a system turn; only the first turn may be one: "
+                f"move it there, or make it a user turn."
             )
     if for_generation and turns[-1].role != "user":
         raise ValueError(

@@ -1,7 +1,7 @@
 """Text to token ids and back, so that no text can forge a special token.
 
-A tokenizer is a folder with Hugging Face's `tokenizer.json` (and, for other tools, `tokenizer_config.json`). Any
-byte-level BPE with the three markers of the chat template loads: ours, MiniMind2's, Qwen2's.
+A tokenizer is a folder with Hugging Face's `tokenizer.json` and, for other tools, `tokenizer_config.json`.
+Any byte-level BPE with the chat template's markers loads: ours, MiniMind2's, Qwen2's.
 """
 
 from __future__ import annotations
@@ -45,20 +45,22 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     if not file.is_file():
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
         raise TokenizerError(
-            f"{folder} has no {TOKENIZER_FILE} (found: {found}). {expected}. Older tokenizers (vocab.json with "
-            f"merges.txt, tokenizer.model) must first be saved as a fast tokenizer by transformers."
+            f"{folder} has no {TOKENIZER_FILE} (found: {found}). {expected}. An older tokenizer (vocab.json "
+            f"with merges.txt, tokenizer.model) must first be saved as a fast one by transformers."
         )
     try:
         text = file.read_text(encoding="utf-8")
         config = folder / CONFIG_FILE
         config_text = config.read_text(encoding="utf-8") if config.is_file() else None
     except UnicodeDecodeError as error:
-        raise TokenizerError(f"{folder} holds a file that is not UTF-8 text ({error}). Copy it again.") from error
+        raise TokenizerError(
+            f"{folder} holds a file that is not text ({error}). Expected JSON in UTF-8: copy it again."
+        ) from error
     return Tokenizer(text, config_text, where=str(file))
 
 
 class Tokenizer:
-    """Encodes and decodes text; built from the text of a tokenizer.json, which `save` writes back unchanged."""
+    """Encodes and decodes text. Made from the text of a tokenizer.json, which `save` writes unchanged."""
 
     def __init__(self, json_text: str, config_text: str | None = None, where: str = TOKENIZER_FILE):
         data = _parse(json_text, where)
@@ -69,8 +71,8 @@ class Tokenizer:
             self._fast = tokenizers.Tokenizer.from_str(json.dumps(data))
         except Exception as error:  # the library raises plain Exception
             raise TokenizerError(
-                f"{where} cannot be read as a tokenizer ({error}). Expected a byte-level BPE tokenizer that the "
-                f"installed tokenizers {tokenizers.__version__} understands: copy the file again, or upgrade."
+                f"{where} cannot be read as a tokenizer ({error}). Expected a byte-level BPE tokenizer "
+                f"that tokenizers {tokenizers.__version__} understands: copy it again, or upgrade those."
             ) from error
         # Without this the text "<|im_end|>" in a user's message would become the real end marker.
         self._fast.encode_special_tokens = True
@@ -80,17 +82,18 @@ class Tokenizer:
         self._specials = {token["content"]: token["id"] for token in data["added_tokens"] if token["special"]}
         missing = [name for name in REQUIRED if name not in self._specials]
         if missing:
+            found = ", ".join(self._specials) or "none"
             raise TokenizerError(
-                f"{where} lacks the special tokens {', '.join(missing)} (found: {', '.join(self._specials) or 'none'}). "
-                f"The chat template needs {', '.join(REQUIRED)}: use a tokenizer that has them, or train one with "
-                f"`python -m tokenizer.train_tokenizer`."
+                f"{where} lacks the special tokens {', '.join(missing)} (found: {found}). Expected "
+                f"{', '.join(REQUIRED)}, which the chat template needs: use a tokenizer that has them, or "
+                f"train one with `python -m tokenizer.train_tokenizer`."
             )
         self.vocab_size = max(self._fast.get_vocab(with_added_tokens=True).values()) + 1
         self.pad_id, self.start_id, self.end_id = (self._specials[name] for name in REQUIRED)
         self.image_id = self._image_id()
 
     def _image_id(self) -> int:
-        """The id that stands where an image's features go. Positions are carried as a mask, so it need not be unique."""
+        """The id that stands where an image's features go. A mask carries the places: it can be any id."""
         for name in IMAGE_NAMES:
             if name in self._specials:
                 return self._specials[name]
@@ -109,13 +112,13 @@ class Tokenizer:
         A lone surrogate (half a character, from a broken terminal or JSON) is no text and becomes U+FFFD.
         """
         try:
-            return self._fast.encode(text, add_special_tokens=False).ids
+            text.encode()
         except UnicodeEncodeError:
-            whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-            return self._fast.encode(whole, add_special_tokens=False).ids
+            text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return self._fast.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
-        """Text of ids; special tokens are left out, or shown by name. Bytes that are no UTF-8 become U+FFFD."""
+        """Text of ids; special tokens are left out, or shown by name. Bytes that are not UTF-8: U+FFFD."""
         return self._fast.decode([int(i) for i in ids], skip_special_tokens=skip_special)
 
     def token_bytes(self, token: int) -> bytes:
@@ -149,7 +152,7 @@ class Tokenizer:
             (folder / CONFIG_FILE).write_text(config_text, encoding="utf-8")
 
     def __reduce__(self):
-        # The library's own pickle forgets encode_special_tokens, which would let text forge markers in a worker.
+        # The library's own pickle forgets encode_special_tokens: in a worker, text could forge markers.
         return Tokenizer, self._source
 
 
@@ -170,7 +173,7 @@ class TextStream:
 
 
 def byte_characters() -> list[str]:
-    """The printable character that stands for each of the 256 bytes in a byte-level vocabulary (GPT-2's table).
+    """The printable character that stands for each of the 256 bytes in a byte-level vocabulary, as in GPT-2.
 
     Printable Latin-1 stands for itself; the other bytes take U+0100, U+0101, ... in order.
     """
@@ -181,7 +184,7 @@ def byte_characters() -> list[str]:
 
 def _parse(json_text: str, where: str) -> dict:
     """The tokenizer.json as a dict with the parts that are needed here, or TokenizerError."""
-    what = "Expected Hugging Face's tokenizer.json of a byte-level BPE tokenizer: give another folder, or copy it again."
+    what = "Expected the tokenizer.json of a byte-level BPE tokenizer: give another folder, or copy it again."
     try:
         data = json.loads(json_text)
     except json.JSONDecodeError as error:

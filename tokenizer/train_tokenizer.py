@@ -1,11 +1,12 @@
 """Trains the 6,400-token vocabulary: `python -m tokenizer.train_tokenizer --text FILE [--out DIR]`.
 
-FILE is UTF-8, one text a line. U+001F marks places that no token may span, such as the borders of Chinese words; it is
-not part of the text. The same file gives the same vocabulary, byte for byte. 20 MB take some seconds.
+FILE is UTF-8, one text a line. U+001F marks places that no token may span, such as the borders of Chinese
+words; it is not part of the text. The same file gives the same vocabulary, byte for byte. 20 MB take seconds.
 
-What the 6,400 ids are, in order: 4 special tokens, 256 bytes, every hanzi of GB2312 level 1 and the punctuation below
-(with the two-byte beginnings that byte-level merges need to build them), other characters that the text uses often,
-words and parts of words by falling frequency, and where the text has too few of those, hanzi of GB2312 level 2.
+What the 6,400 ids are, in order: 4 special tokens, 256 bytes, every hanzi of GB2312 level 1 and the
+punctuation below (with the two-byte beginnings that byte-level merges need to build them), other characters
+that the text uses often, words and parts of words by falling frequency, and where the text has too few of
+those, hanzi of GB2312 level 2.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from itertools import chain, repeat
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
@@ -35,6 +37,7 @@ from tokenizer.tokenizer import (
 
 VOCAB_SIZE = 6400
 SEPARATOR = "\x1f"
+TEMPLATE_WORDS = SEPARATOR.join((DEFAULT_SYSTEM, "system", "user", "assistant"))  # learned from every text
 MAX_TOKEN_BYTES = 12  # four hanzi, or a word of twelve letters
 PUNCTUATION = "，。、；：？！“”‘’（）《》【】…—·～"
 RARE = 20_000  # a character outside GB2312 level 1 that is less than one in this many takes no token
@@ -55,7 +58,7 @@ PIECES = (
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--text", type=Path, required=True, help="training text, one text a line")
-    parser.add_argument("--out", type=Path, default=default_folder(), help="folder to write (default: tokenizer/)")
+    parser.add_argument("--out", type=Path, default=default_folder(), help="folder (default: %(default)s)")
     args = parser.parse_args(argv)
     try:
         lines = read_lines(args.text)
@@ -64,13 +67,13 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer, counts = train(lines)
     write(tokenizer, args.out)
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    print(f"{args.out / TOKENIZER_FILE}: {tokenizer.get_vocab_size()} tokens from {len(lines)} texts: {kinds}")
+    print(f"{args.out / TOKENIZER_FILE}: {VOCAB_SIZE} tokens from {len(lines)} texts: {kinds}")
 
 
 def read_lines(file: Path) -> list[str]:
     """The texts of a training file, or TokenizerError."""
     if not file.is_file():
-        raise TokenizerError(f"The training text {file} does not exist. Expected one text a line: check the path.")
+        raise TokenizerError(f"There is no training text {file}. Expected one text a line: check the path.")
     try:
         lines = [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
     except UnicodeDecodeError as error:
@@ -83,7 +86,7 @@ def read_lines(file: Path) -> list[str]:
 def train(lines: list[str]) -> tuple[FastTokenizer, dict[str, int]]:
     """The tokenizer of these texts, and how many tokens of each kind it has.
 
-    Words are learned over characters, not bytes: a token is then always whole characters, or the beginning of one.
+    Words are learned over characters, not bytes: a token is always whole characters, or the start of one.
     """
     vocabulary = _Vocabulary()
     vocabulary.extend("hanzi and punctuation", hanzi(1) + list(PUNCTUATION))
@@ -97,7 +100,7 @@ def train(lines: list[str]) -> tuple[FastTokenizer, dict[str, int]]:
 
 
 def hanzi(level: int) -> list[str]:
-    """The hanzi of GB2312 level 1 (3,755, by pronunciation) or 2 (3,008, by radical), in the standard's order."""
+    """The hanzi of GB2312 level 1 (3,755, by sound) or 2 (3,008, by radical), in the standard's order."""
     rows = range(0xB0, 0xD8) if level == 1 else range(0xD8, 0xF8)
     cells = (bytes([row, cell]).decode("gb2312", "ignore") for row in rows for cell in range(0xA1, 0xFF))
     return [character for character in cells if character]
@@ -136,7 +139,7 @@ class _Vocabulary:
         self.counts[kind] = before - self.room
 
     def extend_words(self, kind: str, merges: list[tuple[str, str]]) -> None:
-        """Takes learned merges in their order; skips those that are too long or whose halves are no tokens."""
+        """Takes learned merges in their order; skips the too long and those whose halves are no tokens."""
         before = self.room
         for left, right in merges:
             left, right = left.encode(), right.encode()
@@ -169,14 +172,14 @@ def _word_merges(lines: list[str]) -> list[tuple[str, str]]:
             pre_tokenizers.Split(Regex(PIECES), "isolated"),
         ]
     )
-    alphabet = len(set().union(*lines))
+    alphabet = len(set(TEMPLATE_WORDS).union(*lines))
     trainer = trainers.BpeTrainer(
         vocab_size=alphabet + 2 * VOCAB_SIZE,  # more than can be used: some will be too long
         min_frequency=2,
         max_token_length=MAX_TOKEN_BYTES,
         show_progress=False,
     )
-    learner.train_from_iterator(lines, trainer)
+    learner.train_from_iterator(chain(lines, repeat(TEMPLATE_WORDS, len(lines))), trainer)
     return [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
 
 
@@ -202,9 +205,11 @@ def _assemble(vocabulary: _Vocabulary) -> FastTokenizer:
 
 
 def _config() -> dict:
-    """tokenizer_config.json: what transformers needs to use the folder, the chat template of chat.py included."""
+    """tokenizer_config.json: what transformers needs to use the folder, with chat.py's template in Jinja."""
     template = (
-        "{% if messages[0].role != 'system' %}{{ '" + START + "system\\n" + DEFAULT_SYSTEM + END + "\\n' }}{% endif %}"
+        "{% if messages[0].role != 'system' %}"
+        "{{ '" + START + "system\\n" + DEFAULT_SYSTEM + END + "\\n' }}"
+        "{% endif %}"
         "{% for turn in messages %}"
         "{% if turn.role == 'assistant' %}{{ turn.content + '" + END + "\\n' }}"
         "{% elif turn.role == 'user' or loop.first %}"
