@@ -52,7 +52,7 @@ CONVERSATIONS = [
     [("system", "only rules")],
     [("user", "")],
 ]
-WHITE_SPACE_ANSWERS = [[("user", "q"), ("assistant", white + "a")] for white in ("\n", " ", "   ", "\n\n", "\t ")]
+WHITE_SPACE = ("\n", " ", "   ", "\n\n", "\t ")
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -66,8 +66,9 @@ def test_ids_are_those_of_transformers_chat_template(folder, conversation):
     assert ids_of(render(load_tokenizer(folder), turns(*conversation))) == expected
 
 
-@pytest.mark.parametrize("conversation", WHITE_SPACE_ANSWERS)
-def test_our_vocabulary_gives_those_ids_even_where_an_answer_starts_with_white_space(conversation):
+@pytest.mark.parametrize("white", WHITE_SPACE)
+def test_our_vocabulary_gives_those_ids_even_where_an_answer_starts_with_white_space(white):
+    conversation = [("user", "q"), ("assistant", white + "a")]
     test_ids_are_those_of_transformers_chat_template(default_folder(), conversation)
 
 
@@ -137,7 +138,7 @@ def test_a_user_cannot_forge_markers_answers_or_images(ours):
 
 
 @needs_minimind2
-@pytest.mark.skipif(not (DATA / "minimind_v_tiny/reference.npz").is_file(), reason="minimind_v_tiny is absent")
+@pytest.mark.skipif(not (DATA / "minimind_v_tiny").is_dir(), reason=f"{DATA}/minimind_v_tiny is absent")
 def test_ids_are_those_that_minimind_v_feeds_its_model():
     numpy = pytest.importorskip("numpy")
     config = json.loads((DATA / "minimind_v_tiny/config.json").read_text(encoding="utf-8"))

@@ -146,7 +146,9 @@ def test_digits_are_split_and_english_words_keep_their_space(ours):
 
 def test_words_are_not_merged_with_punctuation_or_another_script(ours):
     def kind(character: str) -> str:
-        return "word" if character.isalpha() and character.isascii() else "hanzi" if character.isalpha() else "other"
+        if not character.isalpha():
+            return "other"
+        return "word" if character.isascii() else "hanzi"
 
     for text in ("狗，猫。", "狗dog狗", "dog,cat.", "狗1狗", "a1b", "the，狗the"):
         for token in ours.encode(text):
@@ -245,7 +247,7 @@ def test_transformers_gives_the_same_ids(folder):
 
 
 def test_bad_folders_are_named_with_what_to_do(tmp_path):
-    with pytest.raises(TokenizerError, match=r"absent does not exist\. Expected a folder with tokenizer\.json"):
+    with pytest.raises(TokenizerError, match=r"absent does not exist\. Expected a folder with"):
         load_tokenizer(tmp_path / "absent")
     with pytest.raises(TokenizerError, match=r"has no tokenizer\.json \(found: nothing\)"):
         load_tokenizer(tmp_path)
@@ -281,7 +283,8 @@ def test_missing_special_tokens_are_named(tmp_path):
 
 
 SMALL_TEXT = (
-    "一只\x1f红色\x1f的\x1f小狗\n红色\x1f的\x1f小狗\x1f在\x1f草地\x1f上\nthe red dog\nthe red cat\n犇犇\x1f吃\n" * 5
+    "一只\x1f红色\x1f的\x1f小狗\n红色\x1f的\x1f小狗\x1f在\x1f草地\x1f上\n" * 5
+    + "the red dog\nthe red cat\n犇犇\x1f吃\n" * 5
 )
 
 

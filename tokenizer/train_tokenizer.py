@@ -174,7 +174,7 @@ def _word_merges(lines: list[str]) -> list[tuple[str, str]]:
     )
     alphabet = len(set(TEMPLATE_WORDS).union(*lines))
     trainer = trainers.BpeTrainer(
-        vocab_size=alphabet + 2 * VOCAB_SIZE,  # more than can be used: some will be too long
+        vocab_size=alphabet + VOCAB_SIZE,  # more than can be used: some will be too long
         min_frequency=2,
         max_token_length=MAX_TOKEN_BYTES,
         show_progress=False,
