@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import random
 
-from .animals_small import bird, butterfly, cat, eye, rabbit
-from .pen import RGB, Pen, arc, blob, cut, edge, limb, shade, solid
+from dataset.picturebook.animals_small import bird, butterfly, cat, eye, rabbit
+from dataset.picturebook.pen import RGB, Pen, arc, blob, cut, edge, limb, shade, solid
 
 DARK = (40, 34, 38)
 
@@ -20,39 +20,42 @@ def mark(colour: RGB, amount: float = 0.25) -> RGB:
 
 def legs(pen: Pen, colour: RGB, feet: list[tuple[float, float]], tops: list[tuple[float, float]], width: float) -> None:
     """Straight legs from the tops to the feet."""
-    for (x0, y0), (x1, y1) in zip(tops, feet):
-        pen_parts = [limb([(x0, y0), (x1, y1 + width / 2)], width)]
-        solid(pen, pen_parts, colour)
+    for (x0, y0), (x1, y1) in zip(tops, feet, strict=True):
+        solid(pen, [limb([(x0, y0), (x1, y1 + width / 2)], width)], colour)
 
 
 def dog(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
     """Floppy ears, a long muzzle with a black nose, a tail held high."""
     coat = colour or (136, 88, 52)
-    dark = mark(coat, 0.32)
+    dark = mark(coat, 0.24)
+    head = rng.uniform(0.95, 1.06)
     wag = rng.uniform(-0.05, 0.05)
+    pen = pen.place(-0.07, 0.0)
     if action == "sleeping":
         solid(pen, [limb([(-0.50, 0.10), (-0.64, 0.14), (-0.68, 0.26 + wag)], 0.09)], coat)
-        solid(pen, [blob(-0.12, 0.22, 0.44, 0.22), blob(-0.34, 0.18, 0.24, 0.17), limb([(0.0, 0.07), (0.62, 0.07)], 0.12)], coat)
-        dog_head(pen.place(0.34, 0.27, 0.95, turn=-14), coat, dark, asleep=True)
+        paws = [limb([(-0.42, 0.06), (-0.10, 0.06)], 0.11), limb([(0.0, 0.07), (0.62, 0.07)], 0.12)]
+        solid(pen, [blob(-0.12, 0.22, 0.44, 0.22), blob(-0.34, 0.18, 0.24, 0.17), *paws], coat)
+        pen.line(arc(-0.36, 0.16, 0.18, 0.17, 0, 110), 0.022, edge(coat))
+        dog_head(pen.place(0.34, 0.27, 0.95 * head, turn=-14), coat, dark, asleep=True)
         return
     if action == "sitting":
         solid(pen, [limb([(-0.30, 0.09), (-0.52, 0.14), (-0.58, 0.30 + wag)], 0.09)], coat)
         solid(pen, [limb([(0.20, 0.40), (0.22, 0.06)], 0.13)], shade(coat, -0.15))
-        solid(pen, [blob(-0.16, 0.20, 0.24, 0.20), limb([(-0.10, 0.24), (0.10, 0.52)], 0.36), limb([(-0.2, 0.06), (0.04, 0.06)], 0.12),
-                    limb([(0.12, 0.40), (0.12, 0.07)], 0.13)], coat)  # fmt: skip
-        dog_head(pen.place(0.14, 0.74), coat, dark)
+        paws = [limb([(-0.2, 0.06), (0.04, 0.06)], 0.12), limb([(0.12, 0.40), (0.12, 0.07)], 0.13)]
+        solid(pen, [blob(-0.16, 0.20, 0.24, 0.20), limb([(-0.10, 0.24), (0.10, 0.52)], 0.36), *paws], coat)
+        dog_head(pen.place(0.14, 0.74, head, rng.uniform(-6, 10)), coat, dark)
         return
     running = action == "running"
     lift = 0.08 if running else 0.0
     tops = [(-0.30, 0.36 + lift), (0.26, 0.36 + lift)]
     solid(pen, [limb([(-0.42, 0.52 + lift), (-0.56, 0.64 + lift), (-0.60, 0.80 + lift + wag)], 0.09)], coat)
     far = [(-0.46, 0.10), (0.42, 0.20)] if running else [(-0.25, 0.0), (0.18, 0.0)]
-    near = [(-0.66, 0.14), (0.60, 0.08)] if running else [(-0.37, 0.0), (0.31, 0.0)]
+    near = [(-0.58, 0.12), (0.60, 0.08)] if running else [(-0.37, 0.0), (0.31, 0.0)]
     legs(pen, shade(coat, -0.18), far, tops, 0.125)
     solid(pen, [limb([(-0.30, 0.44 + lift), (0.22, 0.46 + lift)], 0.33)]
-          + [limb([top, (x, y + 0.065)], 0.13) for top, (x, y) in zip(tops, near)]
+          + [limb([top, (x, y + 0.065)], 0.13) for top, (x, y) in zip(tops, near, strict=True)]
           + [limb([(0.24, 0.50 + lift), (0.36, 0.68 + lift)], 0.24)], coat)  # fmt: skip
-    dog_head(pen.place(0.38, 0.74 + lift * 0.5), coat, dark)
+    dog_head(pen.place(0.38, 0.74 + lift * 0.5, head, rng.uniform(-6, 8)), coat, dark)
 
 
 def dog_head(pen: Pen, coat: RGB, dark: RGB, asleep: bool = False) -> None:
@@ -68,18 +71,19 @@ def panda(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) 
     """Black limbs, ears and eye patches on white."""
     white, black = (250, 250, 246), (46, 44, 50)
     line = (120, 120, 124)
+    tilt = rng.uniform(-9, 9)
     if action == "walking":
         legs(pen, shade(black, 0.15), [(-0.20, 0.0), (0.10, 0.0)], [(-0.24, 0.28), (0.18, 0.30)], 0.19)
         solid(pen, [blob(-0.10, 0.42, 0.42, 0.29)], white, line)
         solid(pen, [limb([(0.16, 0.58), (0.19, 0.12)], 0.20), limb([(-0.38, 0.34), (-0.40, 0.10)], 0.21)], black)
-        panda_head(pen.place(0.33, 0.64, 0.92), white, black, line)
+        panda_head(pen.place(0.33, 0.64, 0.92, tilt), white, black, line)
         return
     solid(pen, [blob(0.0, 0.33, 0.34, 0.33)], white, line)
-    solid(pen, [cut([*arc(0.0, 0.33, 0.34, 0.31, 15, 80), *arc(0.0, 0.33, 0.34, 0.31, 100, 165)]), ], black)
+    solid(pen, [cut([*arc(0.0, 0.33, 0.34, 0.31, 15, 80), *arc(0.0, 0.33, 0.34, 0.31, 100, 165)])], black)
     for s in (-1, 1):
         solid(pen, [limb([(s * 0.22, 0.14), (s * 0.36, 0.10)], 0.20)], black)
         pen.oval(s * 0.40, 0.11, 0.055, 0.075, (110, 100, 104))
-    panda_head(pen.place(0.0, 0.73), white, black, line)
+    panda_head(pen.place(0.0, 0.73, turn=tilt), white, black, line)
     if action == "eating":
         pen.line([(0.14, 0.30), (0.42, 0.98)], 0.055, (104, 158, 62))
         for x, y, turn in ((0.36, 0.80, 10), (0.46, 0.92, -20), (0.35, 0.95, 70), (0.24, 0.6, 150)):
@@ -107,22 +111,22 @@ def horse(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) 
     coat = colour or (136, 88, 52)
     mane = mark(coat, 0.5)
     hoof, far = (70, 60, 58), shade(coat, -0.18)
-    running = action == "running"
+    running, sway = action == "running", rng.uniform(-0.04, 0.04)
     back = [((-0.30, 0.5), (-0.20, 0.28), (-0.24, 0.05)), ((-0.36, 0.5), (-0.40, 0.26), (-0.38, 0.05))]
     front = [((0.18, 0.48), (0.16, 0.26), (0.14, 0.05)), ((0.24, 0.48), (0.27, 0.26), (0.27, 0.05))]
     if running:
         back = [((-0.30, 0.5), (-0.36, 0.30), (-0.56, 0.22)), ((-0.34, 0.5), (-0.50, 0.32), (-0.66, 0.10))]
         front = [((0.18, 0.48), (0.44, 0.38), (0.38, 0.18)), ((0.24, 0.5), (0.46, 0.34), (0.62, 0.18))]
-    tail = [(-0.42, 0.62), (-0.62, 0.62), (-0.74, 0.46)] if running else [(-0.42, 0.62), (-0.54, 0.50), (-0.55, 0.24)]
-    solid(pen, [limb(tail, 0.10)], mane)
+    tail = [(-0.60, 0.62), (-0.70, 0.46 + sway)] if running else [(-0.54, 0.50), (-0.55 + sway, 0.24)]
+    solid(pen, [limb([(-0.42, 0.62), *tail], 0.10)], mane)
     for leg in (back[0], front[0]):
         solid(pen, [limb(list(leg), 0.085)], far)
         pen.oval(leg[-1][0], leg[-1][1] - 0.01, 0.055, 0.045, hoof)
     eating = action == "eating"
-    crest, poll = ((0.26, 0.60), (0.46, 0.34)) if eating else ((0.24, 0.60), (0.40, 0.86))
+    crest, poll = ((0.25, 0.60), (0.52, 0.36)) if eating else ((0.24, 0.60), (0.40, rng.uniform(0.83, 0.88)))
     if running:
         poll = (0.48, 0.80)
-    turn = -62 if eating else -38
+    turn = -78 if eating else rng.uniform(-44, -34)
     solid(pen, [limb([(-0.28, 0.56), (0.18, 0.56)], 0.28), limb([crest, poll], 0.19), limb([(0.16, 0.55), crest], 0.26)]
           + [limb(list(leg), 0.09) for leg in (back[1], front[1])]
           + [limb([(-0.33, 0.52), back[1][1]], 0.13), limb([(0.22, 0.50), front[1][1]], 0.11)], coat)  # fmt: skip
@@ -133,12 +137,19 @@ def horse(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) 
     solid(head, [blob(0.0, 0.0, 0.115, 0.105), limb([(0.02, -0.005), (0.23, -0.02)], 0.135)], coat)
     head.oval(0.27, 0.0, 0.022, 0.018, edge(coat))
     eye(head, 0.05, 0.035, 0.028, False, coat)
+    horse_mane(pen, crest, poll, mane)
+    head.shape([(-0.04, 0.03), (-0.03, 0.14), (0.12, 0.06)], mane)
+
+
+def horse_mane(pen: Pen, crest: tuple[float, float], poll: tuple[float, float], mane: RGB) -> None:
+    """A ragged mane along the upper side of the neck, from the crest to the poll."""
     (x0, y0), (x1, y1) = crest, poll
-    if eating:
-        ridge = [(x0 - 0.08, y0 + 0.10), ((x0 + x1) / 2 + 0.05, (y0 + y1) / 2 + 0.10), (x1 + 0.08, y1 + 0.09)]
-    else:
-        ridge = [(x0 - 0.13, y0 + 0.06), ((x0 + x1) / 2 - 0.11, (y0 + y1) / 2 + 0.05), (x1 - 0.05, y1 + 0.10)]
-    solid(pen, [limb(ridge, 0.09)], mane)
+    length = ((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5
+    ux, uy = (x1 - x0) / length, (y1 - y0) / length
+    row = ((-0.06, 0.10), (0.02, 0.155), (length * 0.5, 0.15), (length + 0.05, 0.12), (length + 0.08, 0.04))
+    teeth = ((0.8, 0.0), (0.72, 0.06), (0.5, -0.01), (0.42, 0.06), (0.15, -0.01))
+    under = [(length * along, out) for along, out in teeth]
+    solid(pen, [cut([(x0 + ux * a - uy * b, y0 + uy * a + ux * b) for a, b in (*row, *under)])], mane)
 
 
 def sheep(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
@@ -166,13 +177,15 @@ def elephant(pen: Pen, colour: RGB | None, action: str | None, rng: random.Rando
     """A huge body on pillars, a trunk to the ground, a great ear, a tusk."""
     hide = colour or rng.choice(((138, 146, 160), (128, 138, 152), (146, 150, 160)))
     stride = 0.10 if action == "walking" else 0.0
+    pen = pen.place(-0.07, 0.0)
     legs(pen, shade(hide, -0.2), [(-0.22 - stride, 0.0), (0.12 + stride, 0.0)], [(-0.22, 0.35), (0.12, 0.35)], 0.18)
     solid(pen, [limb([(-0.50, 0.62), (-0.58, 0.40), (-0.56, 0.32)], 0.035)], shade(hide, -0.25))
-    solid(pen, [blob(-0.12, 0.60, 0.44, 0.32), cut([(-0.5, 0.55), (-0.48, 0.3), (0.28, 0.3), (0.3, 0.55)]), blob(0.32, 0.70, 0.25, 0.26)]
+    belly = cut([(-0.5, 0.55), (-0.48, 0.3), (0.28, 0.3), (0.3, 0.55)])
+    solid(pen, [blob(-0.12, 0.60, 0.44, 0.32), belly, blob(0.32, 0.70, 0.25, 0.26)]
           + [limb([(x, 0.35), (x + step, 0.10)], 0.20) for x, step in ((-0.40, stride), (0.24, -stride * 0.4))]
           + trunk(action, rng), hide)  # fmt: skip
     pen.line([(0.44, 0.50), (0.53, 0.44), (0.60, 0.46)], 0.05, (252, 248, 234))
-    solid(pen, [blob(0.16, 0.68, 0.185, 0.25, 8)], shade(hide, -0.14), shade(hide, -0.42))
+    solid(pen, [blob(0.14, 0.67, 0.20, 0.27, 8)], shade(hide, -0.14), shade(hide, -0.42))
     eye(pen, 0.42, 0.76, 0.032, False, hide)
 
 
@@ -180,7 +193,8 @@ def trunk(action: str | None, rng: random.Random) -> list:
     """A trunk that hangs, or is raised in greeting when walking."""
     if action == "walking":
         tip = rng.uniform(-0.03, 0.03)
-        return [limb([(0.50, 0.66), (0.62, 0.58), (0.72, 0.70)], 0.15), limb([(0.72, 0.70), (0.74, 0.84), (0.70 + tip, 0.96)], 0.12)]
+        upper = limb([(0.72, 0.70), (0.74, 0.84), (0.70 + tip, 0.96)], 0.12)
+        return [limb([(0.50, 0.66), (0.62, 0.58), (0.72, 0.70)], 0.15), upper]
     tip = rng.uniform(-0.02, 0.04)
     return [limb([(0.48, 0.64), (0.58, 0.46)], 0.17), limb([(0.58, 0.46), (0.60, 0.22), (0.66 + tip, 0.10)], 0.12)]
 

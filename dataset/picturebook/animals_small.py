@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from .pen import RGB, Pen, arc, blob, cut, edge, limb, shade, solid
+from dataset.picturebook.pen import RGB, Pen, arc, blob, cut, edge, limb, shade, solid
 
 DARK = (40, 34, 38)
 
@@ -24,7 +24,7 @@ def eye(pen: Pen, x: float, y: float, r: float, asleep: bool, coat: RGB) -> None
 def cat(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
     """Pointed ears, whiskers, a long curling tail."""
     coat = colour or (242, 140, 40)
-    curl = rng.uniform(-0.05, 0.05)
+    curl, tilt = rng.uniform(-0.05, 0.05), rng.uniform(-8, 8)
     if action == "sleeping":
         solid(pen, [blob(-0.05, 0.25, 0.48, 0.25)], coat)
         cat_head(pen.place(0.32, 0.27, 0.92), coat, asleep=True)
@@ -38,21 +38,22 @@ def cat(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) ->
         solid(pen, [limb([(-0.28, 0.43), (0.22, 0.43)], 0.29), limb([(-0.34, 0.38), (-0.42, 0.06)], 0.115),
                     limb([(0.26, 0.38), (0.34, 0.06)], 0.115)], coat)  # fmt: skip
         stripes(pen, coat, ((-0.22, 0.52), (-0.08, 0.53), (0.06, 0.52)))
-        cat_head(pen.place(0.36, 0.68), coat)
+        cat_head(pen.place(0.36, 0.68, turn=tilt), coat)
         return
     tail = [(-0.20, 0.07), (-0.44, 0.09), (-0.54, 0.24), (-0.46 + curl, 0.40), (-0.52, 0.50)]
     solid(pen, [limb(tail, 0.10)], coat)
-    solid(pen, [blob(-0.04, 0.23, 0.27, 0.23), cut([(-0.27, 0.28), (-0.12, 0.62), (0.18, 0.62), (0.23, 0.05), (-0.1, 0.05)]),
-                limb([(0.06, 0.06), (0.20, 0.06)], 0.12)], coat)  # fmt: skip
+    chest = cut([(-0.27, 0.28), (-0.12, 0.62), (0.18, 0.62), (0.23, 0.05), (-0.1, 0.05)])
+    solid(pen, [blob(-0.04, 0.23, 0.27, 0.23), chest, limb([(0.06, 0.06), (0.20, 0.06)], 0.12)], coat)
     pen.line([(0.10, 0.34), (0.10, 0.06)], 0.022, edge(coat))
     stripes(pen, coat, ((-0.24, 0.30), (-0.20, 0.42)))
-    cat_head(pen.place(0.06, 0.70), coat)
+    cat_head(pen.place(0.06, 0.70, turn=tilt), coat)
 
 
 def stripes(pen: Pen, coat: RGB, spots: tuple[tuple[float, float], ...]) -> None:
     """Short tabby stripes."""
+    tone = shade(coat, 0.2 if edge(coat) > coat else -0.2)
     for x, y in spots:
-        pen.line([(x, y + 0.04), (x + 0.02, y - 0.06)], 0.035, shade(coat, 0.2) if edge(coat) > coat else shade(coat, -0.2))
+        pen.line([(x, y + 0.04), (x + 0.02, y - 0.06)], 0.035, tone)
 
 
 def cat_head(pen: Pen, coat: RGB, asleep: bool = False) -> None:
@@ -73,14 +74,15 @@ def rabbit(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random)
     if action == "jumping":
         solid(pen, [limb([(-0.22, 0.32), (-0.46, 0.12)], 0.13)], shade(coat, -0.1))
         solid(pen, [blob(-0.40, 0.44, 0.085)], shade(coat, 0.5))
-        solid(pen, [blob(-0.10, 0.40, 0.32, 0.20, 18), limb([(0.10, 0.38), (0.38, 0.20)], 0.10), limb([(-0.14, 0.28), (-0.34, 0.06)], 0.13)], coat)
+        paws = [limb([(0.10, 0.38), (0.38, 0.20)], 0.10), limb([(-0.14, 0.28), (-0.34, 0.06)], 0.13)]
+        solid(pen, [blob(-0.10, 0.40, 0.32, 0.20, 18), *paws], coat)
         rabbit_head(pen.place(0.24, 0.58, 0.85, turn=14), coat, rng)
         return
     solid(pen, [blob(-0.32, 0.17, 0.10)], shade(coat, 0.5))
-    solid(pen, [blob(-0.04, 0.25, 0.28, 0.25), limb([(-0.10, 0.06), (0.14, 0.06)], 0.12), limb([(0.14, 0.28), (0.18, 0.06)], 0.10),
-                limb([(0.18, 0.05), (0.24, 0.05)], 0.10)], coat)  # fmt: skip
+    paws = [limb([(-0.10, 0.06), (0.14, 0.06)], 0.12), limb([(0.14, 0.28), (0.18, 0.06), (0.24, 0.06)], 0.10)]
+    solid(pen, [blob(-0.04, 0.25, 0.28, 0.25), *paws], coat)
     pen.line(arc(-0.08, 0.16, 0.17, 0.14, 20, 130), 0.022, edge(coat))
-    rabbit_head(pen.place(0.12, 0.53), coat, rng)
+    rabbit_head(pen.place(0.12, 0.53, turn=rng.uniform(-6, 6)), coat, rng)
 
 
 def rabbit_head(pen: Pen, coat: RGB, rng: random.Random) -> None:
@@ -101,12 +103,14 @@ def bird(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -
     coat = colour or (48, 104, 204)
     dark = shade(coat, -0.22)
     lift = rng.uniform(-0.08, 0.06)
-    solid(pen, [cut([(0.0, 0.50), (0.02, 0.92 + lift), (0.22, 0.98 + lift), (0.26, 0.50)])], dark)
+    solid(pen, [cut([(-0.02, 0.46), (0.02, 0.78), (0.14, 0.96 + lift), (0.25, 0.76), (0.27, 0.46)])], dark)
     solid(pen, [cut([(-0.24, 0.44), (-0.66, 0.56), (-0.60, 0.40), (-0.68, 0.28), (-0.24, 0.26)])], dark)
     solid(pen, [cut([(0.58, 0.52), (0.76, 0.43), (0.57, 0.36)])], (244, 162, 40))
     solid(pen, [blob(0.02, 0.36, 0.38, 0.21, 8), blob(0.42, 0.47, 0.20)], coat)
     pen.oval(0.06, 0.24, 0.25, 0.085, shade(coat, 0.45), turn=8)
-    solid(pen, [cut([(0.16, 0.42), (-0.16, 0.90 + lift), (-0.38, 0.98 + lift), (-0.36, 0.72), (-0.22, 0.40)])], coat)
+    front = [(-0.04, 0.33), (0.18, 0.44), (0.10, 0.68), (-0.08, 0.88), (-0.34, 0.97 + lift)]
+    feathers = [(-0.29, 0.85), (-0.40, 0.80), (-0.31, 0.70), (-0.37, 0.62), (-0.25, 0.56), (-0.24, 0.42)]
+    solid(pen, [cut(front + feathers)], coat)
     eye(pen, 0.48, 0.51, 0.045, False, coat)
 
 
@@ -117,8 +121,9 @@ def butterfly(pen: Pen, colour: RGB | None, action: str | None, rng: random.Rand
     body = pen.place(0.0, 0.0, turn=rng.uniform(-10, 10))
     close = rng.uniform(0.85, 1.0)
     for s in (-1, 1):
-        wing = [blob(s * 0.30 * close, 0.66, 0.29 * close, 0.25, s * 32), blob(s * 0.23 * close, 0.26, 0.22 * close, 0.22, -s * 30)]
-        solid(body, wing, coat, shade(coat, -0.55), 0.035)
+        upper = blob(s * 0.30 * close, 0.66, 0.29 * close, 0.25, s * 32)
+        lower = blob(s * 0.23 * close, 0.26, 0.22 * close, 0.22)
+        solid(body, [upper, lower], coat, shade(coat, -0.55), 0.035)
         body.oval(s * 0.36 * close, 0.72, 0.09, fill=spot)
         body.oval(s * 0.25 * close, 0.24, 0.07, fill=spot)
         body.line([(0.0, 0.78), (s * 0.08, 0.92), (s * 0.16, 0.98)], 0.03, DARK)

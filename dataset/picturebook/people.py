@@ -1,185 +1,31 @@
-"""People, drawn in the pen's frame: feet at (0, 0), crown at (0, 1), facing right.
+"""People, one function a kind: `draw(pen, colour of the clothes, action, rng)`, facing right, feet at the origin.
 
-All of them share one skeleton (`POSES`, `Build`); what makes a kind recognisable is put on it: a dress, a beard,
-a tutu, a helmet. Clothes carry the colour, so they are drawn large.
+All share one skeleton (figure.py); what makes a kind recognisable is put on it: a dress, a beard, a tutu, a helmet.
+Clothes carry the colour, so they are drawn large.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from .pen import RGB, Pen, Point, arc, blob, cut, edge, limb, shade, solid
+from dataset.picturebook.figure import (
+    HAND,
+    SEAT_HEIGHT,
+    SEATED,
+    Build,
+    draw_arm,
+    draw_book,
+    draw_face,
+    draw_legs,
+    finish,
+    muted,
+    skeleton,
+)
+from dataset.picturebook.pen import RGB, Pen, arc, blob, cut, edge, limb, shade, solid
 
-SEAT_HEIGHT = 0.20  # how high above the origin a person is seated, in "sitting" and "reading"
-HAND = (0.30, 0.86)  # where the raised hand is in "waving": whatever a person holds goes there
-SEATED = {"sitting": "seated", "reading": "seated reading"}  # the same pose with no stool below: for chairs, horses
-
-SKINS = ((250, 214, 184), (238, 188, 148), (214, 158, 116), (168, 112, 76), (122, 80, 58))
-HAIRS = ((52, 38, 34), (84, 54, 36), (126, 84, 48), (150, 78, 42), (36, 34, 40), (206, 164, 92))
-TROUSERS = ((72, 78, 98), (112, 102, 88), (92, 84, 78), (84, 98, 112), (150, 138, 116))
-SHOE, PAGE, STOOL = (64, 52, 50), (252, 248, 232), (176, 160, 138)
-
-
-@dataclass(frozen=True)
-class Build:
-    """Proportions and dull colours of one person; lengths in units of its height, heights above the hip."""
-
-    hip: float = 0.42
-    shoulder: float = 0.285
-    half: float = 0.105  # from the spine to a shoulder
-    head: float = 0.118  # radius
-    arm: float = 0.085  # thickness
-    leg: float = 0.10
-    skin: RGB = SKINS[0]
-    hair: RGB = HAIRS[0]
-    trousers: RGB = TROUSERS[0]
-
-    @property
-    def face(self) -> float:
-        """The head's centre, above the hip."""
-        return 0.985 - self.hip - self.head
-
-
-@dataclass(frozen=True)
-class Pose:
-    """Where feet, knees and hands are. Legs from the hip's height down (as fractions of it), arms from the shoulder."""
-
-    legs: tuple[tuple[Point, Point], tuple[Point, Point]]  # (knee, foot) of the far, the near leg
-    arms: tuple[tuple[Point, Point], tuple[Point, Point]]  # (elbow, hand) from the shoulder, of the far, the near arm
-    lean: float = 0.0  # degrees backwards
-    lift: float = 0.0  # how high above the ground
-
-
-STAND = (((-0.05, 0.5), (-0.06, 0.05)), ((0.06, 0.5), (0.06, 0.05)))
-SIT = (((0.20, 1.00), (0.21, 0.14)), ((0.22, 0.92), (0.27, 0.10)))
-HANG = ((0.05, -0.13), (0.045, -0.25)), ((-0.05, -0.13), (-0.045, -0.25))
-READ = ((0.04, -0.15), (0.18, -0.12)), ((0.02, -0.16), (0.15, -0.14))
-POSES = {
-    "standing": Pose(STAND, HANG),
-    "walking": Pose(
-        (((-0.07, 0.5), (-0.17, 0.10)), ((0.09, 0.52), (0.15, 0.05))),
-        (((0.07, -0.11), (0.14, -0.20)), ((-0.09, -0.11), (-0.15, -0.21))),
-        -2,
-    ),
-    "running": Pose(
-        (((-0.10, 0.52), (-0.30, 0.38)), ((0.19, 0.78), (0.24, 0.22))),
-        (((0.12, -0.10), (0.21, 0.02)), ((-0.14, -0.06), (-0.17, -0.18))),
-        -12,
-        0.02,
-    ),
-    "waving": Pose(STAND, HANG),
-    "sitting": Pose(SIT, (((0.05, -0.12), (0.15, -0.20)), ((0.02, -0.14), (0.14, -0.22)))),
-    "reading": Pose(SIT, READ),
-    "floating": Pose(
-        (((-0.12, 0.55), (-0.20, 0.16)), ((0.13, 0.62), (0.17, 0.14))),
-        (((0.13, 0.02), (0.24, 0.12)), ((-0.13, -0.02), (-0.24, 0.05))),
-        0.0,
-        0.06,
-    ),
-    "dancing": Pose(
-        (((0.16, 0.72), (0.34, 0.62)), ((0.0, 0.5), (0.0, 0.04))),
-        (((0.14, 0.10), (0.08, 0.27)), ((-0.14, 0.10), (-0.08, 0.27))),
-    ),
-    "jumping": Pose(
-        (((-0.18, 0.80), (-0.38, 0.62)), ((0.18, 0.84), (0.38, 0.66))),
-        (((0.15, 0.06), (0.27, 0.14)), ((-0.15, 0.06), (-0.27, 0.14))),
-        0.0,
-        0.06,
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Frame:
-    """A skeleton put up: the points to draw clothes on. Legs are in the pen's frame, the rest in `upper`'s."""
-
-    upper: Pen  # its origin is the hip
-    build: Build
-    hip: Point
-    legs: tuple[list[Point], list[Point]]
-    arms: tuple[list[Point], list[Point]]
-    seated: bool
-    reading: bool
-
-
-def skeleton(pen: Pen, build: Build, action: str | None, rng: random.Random) -> Frame:
-    """Puts a build into the pose of an action, a little different each time."""
-    seated = action in ("sitting", "reading", *SEATED.values())
-    if action in ("sitting", "reading"):
-        solid(pen, [cut([(-0.17, 0.0), (0.13, 0.0), (0.11, SEAT_HEIGHT), (-0.15, SEAT_HEIGHT)])], STOOL)
-    reading = action in ("reading", "seated reading")
-    pose = POSES["reading" if reading else "sitting" if seated else action or "standing"]
-    wobble = rng.uniform(-0.015, 0.015)
-    hip = (0.0, SEAT_HEIGHT + build.leg * 0.55 if seated else build.hip + pose.lift)
-    upper = pen.place(*hip, turn=pose.lean + rng.uniform(-2, 2) * (action != "waving"))
-    side = build.leg * 0.52
-    legs = tuple(
-        [(x, hip[1])] + [(px + (0 if seated else x * 0.2) + wobble, py * hip[1]) for px, py in leg]
-        for x, leg in zip((-side, side), pose.legs)
-    )
-    arms = []
-    for x, arm in zip((build.half, -build.half), pose.arms):
-        shoulder = (x * 0.9, build.shoulder - 0.03)
-        arms.append([shoulder, *((shoulder[0] + px, shoulder[1] + py + wobble) for px, py in arm)])
-    if action == "waving":
-        hand = (HAND[0], HAND[1] - hip[1])
-        arms[0] = [arms[0][0], (build.half + 0.10, (arms[0][0][1] + hand[1]) / 2 - 0.03), hand]
-    return Frame(upper, build, hip, legs, tuple(arms), seated, reading)
-
-
-def draw_legs(pen: Pen, frame: Frame, cloth: RGB, bare: bool = False) -> None:
-    """Trousers (or bare legs) and shoes."""
-    for leg, tone in zip(frame.legs, (-0.18, 0.0)):
-        solid(pen, [limb(leg, frame.build.leg * (0.68 if bare else 1.0))], shade(cloth, tone))
-        foot = leg[-1]
-        pen.oval(foot[0] + 0.025, max(foot[1] - 0.015, 0.027), 0.062, 0.034, shade(SHOE, tone))
-
-
-def draw_arm(frame: Frame, which: int, cloth: RGB) -> None:
-    """A sleeve and the hand; which: 0 the far (right) arm, 1 the near one."""
-    arm = frame.arms[which]
-    frame.upper.oval(*arm[-1], frame.build.arm * 0.56, fill=frame.build.skin)
-    (x0, y0), (x1, y1) = arm[-2], arm[-1]
-    cuff = (x0 + (x1 - x0) * 0.72, y0 + (y1 - y0) * 0.72)
-    solid(frame.upper, [limb([*arm[:-1], cuff], frame.build.arm)], cloth)
-
-
-def draw_face(frame: Frame, smile: bool = True) -> None:
-    """Skin, two eyes, a mouth: looking a little to the right."""
-    pen, r, y = frame.upper, frame.build.head, frame.build.face
-    pen.oval(0.012, y - r * 0.1, r * 0.88, r * 0.90, frame.build.skin)
-    for x in (-0.18, 0.52):
-        pen.oval(0.012 + x * r, y - r * 0.02, r * 0.13, r * 0.17, (40, 32, 36))
-    if smile:
-        pen.line(arc(0.012 + 0.17 * r, y - r * 0.38, r * 0.26, r * 0.20, 200, 340), r * 0.11, (150, 60, 56))
-
-
-def draw_book(frame: Frame, cover: RGB) -> None:
-    """An open book in both hands, in front of the chest."""
-    x, y = frame.arms[0][-1]
-    pen = frame.upper.place(max(x, 0.22) - 0.01, y + 0.03, turn=-8)
-    pen.shape([(-0.125, -0.085), (0.0, -0.115), (0.125, -0.085), (0.145, 0.10), (0.0, 0.065), (-0.145, 0.10)], cover)
-    for s in (-1, 1):
-        pen.shape([(0.0, -0.09), (s * 0.11, -0.062), (s * 0.125, 0.095), (0.0, 0.066)], PAGE)
-        pen.line([(s * 0.03, 0.015), (s * 0.095, 0.035)], 0.012, (168, 160, 150))
-        pen.line([(s * 0.03, -0.03), (s * 0.09, -0.01)], 0.012, (168, 160, 150))
-
-
-def finish(frame: Frame, cloth: RGB, rng: random.Random) -> None:
-    """The arms, and the book when reading; after the body and the head."""
-    draw_arm(frame, 1, shade(cloth, -0.10 if edge(cloth) < cloth else 0.12))
-    if frame.reading:
-        draw_book(frame, rng.choice(((120, 72, 60), (70, 92, 92), (96, 84, 110))))
-        frame.upper.oval(*frame.arms[1][-1], frame.build.arm * 0.5, fill=frame.build.skin)
-
-
-def muted(rng: random.Random, **changes: float) -> Build:
-    """A build with skin, hair and trousers by chance."""
-    return replace(
-        Build(), skin=rng.choice(SKINS), hair=rng.choice(HAIRS), trousers=rng.choice(TROUSERS), **changes
-    )  # type: ignore[arg-type]
+__all__ = ["HAND", "PEOPLE", "SEATED", "SEAT_HEIGHT"]
 
 
 def man(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
@@ -189,7 +35,7 @@ def man(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) ->
     build, up = frame.build, frame.upper
     draw_arm(frame, 0, shade(cloth, -0.15))
     draw_legs(pen, frame, build.trousers)
-    hem = -0.07 if not frame.seated else -0.03
+    hem = rng.uniform(-0.12, -0.06) if not frame.seated else -0.03
     shoulders = [(-0.145, 0.22), (-0.11, 0.30), (0.0, 0.325), (0.11, 0.30), (0.145, 0.22)]
     solid(up, [cut([(-0.135, hem), *shoulders, (0.135, hem)])], cloth)
     up.line([(0.01, 0.27), (0.015, hem + 0.02)], 0.014, edge(cloth))
@@ -208,8 +54,8 @@ def woman(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) 
     build, up = frame.build, frame.upper
     r, y = build.head, build.face
     low = rng.uniform(0.18, 0.26)
-    up.shape([*arc(-0.02, y, r * 1.18, r * 1.14, 0, 180), (-r * 1.45, low), (-r * 0.2, low - 0.02), (r * 0.95, low + 0.06)],
-             build.hair)  # fmt: skip
+    ends = [(-r * 1.45, low), (-r * 0.2, low - 0.02), (r * 0.95, low + 0.06)]
+    up.shape([*arc(-0.02, y, r * 1.18, r * 1.14, 0, 180), *ends], build.hair)
     draw_arm(frame, 0, shade(cloth, -0.15))
     draw_legs(pen, frame, build.skin, bare=True)
     bodice = [(-0.055, 0.06), (-0.095, 0.285), (0.0, 0.315), (0.095, 0.285), (0.055, 0.06)]
@@ -222,15 +68,15 @@ def woman(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) 
     up.line([(-0.055, 0.07), (0.055, 0.07)], 0.02, edge(cloth))
     up.oval(0.0, 0.315, 0.035, 0.05, build.skin)
     draw_face(frame)
-    up.shape([*arc(-0.005, y + r * 0.05, r * 1.08, r * 1.08, 10, 190), (-r * 0.62, y + r * 0.05), (r * 0.1, y + r * 0.62)],
-             build.hair)  # fmt: skip
+    fringe = [(-r * 0.62, y + r * 0.05), (r * rng.choice((0.1, -0.2)), y + r * 0.62)]
+    up.shape([*arc(-0.005, y + r * 0.05, r * 1.08, r * 1.08, 10, 190), *fringe], build.hair)
     finish(frame, cloth, rng)
 
 
 def child(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
     """A big head under a cap, a small body, short legs."""
     cloth = colour or (220, 120, 60)
-    frame = skeleton(pen, muted(rng, hip=0.27, shoulder=0.31, half=0.13, head=0.205, arm=0.105, leg=0.115), action, rng)
+    frame = skeleton(pen, muted(rng, hip=0.27, shoulder=0.31, half=0.13, head=0.195, arm=0.10, leg=0.115), action, rng)
     build, up = frame.build, frame.upper
     draw_arm(frame, 0, shade(cloth, -0.15))
     draw_legs(pen, frame, build.trousers)
@@ -240,6 +86,8 @@ def child(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) 
     draw_face(frame)
     peak = [(r * 0.5, y + r * 0.38), (r * 1.35, y + r * 0.24), (r * 1.3, y + r * 0.42), (r * 0.7, y + r * 0.62)]
     solid(up, [cut([*arc(0.0, y + r * 0.25, r * 1.02, r * 0.82, 5, 175)]), cut(peak)], cloth)
+    if action == "waving":
+        draw_arm(frame, 0, shade(cloth, -0.15))
     finish(frame, cloth, rng)
 
 
@@ -264,11 +112,13 @@ def elder(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) 
         up.oval(x * r, y - r * 0.05, r * 0.34, r * 0.42, gray)
     up.oval(0.0, y, r * 0.95, r, build.skin)
     draw_face(frame, smile=False)
-    beard = [(-r * 0.85, y - r * 0.1), (-r * 0.3, y - r * 0.42), (r * 0.2, y - r * 0.3), (r * 0.7, y - r * 0.42)]
-    solid(up, [cut([*beard, (r * 0.98, y - r * 0.1), (r * 0.75, y - r * 1.0), (r * 0.2, y - r * 1.6), (-r * 0.5, y - r * 1.05)])],
-          gray, shade(gray, -0.2))  # fmt: skip
-    for x in (-0.08, 0.65):
-        up.line(arc(x * r, y, r * 0.29, r * 0.29, 0, 360), r * 0.10, (56, 50, 52))
+    lip = [(-0.85, -0.1), (-0.3, -0.42), (0.2, -0.3), (0.7, -0.42), (0.98, -0.1)]
+    chin = [(0.75, -1.0), (0.2, rng.uniform(-1.75, -1.45)), (-0.5, -1.05)]
+    solid(up, [cut([(px * r, y + py * r) for px, py in lip + chin])], gray, shade(gray, -0.2))
+    for x in (-0.10, 0.62):
+        up.oval(x * r, y + r * 0.02, r * 0.34, fill=(66, 56, 56))
+        up.oval(x * r, y + r * 0.02, r * 0.25, fill=(226, 236, 242))
+        up.oval((x + 0.06) * r, y, r * 0.12, fill=(40, 32, 36))
     finish(frame, cloth, rng)
 
 
@@ -283,10 +133,11 @@ def astronaut(pen: Pen, colour: RGB | None, action: str | None, rng: random.Rand
     solid(up, [cut([(-0.27, 0.0), (-0.27, 0.34), (-0.05, 0.34), (-0.05, 0.0)])], (164, 170, 180), (92, 98, 110))
     draw_arm(frame, 0, shade(suit, -0.10))
     body = pen.place(0.0, 0.0, turn=turn)
-    for leg, tone in zip(frame.legs, (-0.12, 0.0)):
+    for leg, tone in zip(frame.legs, (-0.12, 0.0), strict=True):
         solid(body, [limb(leg, build.leg)], shade(suit, tone), dark)
         body.oval(leg[-1][0] + 0.02, max(leg[-1][1], 0.04), 0.09, 0.05, dark)
-    solid(up, [cut([(-0.16, -0.06), (-0.16, 0.27), (-0.08, 0.34), (0.08, 0.34), (0.16, 0.27), (0.16, -0.06)])], suit, dark)
+    chest = [(-0.16, -0.06), (-0.16, 0.27), (-0.08, 0.34), (0.08, 0.34), (0.16, 0.27), (0.16, -0.06)]
+    solid(up, [cut(chest)], suit, dark)
     up.box(-0.07, 0.07, 0.09, 0.18, (96, 106, 124))
     for x, light in ((-0.035, (222, 70, 60)), (0.02, (250, 206, 70)), (0.065, (90, 180, 110))):
         up.oval(x, 0.125, 0.022, fill=light)
@@ -304,13 +155,14 @@ def dancer(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random)
     cloth = colour or (214, 48, 44)
     build = muted(rng, half=0.075, arm=0.058, leg=0.075, head=0.095, hip=0.45, shoulder=0.25)
     action = action or "dancing"
-    frame = skeleton(pen.place(0.0, 0.0, 0.88), replace(build, hip=0.50), action, rng)
-    build, up = frame.build, frame.upper
-    pen = pen.place(0.0, 0.0, 0.88)
+    if action in ("dancing", "jumping"):  # room for the arms above the head
+        pen, build = pen.place(0.0, 0.0, 0.88), replace(build, hip=0.50)
+    frame = skeleton(pen, build, action, rng)
+    up = frame.upper
     r, y = build.head, build.face
     up.oval(-r * 0.35, y + r * 1.15, r * 0.48, fill=build.hair)
     tights = (244, 222, 214)
-    for leg, tone in zip(frame.legs, (-0.10, 0.0)):
+    for leg, tone in zip(frame.legs, (-0.10, 0.0), strict=True):
         solid(pen, [limb(leg, build.leg)], shade(tights, tone))
         (x0, y0), (x1, y1) = leg[-2], leg[-1]
         length = math.hypot(x1 - x0, y1 - y0) or 1.0
@@ -322,7 +174,8 @@ def dancer(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random)
         (0.31 * math.cos(a) * s, -0.03 + 0.13 * math.sin(a) * s)
         for a, s in ((math.radians(15 * i), 1.0 if i % 2 else 0.86) for i in range(24))
     ]
-    solid(up, [cut(frill), cut([(-0.05, 0.0), (-0.085, 0.22), (-0.03, 0.20), (0.03, 0.20), (0.085, 0.22), (0.05, 0.0)])], cloth)
+    bodice = [(-0.05, 0.0), (-0.085, 0.22), (-0.03, 0.20), (0.03, 0.20), (0.085, 0.22), (0.05, 0.0)]
+    solid(up, [cut(frill), cut(bodice)], cloth)
     up.line(arc(0.0, 0.0, 0.2, 0.075, 200, 340), 0.014, edge(cloth))
     up.oval(0.0, 0.225, 0.032, 0.05, build.skin)
     up.oval(-0.005, y + r * 0.12, r, r, build.hair)
