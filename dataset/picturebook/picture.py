@@ -44,8 +44,11 @@ def blank(size: int) -> Image.Image:
 
 
 def depth(scene: Scene, i: int) -> int:
-    """0 for what hangs in the sky, 1 for what flies, 2 for what stands on the ground and for related things."""
-    return 2 if i < 0 else ("sky", "air", "ground").index(KINDS[scene.things[i].kind].where)
+    """0 for what hangs in the sky, 1 for what stands on the ground and for related things, 2 for what flies.
+
+    What flies is small and comes last, so that nothing covers it.
+    """
+    return 1 if i < 0 else ("sky", "ground", "air").index(KINDS[scene.things[i].kind].where)
 
 
 def draw_group(image: Image.Image, scene: Scene, i: int) -> None:
@@ -111,7 +114,10 @@ def draw_related(image: Image.Image, scene: Scene) -> None:
     x, y, height = x / image.width, y / image.width, subject.height
     action = subject.action
     if subject.kind in PEOPLE:
-        y += SEAT_HEIGHT * height
+        if thing.kind == "boat":
+            height *= 0.85
+        else:
+            y += SEAT_HEIGHT * height
         action = SEATED.get(action or "", action)
     draw_one(image, scene, subject, 0, x, y, height, action, shadow=False)
     if thing.kind == "boat":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from dataset.picturebook.pen import RGB, Pen, Point, arc
+from dataset.picturebook.pen import RGB, Pen, arc
+from dataset.picturebook.vehicles import outlined
 
 RAINBOW = ((226, 74, 66), (244, 150, 58), (250, 220, 84), (96, 184, 96), (72, 140, 220), (128, 84, 190))
 
@@ -26,14 +27,10 @@ def sun(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) ->
 
 def moon(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
     """A crescent, its horns to the right."""
-    def crescent(grow: float) -> list[Point]:
-        outer = arc(0.0, 0.5, 0.45 + grow, 0.48 + grow, 50, 310)
-        inner = arc(0.2, 0.5, 0.33 - grow, 0.40 - grow, 288, 72)
-        return outer + inner
-
-    pen.shape(crescent(0.02), (198, 160, 74))
-    pen.shape(crescent(-0.02), (255, 240, 170))
-    for x, y, r in ((-0.3, 0.6, 0.05), (-0.26, 0.34, 0.06), (-0.36, 0.46, 0.035)):
+    outer = arc(0.0, 0.5, 0.48, 0.5, 56, 304)
+    inner = arc(0.22, 0.5, 0.40, 0.414, 277, 83)
+    outlined(pen, outer + inner, (255, 240, 170), (206, 168, 84), 0.035)
+    for x, y, r in ((-0.3, 0.62, 0.05), (-0.27, 0.36, 0.06), (-0.37, 0.48, 0.035)):
         pen.oval(x, y, r, fill=(238, 214, 132))
 
 
@@ -42,16 +39,7 @@ def rainbow(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random
     width = rng.uniform(0.06, 0.075)
     for i, band in enumerate(RAINBOW):
         outer, inner = 1.0 - i * width, 1.0 - (i + 1) * width
-        points = smooth(outer) + smooth(inner)[::-1]
-        pen.shape(points, band)
-
-
-def smooth(radius: float) -> list[Point]:
-    """Half a circle of many points."""
-    points = []
-    for start in (0, 45, 90, 135):
-        points += arc(0, 0, radius, radius, start, start + 45)
-    return [p for i, p in enumerate(points) if i == 0 or p != points[i - 1]]
+        pen.shape(arc(0, 0, outer, outer, 0, 180) + arc(0, 0, inner, inner, 180, 0), band)
 
 
 def cloud(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:

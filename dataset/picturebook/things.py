@@ -47,13 +47,13 @@ def flower(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random)
         tulip(pen, petals)
         return
     number, start = rng.choice((6, 7, 8)), rng.uniform(0, 60)
-    centres = [arc(0, 0.71, 0.17, 0.17, start + 360 * i / number, start + 360 * i / number + 1)[0] for i in range(number)]
+    turns = [start + 360 * i / number for i in range(number)]
+    centres = [arc(0, 0.71, 0.17, 0.17, turn, turn + 1)[0] for turn in turns]
     for grow, ink in ((0.022, edge(petals)), (0.0, petals)):
-        for i, (x, y) in enumerate(centres):
-            turn = start + 360 * i / number
+        for turn, (x, y) in zip(turns, centres, strict=True):
             pen.oval(x, y, 0.12 + grow, 0.078 + grow, fill=ink, turn=turn)
-    for i, (x, y) in enumerate(centres):
-        pen.oval(x, y, 0.06, 0.03, fill=light(petals, 0.3), turn=start + 360 * i / number)
+    for turn, (x, y) in zip(turns, centres, strict=True):
+        pen.oval(x, y, 0.06, 0.03, fill=light(petals, 0.3), turn=turn)
     yellow = petals[0] > 200 and petals[1] > 120 and petals[2] < 120
     pen.oval(0, 0.71, 0.095, fill=(110, 70, 40) if yellow else (196, 140, 30))
     pen.oval(0, 0.71, 0.075, fill=(140, 92, 52) if yellow else (252, 208, 70))
@@ -86,7 +86,7 @@ def chair(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) 
         outlined(pen, [(x - 0.045, 0.0), (x + 0.045, 0.0), (x + 0.05, 0.28), (x - 0.05, 0.28)], paint, line, 0.018)
 
 
-SEAT = (0.0, 0.38)  # where one sits, in the chair's frame
+SEAT = (0.09, 0.37)  # where one sits, in the chair's frame
 TABLETOP = (0.0, 0.9)  # where a thing stands, in the table's frame
 
 
@@ -126,17 +126,18 @@ def umbrella(pen: Pen, colour: RGB | None, action: str | None, rng: random.Rando
 
 
 def ball(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
-    """A beach ball: two or three bright panels in one colour, with white between."""
+    """A beach ball: panels in its colour with narrow white ones between, meeting in a white cap."""
     paint = tinted(colour, rng)
-    spin = rng.uniform(-35, 35)
+    start = rng.uniform(0, 120)
+    px, py = -0.1, 0.62
     pen.oval(0, 0.5, 0.5, fill=edge(paint))
-    pen.oval(0, 0.5, 0.46, fill=paint)
-    inner = pen.place(0.0, 0.5, 1.0, spin)
-    for side in (-1, 1):
-        curve = arc(0, 0, 0.26, 0.44, 62 if side > 0 else 118, -62 if side > 0 else 242)
-        inner.line(curve, 0.085, (250, 248, 240))
-    inner.oval(0, 0.36, 0.12, 0.055, fill=(250, 248, 240))
-    pen.oval(-0.16, 0.7, 0.1, 0.07, fill=light(paint, 0.6))
+    pen.oval(0, 0.5, 0.465, fill=paint)
+    for i in range(3):
+        pen.shape([(px, py), *arc(0, 0.5, 0.465, 0.465, start + i * 120, start + i * 120 + 35)], (250, 248, 240))
+    shadow = arc(0, 0.5, 0.465, 0.465, 250, 380) + arc(-0.1, 0.58, 0.47, 0.47, 378, 252)
+    pen.shape(shadow, shade(paint, -0.22))
+    pen.oval(px, py, 0.085, fill=(250, 248, 240))
+    pen.oval(-0.2, 0.76, 0.08, 0.05, fill=light(paint, 0.7), turn=35)
 
 
 def balloon(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
@@ -171,7 +172,7 @@ def kite(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -
 def lamp(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
     """A table lamp with a wide shade, lit."""
     cloth = tinted(colour, rng)
-    metal = rng.choice(((120, 92, 66), (110, 112, 122)))
+    metal = rng.choice(((120, 92, 66), (88, 92, 104)))
     outlined(pen, arc(0, 0.055, 0.2, 0.055, 0, 360), metal, width=0.02)
     pen.line([(0.0, 0.08), (0.0, 0.55)], 0.055, metal)
     if rng.random() < 0.5:
@@ -189,14 +190,16 @@ def house(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) 
     roof = shade(paint, -0.22) if not white else (206, 208, 214)
     line = edge(paint) if not white else (128, 130, 140)
     side = rng.choice((-1, 1))
-    outlined(pen, [(side * 0.2, 0.7), (side * 0.2, 0.97), (side * 0.31, 0.97), (side * 0.31, 0.65)], (150, 116, 100), width=0.015)
+    chimney = [(side * 0.2, 0.7), (side * 0.2, 0.97), (side * 0.31, 0.97), (side * 0.31, 0.65)]
+    outlined(pen, chimney, (150, 116, 100), width=0.015)
     outlined(pen, [(-0.42, 0.0), (0.42, 0.0), (0.42, 0.56), (-0.42, 0.56)], light(paint, 0.16), line, 0.018)
     outlined(pen, [(-0.5, 0.5), (-0.04, 0.98), (0.04, 0.98), (0.5, 0.5)], roof, line, 0.022)
     pen.line([(-0.42, 0.545), (0.42, 0.545)], 0.02, light(roof, 0.25))
     pen.line([(-0.31, 0.66), (0.31, 0.66)], 0.014, line)
     pen.line([(-0.19, 0.79), (0.19, 0.79)], 0.014, line)
     door = -side * 0.2
-    outlined(pen, [(door - 0.085, 0.0), (door - 0.085, 0.32), (door + 0.085, 0.32), (door + 0.085, 0.0)], (120, 78, 50), width=0.015)
+    frame = [(door - 0.085, 0.0), (door - 0.085, 0.32), (door + 0.085, 0.32), (door + 0.085, 0.0)]
+    outlined(pen, frame, (120, 78, 50), width=0.015)
     pen.oval(door + 0.05, 0.15, 0.016, fill=(244, 210, 110))
     window = side * 0.18
     pen.box(window - 0.14, 0.16, window + 0.14, 0.4, (250, 250, 246) if not white else (120, 126, 140))

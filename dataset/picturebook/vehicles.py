@@ -120,7 +120,7 @@ def bicycle(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random
 
 
 SADDLE = (-0.18, 0.92)  # where a rider sits, in the bicycle's frame
-DECK = (-0.3, 0.16)  # where a passenger stands behind the hull, in the boat's frame
+DECK = (-0.3, 0.05)  # where a passenger's feet are, behind the hull, in the boat's frame
 
 
 def boat(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
@@ -139,8 +139,8 @@ def boat(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -
 def boat_hull(pen: Pen, colour: RGB | None, rng: random.Random, paint: RGB | None = None) -> None:
     """The boat's hull alone, to be drawn over the legs of whoever stands in it."""
     paint = paint or tinted(colour, rng)
-    hull = [(-0.5, 0.29), (-0.42, 0.1), (-0.33, 0.02), (0.36, 0.02), (0.46, 0.12), (0.56, 0.32), (0.3, 0.27), (-0.2, 0.26)]
-    outlined(pen, hull, paint, width=0.025)
+    keel = [(-0.5, 0.29), (-0.42, 0.1), (-0.33, 0.02), (0.36, 0.02), (0.46, 0.12), (0.56, 0.32)]
+    outlined(pen, [*keel, (0.3, 0.27), (-0.2, 0.26)], paint, width=0.025)
     pen.shape([(-0.42, 0.1), (-0.33, 0.02), (0.36, 0.02), (0.45, 0.1)], shade(paint, -0.3))
     stripe = (250, 250, 246) if sum(paint) < 690 else (120, 132, 152)
     pen.shape([(-0.47, 0.215), (-0.455, 0.18), (0.485, 0.18), (0.505, 0.215)], stripe)
@@ -157,7 +157,8 @@ def rocket(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random)
         pen.shape([(-0.055, 0.2), (0.0, 0.06), (0.055, 0.2)], (255, 232, 130))
     fin = shade(paint, -0.28)
     for side in (-1, 1):
-        outlined(pen, [(side * 0.12, 0.46), (side * 0.25, 0.22), (side * 0.25, 0.03), (side * 0.12, 0.2)], fin, width=0.015)
+        outline = [(side * 0.12, 0.46), (side * 0.25, 0.22), (side * 0.25, 0.03), (side * 0.12, 0.2)]
+        outlined(pen, outline, fin, width=0.015)
     body = arc(0, 0.46, 0.16, 0.54, -28, 208)
     outlined(pen, body, paint, width=0.018)
     pen.shape([*arc(0, 0.46, 0.16, 0.54, -28, 40), (0.07, 0.6), (0.08, 0.3)], shade(paint, -0.13))
@@ -172,7 +173,6 @@ def rocket(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random)
 
 def plane(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
     """An airliner from the side, climbing a little."""
-    pen = pen.place(0.0, 0.0, 1.0)
     paint = tinted(colour, rng)
     dark = shade(paint, -0.2)
     outlined(pen, [(-0.1, 0.56), (-0.42, 0.86), (-0.28, 0.88), (0.22, 0.58)], shade(paint, -0.3), width=0.02)
