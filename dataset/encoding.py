@@ -1,0 +1,107 @@
+"""From a record to token ids and labels, which grow together turn by turn: labels are never searched for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dataset.bad_rows import BadRow
+from dataset.record import IGNORE, Example, Picture, Record, Turn
+from tokenizer.chat import Segment, render
+from tokenizer.tokenizer import Tokenizer
+
+
+def encode_record(record: Record, tokenizer: Tokenizer, image_tokens: int, max_seq_len: int) -> Example:
+    """The record as at most max_seq_len ids: every picture as image_tokens of them, the answers labelled.
+
+    What is too long loses text from its end, never a part of a picture: a later exchange goes as a whole with its
+    pictures where those do not fit, and nothing that is not learned from is kept after the last label. An answer
+    that was cut has no end token, for it does not end there; such examples are marked truncated.
+    Raises BadRow where tags and pictures disagree, nothing is supervised, or pictures and prompt leave no room.
+    """
+    pieces = render(tokenizer, record.turns)
+    example = _join(pieces, tokenizer.image_id, image_tokens, record.images, record.id)
+    if not (example.labels != IGNORE).any():
+        raise BadRow("nothing to learn from", "no answer gives a token")
+    if len(example.ids) <= max_seq_len:
+        return example
+    return _truncate(example, image_tokens, max_seq_len)
+
+
+def encode_prompt(
+    turns: Sequence[Turn],
+    tokenizer: Tokenizer,
+    image_tokens: int,
+    images: Sequence[Picture] = (),
+    max_seq_len: int | None = None,
+    row_id: str = "",
+) -> Example:
+    """The turns up to where the answer begins, without labels: what generation continues. BadRow if too long."""
+    pieces = render(tokenizer, turns, for_generation=True)
+    example = _join(pieces, tokenizer.image_id, image_tokens, tuple(images), row_id)
+    if max_seq_len is not None and len(example.ids) >= max_seq_len:
+        raise BadRow("prompt does not fit", f"{len(example.ids)} tokens of {max_seq_len}, none left for an answer")
+    return example
+
+
+def split_answer(record: Record) -> tuple[tuple[Turn, ...], tuple[Picture, ...], str]:
+    """(turns, their pictures, reference): the record before its first answer, and that answer."""
+    first = next((i for i, turn in enumerate(record.turns) if turn.role == "assistant"), None)
+    if first is None:
+        raise BadRow("row has no answer")
+    turns = record.turns[:first]
+    pictures = record.images[: sum(turn.image_count for turn in turns)]
+    return turns, pictures, record.turns[first].text
+
+
+def _join(
+    pieces: Sequence[Segment], image_id: int, image_tokens: int, images: tuple[Picture, ...], row_id: str
+) -> Example:
+    """Segments end to end, image_tokens copies of image_id for each picture."""
+    slots = sum(piece.image for piece in pieces)
+    if slots != len(images):
+        raise BadRow("image tags and images disagree", f"{slots} tags for {len(images)} images")
+    if slots and image_tokens < 1:
+        raise ValueError(f"a picture takes {image_tokens} tokens; expected the projector's count, 1 or more")
+    ids: list[int] = []
+    labels: list[int] = []
+    is_image: list[bool] = []
+    for piece in pieces:
+        piece_ids = [image_id] * image_tokens if piece.image else piece.ids
+        ids += piece_ids
+        labels += piece_ids if piece.supervised else [IGNORE] * len(piece_ids)
+        is_image += [piece.image] * len(piece_ids)
+    return Example(
+        ids=np.asarray(ids, np.int32),
+        labels=np.asarray(labels, np.int32),
+        image_mask=np.asarray(is_image, bool),
+        images=images,
+        id=row_id,
+    )
+
+
+def _truncate(example: Example, image_tokens: int, max_seq_len: int) -> Example:
+    """The example up to the last label within max_seq_len, whole pictures only."""
+    end = max_seq_len
+    positions = np.flatnonzero(example.image_mask)
+    starts = positions[::image_tokens]  # where each picture begins
+    cut_through = starts[(starts < end) & (starts + image_tokens > end)]
+    if len(cut_through):
+        end = int(cut_through[0])
+    labelled = np.flatnonzero(example.labels[:end] != IGNORE)
+    if not len(labelled):
+        raise BadRow(
+            "pictures and prompt leave no room for an answer",
+            f"{len(example.ids)} tokens of at most {max_seq_len}, {len(positions)} of them for "
+            f"{len(example.images)} pictures: raise --max_seq_len",
+        )
+    end = int(labelled[-1]) + 1
+    return Example(
+        ids=example.ids[:end],
+        labels=example.labels[:end],
+        image_mask=example.image_mask[:end],
+        images=example.images[: int((starts < end).sum())],
+        id=example.id,
+        truncated=True,
+    )
