@@ -113,9 +113,9 @@ def skeleton(pen: Pen, build: Build, action: str | None, rng: random.Random) -> 
     wobble = rng.uniform(-0.015, 0.015)
     hip = (0.0, SEAT_HEIGHT + build.leg * 0.55 if seated else build.hip + pose.lift)
     upper = pen.place(*hip, turn=pose.lean + rng.uniform(-2, 2) * (action != "waving"))
-    side = build.leg * 0.52
+    side, sole = build.leg * 0.52, build.leg * 0.4
     legs = tuple(
-        [(x, hip[1])] + [(px + (0 if seated else x * 0.2) + wobble, py * hip[1]) for px, py in leg]
+        [(x, hip[1])] + [(px + (0 if seated else x * 0.2) + wobble, max(py * hip[1], sole)) for px, py in leg]
         for x, leg in zip((-side, side), pose.legs, strict=True)
     )
     arms = []
