@@ -48,7 +48,7 @@ def questions(scene: Scene, rng: random.Random, language: str) -> list[Question]
 def pope_questions(
     scene: Scene, sampling: str, rng: random.Random, language: str = "zh"
 ) -> list[tuple[str, bool]]:
-    """(question, whether yes is right) as in POPE (Li 2023): each present kind and as many absent ones, shuffled.
+    """(question, whether yes is right) as in POPE (Li 2023): each kind there is, and as many absent ones.
 
     sampling, of the absent kinds: random (any), popular (commonest in the world), adversarial (commonest at
     the scene's place).
@@ -147,8 +147,8 @@ def _what_related(scene: Scene, language: str) -> list[Question]:
     if name == "on" or (name == "riding" and boat):
         person = KINDS[subject.kind].group == "person"
         if language == "zh":
-            where = f"{KINDS[thing.kind].zh}上有"
-            return [Question(f"{where}{'谁' if person else '什么'}？", f"{where}{zh.noun_phrase(subject)}。", "what")]
+            where, who = f"{KINDS[thing.kind].zh}上有", "谁" if person else "什么"
+            return [Question(f"{where}{who}？", f"{where}{zh.noun_phrase(subject)}。", "what")]
         where = f"{'in' if boat else 'on'} {_the(thing)}"
         answer = f"{en.capital(en.noun_phrase(subject))} is {where}."
         return [Question(f"{'Who' if person else 'What'} is {where}?", answer, "what")]
@@ -195,7 +195,9 @@ def _where(scene: Scene, language: str) -> list[Question]:
     """The place, and where in the picture each thing is."""
     place = PLACES[scene.place]
     chinese = language == "zh"
-    asked = [("这是在哪里？", f"这是在{place.zh}。")] if chinese else [("Where is this?", f"This is {place.en}.")]
+    asked = [("这是在哪里？", f"这是在{place.zh}。")]
+    if not chinese:
+        asked = [("Where is this?", f"This is {place.en}.")]
     for thing in scene.things:
         if not in_sky(thing) and not clear_side(thing):
             continue
