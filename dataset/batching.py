@@ -1,0 +1,250 @@
+"""Examples into batches: which go together, in what order, and as padded tensors; the same again after a restart."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dataset.bad_rows import BadRow, BadRows, DataError
+from dataset.pictures import PreprocessSpec, load_pixels
+from dataset.record import IGNORE, Batch, Example, Picture, Record
+
+WINDOW = 50  # batches' worth of shuffled examples that are sorted by length together
+AHEAD = 2  # batches that are prepared in advance, for each worker
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+# Pictures in, one entry out: "pixels", "features" or "words", with as many rows as there were pictures.
+# Raises BadImage for a picture that cannot be read.
+PictureLoader = Callable[[Sequence[Picture]], Mapping[str, Tensor]]
+Plan = Callable[[int], Sequence[np.ndarray]]  # the batches of an epoch, each as example numbers
+
+
+class Records(Protocol):
+    """A list of records, or a RecordFile: [i] may raise BadRow."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Record: ...
+
+
+class Examples:
+    """The usable rows of some records, encoded anew each time they are asked for, so memory stays bounded.
+
+    Making it encodes every row once: bad ones are counted in `bad` and left out, and what is kept are the
+    numbers that planning needs. Raises TooManyBadRows, and DataError where no row is usable.
+    progress: wraps the row numbers, as tqdm does.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        encode: Callable[[Record], Example],
+        bad: BadRows | None = None,
+        progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    ):
+        self.records = records
+        self.encode = encode
+        bad = bad or BadRows()
+        kept: list[tuple[int, int, int]] = []
+        self.truncated = 0  # examples that lost text to the length limit
+        for row in progress(range(len(records))):
+            bad.seen()
+            name = f"row {row}"
+            try:
+                record = records[row]
+                name = record.id
+                example = encode(record)
+            except BadRow as error:
+                bad.add(error.row_id or name, error)
+                continue
+            kept.append((row, len(example.ids), example.supervised_tokens))
+            self.truncated += example.truncated
+        bad.finish()
+        if not kept:
+            raise DataError(f"no row can be trained on; expected at least one.\n{bad.report()}")
+        table = np.asarray(kept, np.int64)
+        self.rows = table[:, 0]  # which record each example is
+        self.lengths = table[:, 1]  # tokens, image tokens included
+        self.supervised = table[:, 2]  # tokens with a label
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.encode(self.records[int(self.rows[index])])
+
+    def pictures(self) -> Iterator[Picture]:
+        """Every picture in order, for a feature cache to fill from."""
+        for index in range(len(self)):
+            yield from self.records[int(self.rows[index])].images
+
+
+def batch_plan(
+    lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int, epoch: int, token_budget: int | None = None
+) -> list[np.ndarray]:
+    """The batches of one epoch as example numbers: shuffled, of similar lengths within, each example once.
+
+    Every batch has batch_size examples (the last fewer); or, with a token_budget, as many as keep longest × count,
+    padding included, within it (one that is longer goes alone) and batch_size is not used. The result follows
+    from the arguments alone.
+    """
+    lengths = np.asarray(lengths, np.int64)
+    if token_budget is None and batch_size < 1 or token_budget is not None and token_budget < 1:
+        raise ValueError(f"batch_size {batch_size} and token_budget {token_budget}; expected 1 or more")
+    if not len(lengths):
+        return []
+    rng = np.random.default_rng((seed, epoch))
+    order = rng.permutation(len(lengths))
+    per_batch = batch_size if token_budget is None else max(int(token_budget / lengths.mean()), 1)
+    batches: list[np.ndarray] = []
+    for start in range(0, len(order), WINDOW * per_batch):
+        window = order[start : start + WINDOW * per_batch]
+        window = window[np.argsort(lengths[window], kind="stable")]
+        edges = range(0, len(window), batch_size) if token_budget is None else _edges(lengths[window], token_budget)
+        batches += np.split(window, list(edges)[1:])
+    return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def _edges(lengths: np.ndarray, token_budget: int) -> list[int]:
+    """Where each batch begins among rising lengths."""
+    edges = [0]
+    for position, length in enumerate(lengths):
+        if position > edges[-1] and (position - edges[-1] + 1) * length > token_budget:
+            edges.append(position)
+    return edges
+
+
+def padding_share(batches: Sequence[np.ndarray], lengths: Sequence[int] | np.ndarray) -> float:
+    """The part of the positions in these batches that is padding."""
+    lengths = np.asarray(lengths)
+    positions = sum(int(lengths[batch].max()) * len(batch) for batch in batches)
+    return 1 - sum(int(lengths[batch].sum()) for batch in batches) / max(positions, 1)
+
+
+def endless(plan: Plan, start_step: int = 0) -> Iterator[tuple[int, np.ndarray]]:
+    """(step, example numbers) epoch after epoch from a step on; what a step gets does not depend on the start."""
+    first, epoch = 0, 0
+    while True:
+        batches = plan(epoch)
+        if not batches:
+            raise DataError("there are no batches; expected at least one example: give data with usable rows")
+        for step, batch in enumerate(batches, first):
+            if step >= start_step:
+                yield step, batch
+        first, epoch = first + len(batches), epoch + 1
+
+
+def count_steps(plan: Plan, epochs: int) -> int:
+    """The steps that so many epochs take."""
+    return sum(len(plan(epoch)) for epoch in range(epochs))
+
+
+def load_batches(
+    examples: Sequence[Example] | Examples,
+    steps: Iterable[tuple[int, np.ndarray]],
+    make: Callable[[list[Example]], Batch | None],
+    workers: int = 0,
+) -> Iterator[tuple[int, Batch]]:
+    """(step, Batch) in the order of steps, prepared by so many threads; the result is the same for any number.
+
+    make: collate with its other arguments. A batch of which no picture could be read is passed over, so a step
+    may be missing; go on after an interruption from the last step's number plus one.
+    """
+
+    def prepare(item: tuple[int, np.ndarray]) -> tuple[int, Batch | None]:
+        step, numbers = item
+        return step, make([examples[int(number)] for number in numbers])
+
+    skipped = 0
+    for step, batch in in_order(prepare, steps, workers):
+        skipped = 0 if batch is not None else skipped + 1
+        if skipped > len(examples):
+            raise DataError("no batch has a picture that can be read; the report of bad rows names the pictures")
+        if batch is not None:
+            yield step, batch
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """map() with so many threads working a little ahead; results and errors come in the order of items."""
+    if workers < 1:
+        yield from map(function, items)
+        return
+    pool, waiting = ThreadPoolExecutor(workers), deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def pixel_loader(spec: PreprocessSpec) -> PictureLoader:
+    """Loads pictures as the pixels that an encoder reads."""
+    return lambda pictures: {"pixels": torch.from_numpy(load_pixels(pictures, spec))}
+
+
+def collate(
+    examples: Sequence[Example],
+    pad_id: int,
+    load: PictureLoader | None = None,
+    bad: BadRows | None = None,
+    left: bool = False,
+) -> Batch | None:
+    """The examples as one padded batch, with their pictures in reading order.
+
+    left: pad in front, as generation needs. An example whose picture cannot be read is counted in `bad` and
+    left out (None where nothing is left); without `bad` its BadImage is raised.
+    """
+    examples, pictures = _load(list(examples), load, bad)
+    if not examples:
+        return None
+    shape = (len(examples), max(len(example.ids) for example in examples))
+    ids, labels = np.full(shape, pad_id, np.int64), np.full(shape, IGNORE, np.int64)
+    attention_mask, image_mask = np.zeros(shape, bool), np.zeros(shape, bool)
+    for row, example in enumerate(examples):
+        length = len(example.ids)
+        place = slice(shape[1] - length, None) if left else slice(0, length)
+        ids[row, place] = example.ids
+        labels[row, place] = example.labels
+        image_mask[row, place] = example.image_mask
+        attention_mask[row, place] = True
+    arrays: dict[str, Any] = {
+        "ids": ids, "labels": labels, "attention_mask": attention_mask, "image_mask": image_mask,
+    }  # fmt: skip
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return Batch(**tensors, **pictures, example_ids=tuple(example.id for example in examples))
+
+
+def _load(
+    examples: list[Example], load: PictureLoader | None, bad: BadRows | None
+) -> tuple[list[Example], Mapping[str, Tensor]]:
+    """The examples whose pictures can be read, and those pictures' tensor."""
+    pictures = [picture for example in examples for picture in example.images]
+    if not pictures:
+        return examples, {}
+    if load is None:
+        raise ValueError(f"{len(pictures)} pictures and nothing to load them with; expected a PictureLoader")
+    try:
+        return examples, load(pictures)
+    except BadRow:
+        if bad is None:
+            raise
+    good = []
+    for example in examples:
+        try:
+            if example.images:
+                load(example.images)
+            good.append(example)
+        except BadRow as error:
+            bad.add(example.id, error)
+    pictures = [picture for example in good for picture in example.images]
+    return good, load(pictures) if pictures else {}
