@@ -32,11 +32,11 @@ def dog(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) ->
     wag = rng.uniform(-0.05, 0.05)
     pen = pen.place(-0.07, 0.0)
     if action == "sleeping":
-        solid(pen, [limb([(-0.50, 0.10), (-0.64, 0.14), (-0.68, 0.26 + wag)], 0.09)], coat)
-        paws = [limb([(-0.42, 0.06), (-0.10, 0.06)], 0.11), limb([(0.0, 0.07), (0.62, 0.07)], 0.12)]
-        solid(pen, [blob(-0.12, 0.22, 0.44, 0.22), blob(-0.34, 0.18, 0.24, 0.17), *paws], coat)
-        pen.line(arc(-0.36, 0.16, 0.18, 0.17, 0, 110), 0.022, edge(coat))
-        dog_head(pen.place(0.34, 0.27, 0.95 * head, turn=-14), coat, dark, asleep=True)
+        solid(pen, [limb([(-0.42, 0.09), (-0.54, 0.14), (-0.58, 0.28 + wag)], 0.09)], coat)
+        paws = [limb([(-0.32, 0.06), (-0.06, 0.06)], 0.12), limb([(0.10, 0.065), (0.62, 0.065)], 0.12)]
+        solid(pen, [blob(-0.08, 0.25, 0.36, 0.23), blob(-0.26, 0.21, 0.22, 0.20), *paws], coat)
+        pen.line(arc(-0.28, 0.17, 0.18, 0.18, -10, 110), 0.025, edge(coat))
+        dog_head(pen.place(0.30, 0.32, head, turn=-12), coat, dark, asleep=True)
         return
     if action == "sitting":
         solid(pen, [limb([(-0.30, 0.09), (-0.52, 0.14), (-0.58, 0.30 + wag)], 0.09)], coat)
