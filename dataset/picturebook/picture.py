@@ -63,7 +63,18 @@ def draw_group(image: Image.Image, scene: Scene, i: int) -> None:
             height *= rng.uniform(0.9, 1.0)
             y += rng.uniform(-0.1, 0.1) * height if kind.where == "air" else rng.uniform(-0.012, 0.004)
         y = min(max(y, height + 0.01), 0.99)
+        x = within(x, reach(thing, kind.aspect / 2))
         draw_one(image, scene, thing, n, x, y, height)
+
+
+def reach(thing: Thing, half: float) -> float:
+    """How far a thing stretches to its side; a seated person's legs and book go beyond the usual half width."""
+    return max(half, 0.38 if thing.action == "reading" else 0.3 if thing.action == "sitting" else 0.0) * thing.height
+
+
+def within(x: float, side: float) -> float:
+    """x moved so far that what stretches to both sides of it is inside the picture."""
+    return min(max(x, side), 1 - side)
 
 
 def draw_one(image: Image.Image, scene: Scene, thing: Thing, n: int, x: float, y: float, height: float,
@@ -108,7 +119,8 @@ def draw_related(image: Image.Image, scene: Scene) -> None:
     if scene.relation.name == "holding":
         draw_holding(image, scene, subject, thing)
         return
-    pen = draw_one(image, scene, thing, 0, thing.x, thing.y, thing.height)
+    x = within(thing.x, max(reach(subject, 0.2), KINDS[thing.kind].aspect / 2 * thing.height))
+    pen = draw_one(image, scene, thing, 0, x, thing.y, thing.height)
     spot = {"bicycle": SADDLE, "horse": HORSE_BACK, "boat": DECK, "chair": SEAT, "table": TABLETOP}[thing.kind]
     x, y = pen.pixel(spot)
     x, y, height = x / image.width, y / image.width, subject.height
