@@ -189,6 +189,8 @@ def _lay_out(rng: random.Random, place: str, things: list[dict], relation: Relat
     for i, j in partner.items():
         things[i].update(x=things[j]["x"], y=things[j]["y"])
     boxes = {i: _box(things[i]) for i in (*aloft, *ground)}
+    if relation:
+        boxes[relation.object] = _related_box(things[relation.subject], things[relation.object], relation.name)
     for i in aloft:
         if any(i != j and _overlap(boxes[i], boxes[j]) > 0.15 for j in boxes):
             return None
@@ -241,6 +243,13 @@ def _lift(rng: random.Random, place: str, thing: dict) -> None:
 def _box(thing: dict) -> tuple[float, float, float, float]:
     half = KINDS[thing["kind"]].aspect * thing["height"] * thing["count"] / 2
     return thing["x"] - half, thing["y"] - thing["height"], thing["x"] + half, thing["y"]
+
+
+def _related_box(subject: dict, thing: dict, name: str) -> tuple[float, float, float, float]:
+    """What a rider and its mount, or a holder and what it holds, take up together."""
+    left, top, right, bottom = _box(thing)
+    aside = 0.1 if name == "holding" else 0.0
+    return left - aside, max(top - 0.75 * subject["height"], 0.0), right + aside, bottom
 
 
 def _overlap(a: tuple, b: tuple) -> float:
