@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dataset.picturebook.facts import Scene
-from scoring import answers
+from scoring import answers, vqa
 from scoring.mentions import Said, read_caption
 
 Ratio = tuple[float, float]
@@ -119,6 +119,18 @@ def pope_scores(answer: str, truth: bool, sampling: str | None = None) -> Sample
     if sampling:
         scores |= {f"{name}/{sampling}": ratio for name, ratio in scores.items()}
     return scores
+
+
+def vqa_scores(answer: str, reference: str, question: str, kind: str) -> SampleScores:
+    """vqa_accuracy: the answer says what the reference says; vqa_exact: in the same words, normalised.
+
+    vqa_accuracy/<type> is the same by type of question. With one reference the VQA score min(1, matches / 3) over
+    leave-one-out sets is plain exact match, which is vqa_exact; vqa_accuracy also takes 红色 for 小狗是红色的 (see
+    scoring/vqa.py).
+    """
+    right = (float(vqa.same_answer(answer, reference, question, kind)), 1)
+    exact = (float(answers.exact(answer, [reference])), 1)
+    return {"vqa_accuracy": right, f"vqa_accuracy/{kind}": right, "vqa_exact": exact}
 
 
 def totals(samples: Sequence[SampleScores]) -> dict[str, float | None]:

@@ -1,0 +1,185 @@
+"""Scores written down: the JSON file, tables side by side, a contact sheet of pictures with captions."""
+
+from __future__ import annotations
+
+import json
+import os
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from scoring.fonts import draws_chinese, find_font
+
+# The order of a table; other metrics follow in their own order.
+FIRST = ("f1", "precision", "recall", "chair_i", "chair_s", "colour_binding", "count_accuracy", "place_accuracy",
+         "exact", "contains", "mean_length", "stopped_share", "loop_share", "unscored_share")  # fmt: skip
+IN_UNITS = ("mean_length", "mean_tokens")  # not shares of one
+
+
+def write_scores(
+    path: Path | str, command: str, n: int, seed: int, checkpoint: str, metrics: Mapping[str, object]
+) -> None:
+    """Write {"command", "n", "seed", "checkpoint", "metrics"} as JSON: the whole file or none of it.
+
+    An undefined metric (None) is null. Raises ValueError for NaN or infinity, which JSON has no word for.
+    """
+    content = {"command": command, "n": n, "seed": seed, "checkpoint": checkpoint, "metrics": dict(metrics)}
+    text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    write_atomically(Path(path), text.encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside the file, flush to disk, then rename over it; on an error the old file stays as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_scores(path: Path | str) -> dict:
+    """A file of write_scores. Raises ValueError that names what is missing."""
+    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    missing = {"command", "n", "seed", "checkpoint", "metrics"} - set(content)
+    if missing:
+        raise ValueError(f"{path} is no score file: it lacks {', '.join(sorted(missing))}")
+    return content
+
+
+def score_table(columns: Mapping[str, Mapping[str, object]], markdown: bool = False) -> str:
+    """Score dicts side by side, one row a metric, as value [low, high] with its 95% interval where there is one.
+
+    columns: title -> metrics. A metric one column lacks is empty there; an undefined one is "-". With one column that
+    has blank_ metrics, these become a column of their own, "image blanked".
+    """
+    if len(columns) == 1:
+        columns = _with_blank_apart(columns)
+    names = [name for metrics in columns.values() for name in metrics if not name.endswith("_ci95")]
+    order = {name: i for i, name in enumerate(FIRST)}
+    names = sorted(dict.fromkeys(names), key=lambda name: order.get(name, len(order)))
+    rows = [["metric", *columns]]
+    rows += [[name, *(_cell(metrics, name) for metrics in columns.values())] for name in names]
+    widths = [max(_width(row[i]) for row in rows) for i in range(len(rows[0]))]
+    if markdown:
+        rows.insert(1, ["-" * width for width in widths])
+        return "\n".join("| " + " | ".join(map(_pad, row, widths)) + " |" for row in rows)
+    rows.insert(1, ["─" * width for width in widths])
+    return "\n".join("  ".join(map(_pad, row, widths)).rstrip() for row in rows)
+
+
+def _with_blank_apart(columns: Mapping[str, Mapping[str, object]]) -> dict[str, Mapping[str, object]]:
+    (title, metrics), *_ = columns.items()
+    blank = {name.removeprefix("blank_"): v for name, v in metrics.items() if name.startswith("blank_")}
+    seen = {name: v for name, v in metrics.items() if not name.startswith("blank_")}
+    return {title: seen, "image blanked": blank} if blank else {title: seen}
+
+
+def _cell(metrics: Mapping[str, object], name: str) -> str:
+    if name not in metrics:
+        return ""
+    value, interval = metrics[name], metrics.get(f"{name}_ci95")
+    if value is None:
+        return "-"
+    digits = 1 if name.removeprefix("blank_").removeprefix("question_") in IN_UNITS else 3
+    if interval is None:
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal: a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _pad(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))
+
+
+def contact_sheet(
+    path: Path | str,
+    pictures: Sequence[Image.Image],
+    captions: Sequence[str],
+    fallbacks: Sequence[str] | None = None,
+    columns: int = 4,
+    cell: int = 260,
+    font_path: Path | None = None,
+) -> str | None:
+    """Save pictures in rows with their captions below; returns None, or a sentence on what could not be drawn.
+
+    Chinese needs a font that has it (see scoring.fonts; `font_path` names one). Without one a caption with Chinese is
+    replaced by its fallback (say, the English one), or if there is none by its number, and the sentence says so: show
+    such captions on the HTML page instead, where the reader's browser brings the font.
+    """
+    if len(pictures) != len(captions) or not pictures:
+        raise ValueError(f"{len(pictures)} pictures and {len(captions)} captions; expected as many, at least one")
+    size = max(13, cell // 17)
+    font, has_chinese = find_font(size, font_path)
+    shown, replaced = list(captions), 0
+    for i, caption in enumerate(captions):
+        if not has_chinese and draws_chinese(caption):
+            shown[i] = fallbacks[i] if fallbacks else f"#{i + 1}"
+            replaced += 1
+    columns = min(columns, len(pictures))
+    wrapped = [_wrap(caption, font, cell) for caption in shown]
+    line, gap = size + 5, 12
+    sheet_rows = [range(i, min(i + columns, len(pictures))) for i in range(0, len(pictures), columns)]
+    heights = [cell + 6 + line * max(len(wrapped[i]) for i in row) + gap for row in sheet_rows]
+    sheet = Image.new("RGB", (gap + columns * (cell + gap), gap + sum(heights)), "white")
+    draw = ImageDraw.Draw(sheet)
+    top = gap
+    for row, height in zip(sheet_rows, heights, strict=True):
+        for column, i in enumerate(row):
+            left = gap + column * (cell + gap)
+            picture = _fit(pictures[i], cell)
+            sheet.paste(picture, (left + (cell - picture.width) // 2, top + (cell - picture.height) // 2))
+            for number, text in enumerate(wrapped[i]):
+                draw.text((left, top + cell + 6 + number * line), text, fill="black", font=font)
+        top += height
+    sheet.save(path)
+    if not replaced:
+        return None
+    instead = "their English captions" if fallbacks else "numbers"
+    return f"no font with Chinese characters on this machine: {replaced} captions are shown as {instead}"
+
+
+def _fit(picture: Image.Image, size: int) -> Image.Image:
+    """The picture at most size pixels across, small ones enlarged without blur."""
+    scale = size / max(picture.size)
+    shape = tuple(max(1, round(side * scale)) for side in picture.size)
+    return picture.convert("RGB").resize(shape, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
+
+
+def _wrap(text: str, font, width: int, most: int = 9) -> list[str]:
+    """Lines that fit `width` pixels, broken at spaces, or anywhere beside a Chinese character; at most `most`."""
+    lines = [""]
+    for word in _pieces(" ".join(text.split())):
+        if lines[-1] and font.getlength(lines[-1] + word.rstrip()) > width:
+            lines.append("")
+        lines[-1] += word if lines[-1] else word.lstrip()
+    if len(lines) > most:
+        lines = [*lines[: most - 1], lines[most - 1][:-1] + "…"]
+    return lines
+
+
+def _pieces(text: str) -> list[str]:
+    """What may stand on a line by itself: English words with their space, single Chinese characters.
+
+    Closing punctuation stays with what it closes.
+    """
+    pieces: list[str] = []
+    for letter in text:
+        joins = unicodedata.category(letter) in ("Po", "Pe", "Pf") or not (
+            draws_chinese(letter) or (pieces and (pieces[-1].endswith(" ") or draws_chinese(pieces[-1])))
+        )
+        if pieces and joins:
+            pieces[-1] += letter
+        else:
+            pieces.append(letter)
+    return pieces

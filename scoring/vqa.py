@@ -1,0 +1,94 @@
+"""Whether an answer to a question about a picture is right: by what it says, not by how."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from scoring import answers, mentions_en, mentions_zh
+from scoring import lexicon as lex
+from scoring.mentions import read_caption
+
+SIDES = {"left": "左|\\bleft\\b", "middle": "中间|中央|正中|\\b(?:middle|cent(?:er|re))\\b", "right": "右|\\bright\\b",
+         "sky": "天上|天空|\\bsky\\b", "distance": "远处|\\bdistance\\b"}  # fmt: skip
+ACTIONS = {
+    "standing": "站|\\bstand", "walking": "散步|走|\\bwalk", "running": "跑|\\brun", "waving": "挥手|招手|\\bwav",
+    "sitting": "坐|\\bs(?:it|at)", "reading": "看书|读书|\\bread", "floating": "漂|飘|\\bfloat",
+    "dancing": "跳舞|\\bdanc",
+    "jumping": "跳(?!舞)|\\bjump", "sleeping": "睡|\\bsle[ep]", "eating": "吃|\\beat",
+    "flying": "飞|\\bfl(?:y|ies|ew)", "riding": "骑|\\brid", "holding": "拿|\\bhold",
+}  # fmt: skip
+
+
+def same_answer(answer: str, reference: str, question: str, kind: str) -> bool:
+    """True where the answer says what the reference says, in whatever words.
+
+    kind: the question's type, which picks what is compared. exists: yes or no. colour: the colours named. count: the
+    number. where: places and sides. action: what is done, and the things besides those the question names. what: the
+    things besides those the question names. Named things must be the same set: one more is as wrong as one less.
+    Another type, or a reference that names nothing of the sort, takes equality of the normalised texts.
+    """
+    told = claims(reference, question, kind)
+    if not told:
+        return answers.exact(answer, [reference])
+    return claims(answer, question, kind) == told
+
+
+def claims(text: str, question: str, kind: str) -> frozenset:
+    """What of a question type's concern the text names."""
+    if kind == "exists":
+        said = answers.yes_or_no(text)
+        return frozenset() if said is None else frozenset({said})
+    if kind == "colour":
+        return frozenset(_colours(text))
+    if kind == "count":
+        number = _number(text)
+        return frozenset() if number is None else frozenset({number})
+    asked = set(read_caption(question).kinds)
+    said = read_caption(text)
+    things = frozenset(said.kinds) - asked
+    if kind == "what":
+        return things
+    if kind == "where":
+        return frozenset(said.places) | _named(text, SIDES)
+    if kind == "action":
+        return things | _named(text, ACTIONS)
+    return frozenset()
+
+
+def _masked(text: str) -> str:
+    """The text with all known kinds and places blanked out, so that 飞机 is no flying and 白云 no white."""
+    for language in (mentions_zh, mentions_en):
+        for token in language.tokens(text):
+            text = text[: token.start] + " " * (token.end - token.start) + text[token.end :]
+    return text
+
+
+def _named(text: str, patterns: dict[str, str]) -> frozenset[str]:
+    masked = _masked(text)
+    return frozenset(name for name, pattern in patterns.items() if re.search(pattern, masked, re.I))
+
+
+@cache
+def _colour_word() -> re.Pattern:
+    return re.compile(f"{lex.any_of(lex.colours_zh())}|\\b{lex.any_of(lex.colours_en())}\\b", re.I)
+
+
+def _colours(text: str) -> list[str]:
+    names = {**lex.colours_zh(), **lex.colours_en()}
+    return [names[word.lower()] for word in _colour_word().findall(_masked(text))]
+
+
+def _number(text: str) -> int | None:
+    """The number given to the first counted thing, or the number that is all of the text (2, two, 两只)."""
+    counts = [mention.count for mention in read_caption(text).mentions if mention.count is not None]
+    if counts:
+        return counts[0]
+    word = answers.normalise(text)
+    bare = re.sub(f"{lex.any_of(lex.measures_zh())}$", "", word)
+    for form in (word, bare):
+        if form.isdecimal():
+            return int(form)
+        if form in lex.NUMBERS_ZH or form in lex.NUMBERS_EN:
+            return lex.NUMBERS_ZH.get(form, lex.NUMBERS_EN.get(form))
+    return None

@@ -1,0 +1,129 @@
+"""Score files, tables, contact sheets and pages."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFont
+
+from dataset.picturebook.facts import Scene, Thing
+from scoring import fonts, page, report
+
+METRICS = {"f1": 0.5, "f1_ci95": [0.4, 0.6], "mean_length": 12.34, "chair_i": None, "blank_f1": 0.25}
+
+
+def test_scores_are_written_as_promised_and_read_back(tmp_path):
+    path = tmp_path / "new" / "scores.json"
+    report.write_scores(path, "python eval_vlm.py", 10, 3, "out/sft3", METRICS)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content == {
+        "command": "python eval_vlm.py", "n": 10, "seed": 3, "checkpoint": "out/sft3", "metrics": METRICS,
+    }  # fmt: skip
+    assert report.read_scores(path) == content
+    assert os.listdir(path.parent) == ["scores.json"]
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "scores.json"
+    report.write_scores(path, "first", 1, 0, "c", {})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        report.write_scores(path, "second", 1, 0, "c", {})
+    assert report.read_scores(path)["command"] == "first" and os.listdir(tmp_path) == ["scores.json"]
+
+
+def test_what_json_cannot_say_is_refused(tmp_path):
+    with pytest.raises(ValueError):
+        report.write_scores(tmp_path / "s.json", "c", 1, 0, "c", {"f1": float("nan")})
+    (tmp_path / "other.json").write_text('{"n": 1}')
+    with pytest.raises(ValueError, match="lacks checkpoint, command, metrics, seed"):
+        report.read_scores(tmp_path / "other.json")
+
+
+def test_a_table_shows_values_intervals_gaps_and_the_blanked_image():
+    rows = [re.split(r"\s{2,}", line) for line in report.score_table({"sft3": METRICS}).splitlines()]
+    assert rows[0] == ["metric", "sft3", "image blanked"]
+    assert rows[2:] == [["f1", "0.500 [0.400, 0.600]", "0.250"], ["chair_i", "-"], ["mean_length", "12.3"]]
+
+
+def test_columns_stand_side_by_side_in_markdown():
+    lines = report.score_table({"一": {"f1": 1.0}, "b": {"recall": 0.5}}, markdown=True).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["metric", "一", "b"] and set(cells[1][0]) == {"-"}
+    assert cells[2:] == [["f1", "1.000", ""], ["recall", "", "0.500"]]
+
+
+def pictures(count: int) -> list[Image.Image]:
+    return [Image.new("RGB", (40 + i, 60), (200, 30, 30)) for i in range(count)]
+
+
+def test_english_captions_need_no_font(tmp_path, monkeypatch):
+    monkeypatch.setattr(fonts, "font_folders", list)
+    assert report.contact_sheet(tmp_path / "sheet.png", pictures(5), ["a red wall"] * 5, columns=3, cell=60) is None
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("L"))
+    assert sheet.shape[1] == 12 + 3 * 72 and sheet.min() < 60  # three columns, and text was drawn
+
+
+def test_without_a_chinese_font_the_fallback_is_drawn_and_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(fonts, "font_folders", list)
+    note = report.contact_sheet(tmp_path / "a.png", pictures(2), ["一面墙", "a wall"], fallbacks=["a red wall", "x"])
+    assert note and "1 captions" in note and "English" in note
+    note = report.contact_sheet(tmp_path / "b.png", pictures(1), ["一面墙"])
+    assert note and "numbers" in note
+    report.contact_sheet(tmp_path / "c.png", pictures(1), ["#1"])
+    assert (tmp_path / "b.png").read_bytes() == (tmp_path / "c.png").read_bytes()
+
+
+def test_chinese_is_drawn_where_a_font_has_it(tmp_path):
+    found = next(fonts.chinese_fonts(), None)
+    if found is None:
+        pytest.skip("no font with Chinese characters on this machine")
+    assert report.contact_sheet(tmp_path / "sheet.png", pictures(1), ["一面墙"]) is None
+    assert not fonts.has_chinese(ImageFont.load_default(16))
+
+
+def test_a_font_is_chosen_by_name_and_a_broken_one_is_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "NotoSansCJK-Regular.ttc").write_bytes(b"not a font")
+    (tmp_path / "simhei.ttf").write_bytes(b"neither")
+    (tmp_path / "DejaVuSans.ttf").write_bytes(b"no Chinese here")
+    monkeypatch.setattr(fonts, "font_folders", lambda: [tmp_path, tmp_path / "missing"])
+    assert [path.name for path in fonts.chinese_fonts()] == ["NotoSansCJK-Regular.ttc", "simhei.ttf"]
+    assert fonts.find_font(16)[1] is False
+
+
+def test_captions_wrap_within_the_width():
+    font = ImageFont.load_default(14)
+    for text in ("a long caption of many words about nothing at all", "一只小狗，在海边。" * 4, "wordwithoutanyspaces"):
+        lines = report._wrap(text, font, 150, most=99)
+        assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+        assert all(font.getlength(line.rstrip("，。 ")) <= 150 or " " not in line for line in lines)
+    assert len(report._wrap("word " * 200, font, 100)) == 9
+
+
+SCENE = Scene(0, "sea", (Thing("dog", "brown", 2, None, "medium", 0.5, 0.8, 0.3, False),))
+
+
+def test_mentions_are_marked_by_whether_they_are_true():
+    marked = page.marked("海边有两只棕色的小狗、一只黑色的狗和<一只>猫。", SCENE)
+    assert marked == (
+        '海边有两只棕色的<mark class="right">小狗</mark>、一只黑色的<mark class="detail">狗</mark>和&lt;一只&gt;'
+        '<mark class="wrong">猫</mark>。'
+    )
+
+
+def test_a_page_is_one_file_that_fetches_nothing_and_runs_no_text(tmp_path):
+    shown = page.shown_scenes(pictures(1), ["小狗<script>alert(1)</script>\udcff"], [SCENE])
+    shown.append(page.Shown(pictures(1)[0], "", title='"><b>', reference="<i>"))
+    page.write_page(tmp_path / "page.html", shown, scores={"sft3": METRICS}, command="python eval_vlm.py")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<script" not in text and "<b>" not in text and "http" not in text
+    assert text.count("data:image/jpeg;base64,") == 2 and "小狗×2 棕色" in text
+    assert "0.500 [0.400, 0.600]" in text and "(nothing said)" in text
