@@ -119,7 +119,7 @@ def read_tensors(path: Path | str, wanted: Callable[[str], bool] | None = None) 
             return {name: file.get_tensor(name) for name in names}
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
         raise _torn(path, error) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         found = type(state).__name__
@@ -181,7 +181,7 @@ def load_strict(
         lines += [f"  unexpected: {_listed(unexpected)}"] if unexpected else []
         lines += [f"  wrong shape: {_listed(misshaped)}"] if misshaped else []
         lines += [
-            f"  Found {len(tensors)} tensors, expected {len(expected)}. Check that this is the file you meant "
+            f"  Found {len(tensors)} tensors, expected {len(expected)}. Check that this is the right file "
             "and that the config beside it gives its sizes; nothing was loaded."
         ]
         raise WeightsError("\n".join(lines))

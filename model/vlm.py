@@ -34,8 +34,9 @@ class VLM(nn.Module):
         if vision is not None and vision.config != config.vision:
             raise ValueError(f"the encoder given is {vision.config}, the config says {config.vision}")
         self.config = config
-        self.vision = vision
-        self.projector = None if config.projector is None else build_projector(config.projector)
+        # Registered even when absent, so that the order of the parts is one, whenever the encoder comes.
+        self.register_module("vision", vision)
+        self.register_module("projector", build_projector(config.projector) if config.projector else None)
         self.llm = LanguageModel(config.lm, generator) if llm is None else llm
 
     @property

@@ -44,6 +44,7 @@ from model.vlm import VLM
 
 __all__ = [
     "WeightsError",
+    "clip_preprocess",
     "fingerprint",
     "load_language",
     "load_strict",

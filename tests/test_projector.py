@@ -52,7 +52,9 @@ def test_ldp_halves_each_side_and_rounds_up():
 def test_linear_and_mlp_are_their_formulas():
     features = torch.randn(1, 4, 12)
     linear, mlp = projector_of("linear"), projector_of("mlp")
-    assert torch.allclose(linear(features), features @ linear.linear_1.weight.T + linear.linear_1.bias, atol=1e-6)
+    assert torch.allclose(
+        linear(features), features @ linear.linear_1.weight.T + linear.linear_1.bias, atol=1e-6
+    )
     hidden = F.gelu(features @ mlp.linear_1.weight.T + mlp.linear_1.bias)
     assert torch.allclose(mlp(features), hidden @ mlp.linear_2.weight.T + mlp.linear_2.bias, atol=1e-6)
 
@@ -61,7 +63,9 @@ def test_ldp_averages_two_by_two_and_adds_its_neighbours():
     projector = projector_of("ldp")
     features = torch.randn(1, 16, 12)
     grid = projector.linear_2(F.gelu(projector.linear_1(features))).view(4, 4, 8)
-    pooled = torch.stack([grid[2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean((0, 1)) for r in (0, 1) for c in (0, 1)])
+    pooled = torch.stack(
+        [grid[2 * r : 2 * r + 2, 2 * c : 2 * c + 2].mean((0, 1)) for r in (0, 1) for c in (0, 1)]
+    )
     weight, bias = projector.depthwise.weight[:, 0], projector.depthwise.bias  # (8, 3, 3)
     corner = pooled[0] + bias
     for row in (0, 1):

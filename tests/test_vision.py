@@ -17,7 +17,13 @@ CLIP_SMALL = VisionConfig(
     patch_size=8,
 )
 OURS = replace(
-    CLIP_SMALL, hidden_act="gelu", class_token=False, pre_norm=False, stem="conv", image_size=64, patch_size=16
+    CLIP_SMALL,
+    hidden_act="gelu",
+    class_token=False,
+    pre_norm=False,
+    stem="conv",
+    image_size=64,
+    patch_size=16,
 )
 
 

@@ -33,7 +33,9 @@ def batch_of(rows: int = 2, length: int = 16, pictures: int | None = None, **giv
         image_mask[row, 2 + row : 6 + row] = True
     labels = ids.clone()
     labels[:, :-5] = IGNORED
-    batch = SimpleNamespace(ids=ids, labels=labels, image_mask=image_mask, pixels=None, features=None, words=None)
+    batch = SimpleNamespace(
+        ids=ids, labels=labels, image_mask=image_mask, pixels=None, features=None, words=None
+    )
     batch.attention_mask = torch.ones_like(image_mask)
     if not given:
         batch.features = torch.randn(rows if pictures is None else pictures, 16, 24, generator=draw)
@@ -43,7 +45,9 @@ def batch_of(rows: int = 2, length: int = 16, pictures: int | None = None, **giv
 
 
 def without_pictures(batch: SimpleNamespace) -> SimpleNamespace:
-    return SimpleNamespace(**{**vars(batch), "image_mask": torch.zeros_like(batch.image_mask), "features": None})
+    return SimpleNamespace(
+        **{**vars(batch), "image_mask": torch.zeros_like(batch.image_mask), "features": None}
+    )
 
 
 def test_image_tokens_come_from_the_projector():
@@ -136,7 +140,10 @@ def test_right_padding_leaves_loss_and_gradients_alone():
     vlm, batch = seeded(), batch_of()
     padded = SimpleNamespace(**vars(batch))
     padded.ids, padded.labels = F.pad(batch.ids, (0, 6)), F.pad(batch.labels, (0, 6), value=IGNORED)
-    padded.image_mask, padded.attention_mask = F.pad(batch.image_mask, (0, 6)), F.pad(batch.attention_mask, (0, 6))
+    padded.image_mask, padded.attention_mask = (
+        F.pad(batch.image_mask, (0, 6)),
+        F.pad(batch.attention_mask, (0, 6)),
+    )
     gradients = []
     for each in (batch, padded):
         vlm.zero_grad()
@@ -239,6 +246,12 @@ def test_parts_that_do_not_fit_are_refused():
         VLMConfig(LM, VISION, ProjectorConfig("linear", 23, 32))
     with pytest.raises(ValueError, match="the encoder given is"):
         VLM(VLMConfig(LM, None, ProjectorConfig("linear", 24, 32)), VisionTransformer(VISION))
+
+
+def test_the_order_of_weights_does_not_depend_on_when_the_encoder_comes():
+    late = seeded(with_vision=False)
+    late.vision = VisionTransformer(VISION)
+    assert list(late.state_dict()) == list(seeded().state_dict())
 
 
 def test_the_config_round_trips():

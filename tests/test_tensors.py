@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from model import tensors as files
+from model.config import LMConfig, VLMConfig
+from model.language import LanguageModel
+from model.vlm import VLM
+from model.weights import (
+    WeightsError,
+    fingerprint,
+    load_language,
+    load_vision,
+    load_vlm,
+    read_metadata,
+    read_tensors,
+    save_safetensors,
+    save_vlm,
+)
+
+LM = LMConfig(32, 2, 8, 2, 48, 60)
+
+
+def test_a_truncated_file_gives_a_clear_error(tmp_path):
+    save_vlm(tmp_path, VLM(VLMConfig(LM)))
+    whole = (tmp_path / "model.safetensors").read_bytes()
+    for length in (0, 5, 100, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "model.safetensors").write_bytes(whole[:length])
+        with pytest.raises(
+            WeightsError, match=f"model.safetensors: found {length} bytes that cannot be read"
+        ):
+            load_vlm(tmp_path)
+
+
+def test_a_torn_pickle_and_a_pointer_give_clear_errors(tmp_path):
+    torch.save(LanguageModel(LM).state_dict(), tmp_path / "whole.pth")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    for content in (b"", b"garbage", whole[: len(whole) // 2]):
+        (tmp_path / "torn.pth").write_bytes(content)
+        with pytest.raises(WeightsError, match="torn.pth: found .* bytes that cannot be read"):
+            load_language(tmp_path / "torn.pth")
+    (tmp_path / "a.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(WeightsError, match="git lfs pull"):
+        read_tensors(tmp_path / "a.safetensors")
+
+
+class _Payload:
+    def __reduce__(self):
+        return (Path.touch, (Path("payload_was_run"),))
+
+
+def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"weight": _Payload()}, tmp_path / "evil.pth")
+    with pytest.raises(WeightsError):
+        read_tensors(tmp_path / "evil.pth")
+    assert not (tmp_path / "payload_was_run").exists()
+
+
+def test_a_training_checkpoint_is_not_taken_for_weights(tmp_path):
+    torch.save({"model": {"a": torch.zeros(1)}, "step": 3}, tmp_path / "checkpoint.pt")
+    with pytest.raises(WeightsError, match="found model: dict, step: int; expected a flat state dict"):
+        read_tensors(tmp_path / "checkpoint.pt")
+
+
+def test_missing_files_and_folders_are_named(tmp_path):
+    for load in (load_language, load_vlm, load_vision):
+        with pytest.raises(WeightsError, match="nowhere: no such"):
+            load(tmp_path / "nowhere")
+        with pytest.raises(WeightsError, match="expected config.json"):
+            load(tmp_path)
+
+
+def test_a_save_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    save_safetensors(path, {"a": torch.ones(2)}, {"step": "1"})
+
+    def full(tensors, name, metadata):
+        Path(name).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_safetensors(path, {"a": torch.zeros(2)})
+    assert torch.equal(read_tensors(path)["a"], torch.ones(2)) and read_metadata(path)["step"] == "1"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+def test_fingerprints_tell_weights_apart():
+    model = LanguageModel(LM)
+    before = fingerprint(model)
+    assert len(before) == 16 and fingerprint(model) == before
+    model.model.norm.weight.data[3] += 1e-6
+    assert fingerprint(model) != before
