@@ -78,15 +78,14 @@ def is_negated(text: str, token: Token) -> bool:
 
 def read(text: str, tokens: list[Token]) -> list[Mention]:
     mentions = []
-    for index, token in enumerate(tokens):
+    for token in tokens:
         if token.kind is None:
             continue
         colours, count = _modifiers(_words_before(text, token))
         if count is None and token.plural:
             count = 0
-        next_start = tokens[index + 1].start if index + 1 < len(tokens) else len(text)
         if not colours:
-            colours = _colours_after(text, token.end, next_start)
+            colours = _colours_after(text, token.end)
         colour = colours[0] if len(set(colours)) == 1 else None
         mentions.append(Mention(token.kind, token.start, token.end, colour, count))
     return mentions
@@ -122,11 +121,10 @@ def _is_adjective(word: str) -> bool:
     return word in lex.ADJECTIVES_EN or word in ("dark", "light", "pale", "deep")
 
 
-def _colours_after(text: str, end: int, next_start: int) -> list[str]:
+def _colours_after(text: str, end: int) -> list[str]:
+    """The colour that is said right after the noun, if one is."""
     for pattern in (_patterns().wearing, _patterns().predicate):
         match = pattern.match(text, end)
         if match:
-            group = match.lastgroup  # colour, or bare
-            if match.start(group) < next_start:
-                return [lex.colours_en()[match[group].lower()]]
+            return [lex.colours_en()[match[match.lastgroup].lower()]]  # the group colour, or bare
     return []

@@ -91,6 +91,8 @@ def test_positions_point_at_the_words():
         ("The dog is brown.", [("dog", "brown", None)]),
         ("The dog is not brown.", [("dog", None, None)]),
         ("a brown and white dog", [("dog", None, 1)]),
+        ("The dog is brown and white.", [("dog", None, None)]),
+        ("a woman in red and white", [("woman", None, 1)]),
         ("a dog with a red collar", [("dog", None, 1)]),
         ("a man in a red car", [("man", None, 1), ("car", "red", 1)]),
         ("the sky is blue, the dog runs", [("dog", None, None)]),
@@ -152,6 +154,7 @@ def test_the_first_colour_and_number_of_a_kind_count():
     assert said.kinds == ("dog",) and len(said.mentions) == 3
     assert (said.colour("dog"), said.count("dog")) == ("brown", 2)
     assert read_caption("some dogs").count("dog") == 0
+    assert read_caption("Dogs run. There are two dogs.").count("dog") == 2
     assert read_caption("小狗").count("dog") is None and read_caption("小狗").colour("cat") is None
 
 

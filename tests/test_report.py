@@ -112,6 +112,7 @@ SCENE = Scene(0, "sea", (Thing("dog", "brown", 2, None, "medium", 0.5, 0.8, 0.3,
 
 
 def test_mentions_are_marked_by_whether_they_are_true():
+    assert page.marked("几只小狗", SCENE) == '几只<mark class="right">小狗</mark>'
     marked = page.marked("海边有两只棕色的小狗、一只黑色的狗和<一只>猫。", SCENE)
     assert marked == (
         '海边有两只棕色的<mark class="right">小狗</mark>、一只黑色的<mark class="detail">狗</mark>和&lt;一只&gt;'
