@@ -1,0 +1,228 @@
+"""Features of a frozen encoder, computed once and kept on disk, so that training does not run the encoder again.
+
+A cache folder has one folder per encoder and preprocessing. In it each shard is two files: NAME.npy holds fp16
+features (n, N, Dv), NAME.json the keys of their n pictures. The keys are written last, after the features have
+reached the disk, and a shard counts only when both are whole, so one that a kill or a full disk tore is never
+read as a good one.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dataset.bad_rows import BadImage
+from dataset.batching import in_order
+from dataset.pictures import PreprocessSpec, open_picture, picture_key, preprocess
+from dataset.record import Picture
+
+CHUNK = 64  # pictures that are encoded together
+SHARD_BYTES = 64 << 20  # features held in memory before they are written
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+Encode = Callable[[Tensor], Tensor]  # pixels (P, 3, H, W) float32 -> features (P, N, Dv)
+Progress = Callable[[int], object]  # told how many more pictures are done
+
+
+class FeatureCache:
+    """The features of pictures for one encoder and one preprocessing, memory mapped; see ensure() and get()."""
+
+    def __init__(self, folder: Path | str, encoder: str, spec: PreprocessSpec, encode: Encode, limit_gb: float = 20.0):
+        """encoder: a fingerprint of the encoder's weights and of which features are taken.
+
+        limit_gb: how much the cache folder may hold; features of other encoders, the longest unused first, make
+        room for these.
+        """
+        name = hashlib.sha256(f"{encoder} {spec!r}".encode()).hexdigest()[:16]
+        self.folder = Path(folder) / name
+        self.spec = spec
+        self.limit = int(limit_gb * 1e9)
+        self._encode = encode
+        self._where: dict[bytes, tuple[np.ndarray, int]] = {}  # key -> shard, row
+        self._bad: dict[bytes, BadImage] = {}
+        self._used = 0  # bytes in the cache folder, as far as this object knows
+        self.folder.mkdir(parents=True, exist_ok=True)
+        os.utime(self.folder)  # used now
+        for left_over in self.folder.glob("*.partial"):
+            if time.time() - left_over.stat().st_mtime > 3600:  # of a run that was killed, not of one beside this
+                left_over.unlink(missing_ok=True)
+        for keys in sorted(self.folder.glob("*.json")):
+            self._open_shard(keys)
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def ensure(
+        self,
+        pictures: Iterable[Picture],
+        total: int | None = None,
+        workers: int = 1,
+        progress: Progress = lambda count: None,
+    ) -> bool:
+        """Compute what is missing; True when every picture that can be read is in the cache.
+
+        False means that they do not all fit (limit or disk), and the caller works from pixels. total: how many
+        different pictures there are, which lets it say so before work is lost. Pictures that cannot be read are
+        remembered: get() raises their BadImage. Interrupted, it goes on where it stopped; the same pictures are
+        encoded together as in an unbroken run, so that the features are the same bit for bit.
+        """
+        pending: list[tuple[list[bytes], np.ndarray]] = []
+        held, known, computed = 0, len(self._where), 0
+        self._used = _size(self.folder.parent)
+        for count, keys, pixels in in_order(partial(_prepare, self.spec), self._missing(pictures), workers):
+            good = [i for i, value in enumerate(pixels) if not isinstance(value, BadImage)]
+            self._bad.update((k, v) for k, v in zip(keys, pixels, strict=True) if isinstance(v, BadImage))
+            if good:
+                features = self._compute(np.stack([pixels[i] for i in good]))
+                pending.append(([keys[i] for i in good], features))
+                held, computed = held + features.nbytes, computed + len(good)
+                left = max((total or 0) - known - computed, 0)  # at the least, if all that was known is among them
+                if not self._make_room(held + left * features[0].nbytes):
+                    return False
+            if held >= SHARD_BYTES:
+                if not self._write(pending):
+                    return False
+                pending, held = [], 0
+            progress(count)
+        return self._write(pending)
+
+    def get(self, pictures: Sequence[Picture]) -> Tensor:
+        """(P, N, Dv) float32 features of pictures that ensure() was given, or KeyError.
+
+        Raises BadImage for a picture that could not be read.
+        """
+        rows = []
+        for picture in pictures:
+            key = bytes.fromhex(picture_key(picture))
+            if key in self._bad:
+                raise self._bad[key]
+            if key not in self._where:
+                raise KeyError("the picture is not in the feature cache; give it to ensure() first")
+            shard, row = self._where[key]
+            rows.append(shard[row])
+        return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+    def load(self, pictures: Sequence[Picture]) -> dict[str, Tensor]:
+        """What collate() calls: the pictures' features."""
+        return {"features": self.get(pictures)}
+
+    def _missing(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[tuple[bytes, Picture]]]]:
+        """(pictures looked at, those that are not cached) of CHUNK pictures at a time, counted from the first."""
+        seen: set[bytes] = set()
+        source = iter(pictures)
+        while some := list(islice(source, CHUNK)):
+            chunk = []
+            for picture in some:
+                try:
+                    key = bytes.fromhex(picture_key(picture))
+                except BadImage:
+                    continue  # get() will raise it again
+                if key not in seen and key not in self._where and key not in self._bad:
+                    chunk.append((key, picture))
+                seen.add(key)
+            yield len(some), chunk
+
+    def _compute(self, pixels: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            features = self._encode(torch.from_numpy(pixels)).detach().to("cpu", torch.float16).numpy()
+        finite = bool(np.isfinite(features).all())
+        if features.ndim != 3 or len(features) != len(pixels) or not finite:
+            raise ValueError(
+                f"the encoder made features of shape {features.shape}, {'' if finite else 'not '}all finite in fp16, "
+                f"from {len(pixels)} pictures; expected ({len(pixels)}, N, Dv), finite: "
+                "check the encoder's weights, or work without the feature cache"
+            )
+        return features
+
+    def _make_room(self, wanted: int) -> bool:
+        """Whether so many more bytes fit in the limit, once unused features of other encoders are gone."""
+        excess = self._used + wanted - self.limit
+        if excess <= 0:
+            return True
+        others = [path for path in self.folder.parent.iterdir() if path.is_dir() and path != self.folder]
+        if excess > sum(map(_size, others)):
+            return False
+        for other in sorted(others, key=lambda path: path.stat().st_mtime):
+            if excess <= 0:
+                break
+            excess -= _size(other)
+            shutil.rmtree(other, ignore_errors=True)
+        self._used = _size(self.folder.parent)
+        return self._used + wanted <= self.limit
+
+    def _write(self, pending: list[tuple[list[bytes], np.ndarray]]) -> bool:
+        """Add a shard; False where the disk has no room for it."""
+        if not pending:
+            return True
+        keys = [key.hex() for chunk, _ in pending for key in chunk]
+        features = np.concatenate([features for _, features in pending])
+        name = hashlib.sha256(" ".join(keys).encode()).hexdigest()[:24]
+        path = self.folder / f"{name}.json"
+        try:
+            _save(path.with_suffix(".npy"), lambda file: np.save(file, features))
+            _save(path, lambda file: file.write(json.dumps(keys).encode()))
+        except OSError as error:
+            if error.errno in NO_ROOM:
+                return False
+            raise
+        self._open_shard(path)
+        self._used += features.nbytes
+        return True
+
+    def _open_shard(self, path: Path) -> None:
+        """Take in the shard with these keys, unless it is torn."""
+        try:
+            keys = [bytes.fromhex(key) for key in json.loads(path.read_bytes())]
+            features = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, TypeError, EOFError):
+            return
+        if features.dtype == np.float16 and features.ndim == 3 and len(features) == len(keys):
+            self._where.update((key, (features, row)) for row, key in enumerate(keys))
+
+
+def _prepare(spec: PreprocessSpec, item: tuple[int, list[tuple[bytes, Picture]]]) -> tuple[int, list[bytes], list]:
+    """(pictures looked at, keys, pixels or the BadImage of each)."""
+    count, chunk = item
+    pixels: list[np.ndarray | BadImage] = []
+    for _, picture in chunk:
+        try:
+            pixels.append(preprocess(open_picture(picture, max(spec.shape)), spec))
+        except BadImage as error:
+            pixels.append(error)
+    return count, [key for key, _ in chunk], pixels
+
+
+def _save(path: Path, write: Callable) -> None:
+    """Write a file whole and to the disk before it gets its name; nothing is left behind where that fails."""
+    partial_path = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial_path.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial_path, path)
+    except BaseException:
+        partial_path.unlink(missing_ok=True)
+        raise
+
+
+def _size(folder: Path) -> int:
+    size = 0
+    for path in folder.rglob("*"):
+        try:
+            size += path.stat().st_size if path.is_file() else 0
+        except OSError:  # gone since it was listed
+            continue
+    return size
