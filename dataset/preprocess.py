@@ -92,13 +92,17 @@ class PreprocessSpec:
 
 def preprocess(image: Image.Image, spec: PreprocessSpec) -> np.ndarray:
     """(3, H, W) float32 of an RGB image, within 1/255 of transformers' CLIPImageProcessor on Pillow."""
-    pixels = np.asarray(_resize_and_crop(image, spec), dtype=np.float32)  # (H, W, 3), 0 to 255
+    return normalise(np.asarray(resize_and_crop(image, spec)), spec)
+
+
+def normalise(pixels: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
+    """(..., 3, H, W) float32 of pixels (..., H, W, 3) from 0 to 255."""
     mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
-    pixels = (pixels * np.float32(spec.rescale) - mean) / std
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    pixels = (pixels.astype(np.float32) * np.float32(spec.rescale) - mean) / std
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, -3))
 
 
-def _resize_and_crop(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
+def resize_and_crop(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
     """The resized picture's centre, black where the crop is larger than the picture."""
     width, height = image.size
     new_height, new_width = _resized(height, width, spec.size)

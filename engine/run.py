@@ -1,29 +1,25 @@
 """A run's folder: settings, weights, training state, log, and the mark that says it is finished.
 
-config.json            what was asked for and what the model is; written first
+run.json               what was asked for and what it depends on; written first
 training_state.safetensors   weights that train and the optimizer's moments after a step; replaced as a whole
-model.safetensors      the finished weights, everything but the encoder
+config.json, model.safetensors   the finished model, everything but a frozen encoder
 tokenizer.json, tokenizer_config.json
 log.jsonl              a line per log interval and per validation
-loss.png, samples.json
+loss.png, samples.json, bad_rows.json
 finished.json          the summary; a run without it is not finished
 """
 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+
+from model.tensors import WeightsError, read_json, read_metadata, read_tensors, save_safetensors, write_json
 
 FORMAT = 1
-STATE = "training_state.safetensors"
-MODEL = "model.safetensors"
 
 
 class RunError(ValueError):
@@ -38,11 +34,7 @@ class Run:
 
     @property
     def state_file(self) -> Path:
-        return self.path / STATE
-
-    @property
-    def model_file(self) -> Path:
-        return self.path / MODEL
+        return self.path / "training_state.safetensors"
 
     @property
     def log_file(self) -> Path:
@@ -54,39 +46,53 @@ class Run:
     def summary(self) -> dict:
         return read_json(self.path / "finished.json")
 
-    def config(self) -> dict:
+    def record(self) -> dict:
         """What open_run wrote; RunError where the folder is not a run of this version."""
-        file = self.path / "config.json"
+        file = self.path / "run.json"
         if not file.is_file():
-            raise RunError(f"{self.path}: no config.json, so this is no run's folder; give a folder under out/")
-        config = read_json(file)
-        if config.get("format") != FORMAT:
-            raise RunError(f"{file}: format {config.get('format')!r}, expected {FORMAT}; it is another version's run")
-        return config
+            raise RunError(f"{self.path}: no run.json, so this is no run's folder; give a folder under out/")
+        record = read_json(file)
+        if record.get("format") != FORMAT:
+            raise RunError(f"{file}: format {record.get('format')!r}, expected {FORMAT}; it is another version's run")
+        return record
+
+
+def is_finished(path: Path, settings: dict) -> bool:
+    """Whether the folder holds a finished run with these settings; RunError for one with others."""
+    run = Run(path)
+    if not (path / "run.json").is_file():
+        return False
+    check_same(run, {"settings": settings})
+    return run.is_finished()
 
 
 def open_run(path: str | Path, settings: dict, facts: dict) -> Run:
     """The run in that folder, made or gone on with; RunError where the folder holds a run of other settings.
 
-    settings decide the outcome (the stage's fields); facts describe what they led to (sizes, fingerprints).
-    Both are kept in config.json and must be the same when the run goes on.
+    settings decide the outcome (the stage's fields); facts are what it depends on beside them (fingerprints). Both
+    are kept in run.json and must be the same when the run goes on.
     """
     run = Run(Path(path))
-    wanted = {"format": FORMAT, "settings": settings, **facts}
-    if (run.path / "config.json").is_file():
-        found = run.config()
-        differ = differences(found, json.loads(json.dumps(wanted)))
-        if differ:
-            raise RunError(
-                f"{run.path} holds a run with other settings ({'; '.join(differ[:6])}). "
-                "Repeat that run's command to go on with it, choose another --out, or delete the folder."
-            )
+    wanted = {"format": FORMAT, "settings": settings, "facts": facts}
+    if (run.path / "run.json").is_file():
+        check_same(run, wanted)
     else:
         run.path.mkdir(parents=True, exist_ok=True)
-        write_json(run.path / "config.json", wanted)
-    for partial in run.path.glob("*.partial"):
-        partial.unlink()
+        write_json(run.path / "run.json", wanted)
+    for torn in run.path.glob("*.tmp"):
+        torn.unlink()
     return run
+
+
+def check_same(run: Run, wanted: dict) -> None:
+    """Raise RunError, naming what differs, where the run was not made with what is wanted."""
+    found = {key: value for key, value in run.record().items() if key in wanted}
+    differ = differences(found, json.loads(json.dumps(wanted)))
+    if differ:
+        raise RunError(
+            f"{run.path} holds a run with other settings ({'; '.join(differ[:6])}). "
+            "Repeat that run's command to go on with it, choose another --out, or delete the folder."
+        )
 
 
 def differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
@@ -101,9 +107,8 @@ def differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
     return [line.removeprefix("settings.") for line in out]
 
 
-def finish(run: Run, tensors: dict[str, Tensor], summary: dict) -> None:
-    """Write the finished weights, then the mark; a kill between the two leaves the run unfinished."""
-    write_tensors(run.model_file, tensors, {"format": str(FORMAT)})
+def finish(run: Run, summary: dict) -> None:
+    """Mark the run as finished; everything else must have been written before."""
     write_json(run.path / "finished.json", summary)
 
 
@@ -117,7 +122,12 @@ def save_state(run: Run, step: int, model: torch.nn.Module, optimizer: torch.opt
             tensors[f"weight.{name}"] = parameter.detach()
             for key, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"{key}.{name}"] = value.detach()
-    write_tensors(run.state_file, tensors, {"step": str(step)})
+    kept = "the state before is still there, whole" if run.state_file.exists() else "nothing was kept before"
+    try:
+        save_safetensors(run.state_file, tensors, {"step": str(step)})
+    except OSError as error:
+        advice = "free some space and repeat the command, which goes on from there"
+        raise OSError(f"{run.state_file}: step {step} could not be saved ({error}); {kept}; {advice}") from error
 
 
 def load_state(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -125,10 +135,9 @@ def load_state(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimize
     if not run.state_file.is_file():
         return 0
     try:
-        with safe_open(run.state_file, "pt") as file:
-            step = int(file.metadata()["step"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError) as error:
+        step = int(read_metadata(run.state_file)["step"])
+        tensors = read_tensors(run.state_file)
+    except (WeightsError, KeyError) as error:
         raise RunError(f"{run.state_file}: not a training state ({error}); delete it to start this run anew") from error
     parameters = dict(model.named_parameters())
     trained = {name.partition(".")[2] for name in tensors if name.startswith("weight.")}
@@ -146,35 +155,3 @@ def load_state(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimize
         on_device = fused or value.dim()  # an unfused optimizer keeps its step counter on the CPU
         optimizer.state[parameter][key] = value.to(parameter.device) if on_device else value
     return step
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """A safetensors file that is there whole or not at all; OSError (no space) leaves the file before untouched."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, partial, metadata)
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
-        kept = "the file before it is still there, whole" if path.exists() else "nothing was kept"
-        advice = "free some space and repeat the command"
-        raise OSError(f"{path}: could not be written ({error}); {kept}; {advice}") from error
-
-
-def read_json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path}: not JSON ({error}); delete the folder and run again") from error
-
-
-def write_json(path: Path, value: dict | list) -> None:
-    """JSON that is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "w", encoding="utf-8") as file:
-        file.write(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)

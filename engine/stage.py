@@ -44,6 +44,13 @@ class Stage:
     weight_decay: float = flag(0.05, "AdamW's, on matrices only")
     grad_clip: float = flag(1.0, "largest norm of the gradient (0: no clipping)")
     max_seq_len: int = flag(512, "longest sample in tokens, image tokens included; text beyond it is cut")
+    # the encoder that train_vision.py makes
+    image_size: int = flag(128, "pixels a side of what the encoder sees")
+    patch_size: int = flag(16, "pixels a side of a patch, a power of two")
+    hidden_size: int = flag(256, "the encoder's width, a multiple of 64")
+    layers: int = flag(6, "the encoder's depth")
+    augment: str = flag("none", "pictures shifted, or shifted and mirrored, anew at each step",
+                        choices=("none", "shift", "shift-flip"))  # fmt: skip
     # curriculum (SFT)
     stage: int = flag(0, "stage of the curriculum", choices=(1, 2, 3))
     fit: str = flag("cut", "answers over the stage's bound: cut at the last sentence that fits, or dropped",
@@ -63,8 +70,8 @@ class Stage:
 
 
 # Settings that do not change what is learned: a run may go on under others.
-COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "cache_gb", "device", "use_wandb", "wandb_project",
-            "dry_run", "out")  # fmt: skip
+COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "cache_gb", "device", "use_wandb",
+            "wandb_project", "dry_run", "out")  # fmt: skip
 
 
 class UsageError(ValueError):
@@ -88,10 +95,10 @@ def parse(default: Stage, argv: list[str] | None, hidden: tuple[str, ...] = (), 
             continue
         shown = f" (default: {value})" if value not in ("", 0) else ""
         choices = item.metadata.get("choices")
+        metavar = None if choices else {int: "N", float: "X", str: "TEXT"}[type(value)]
         parser.add_argument(
-            *names, dest=item.name, type=type(value), default=value, help=help + shown, choices=choices, metavar=None
-            if choices else type(value).__name__.upper(),
-        )  # fmt: skip
+            *names, dest=item.name, type=type(value), default=value, help=help + shown, choices=choices, metavar=metavar
+        )
     stage = Stage(**{**dataclasses.asdict(default), **vars(parser.parse_args(argv))})
     problem = check(stage)
     if problem:
@@ -101,7 +108,9 @@ def parse(default: Stage, argv: list[str] | None, hidden: tuple[str, ...] = (), 
 
 def check(stage: Stage) -> str:
     """What is wrong with a stage's numbers, or an empty string."""
-    for name in ("epochs", "batch_size", "accumulation_steps", "save_interval", "eval_interval", "log_interval"):
+    positive = ("epochs", "batch_size", "accumulation_steps", "save_interval", "eval_interval", "log_interval",
+                "image_size", "patch_size", "hidden_size", "layers")  # fmt: skip
+    for name in positive:
         if getattr(stage, name) < 1:
             return f"--{name} {getattr(stage, name)}: expected 1 or more"
     for name in ("learning_rate", "max_seq_len", "scenes"):
@@ -115,6 +124,10 @@ def check(stage: Stage) -> str:
             return f"--{name} {getattr(stage, name)}: expected 0 or more"
     if stage.images and not stage.data:
         return "--images names the folder of --data's pictures, but there is no --data"
+    if stage.image_size % stage.patch_size or stage.patch_size & (stage.patch_size - 1):
+        return f"--image_size {stage.image_size} --patch_size {stage.patch_size}: expected a multiple of a power of two"
+    if stage.hidden_size % 64:
+        return f"--hidden_size {stage.hidden_size}: expected a multiple of 64, the width of a head"
     return ""
 
 

@@ -36,7 +36,7 @@ class Captioner(nn.Module):
         """word_weight: of the word head's loss, against the caption's per token."""
         super().__init__()
         decoder = thin_decoder(vision, vocab_size)
-        projector = ProjectorConfig("linear", vision.hidden_size, decoder.hidden_size)
+        projector = ProjectorConfig("ldp", vision.hidden_size, decoder.hidden_size)
         self.vision = VisionTransformer(vision)
         self.decoder = VLM(VLMConfig(decoder, vision, projector))
         self.norm = nn.LayerNorm(vision.hidden_size)

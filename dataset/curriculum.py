@@ -1,0 +1,48 @@
+"""Stages of ever longer answers, for any data set: what stage k sees of it, and what it replays of earlier ones."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from dataset.bad_rows import BadRow
+from dataset.batching import Records
+from dataset.record import Record
+from dataset.views import Changed, Subset, cut_answers
+
+BOUNDS = {1: 32, 2: 96, 3: 0}  # the longest answer of a stage, in tokens; 0: any
+REPLAY = 0.25  # share of a stage's rows that are shown as an earlier stage showed them
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Cuts each answer back to whole sentences within the stage's bound, or within an earlier stage's if replayed."""
+
+    stage: int
+    length: Callable[[str], int]  # tokens of a text
+    seed: int
+
+    def __call__(self, record: Record) -> Record:
+        rng = random.Random(f"replay {self.seed} {record.id}")
+        stage = rng.randrange(1, self.stage) if self.stage > 1 and rng.random() < REPLAY else self.stage
+        bound = BOUNDS[stage]
+        return cut_answers(record, lambda text: bound == 0 or self.length(text) <= bound)
+
+
+def stage_records(records: Records, stage: int, fit: str, length: Callable[[str], int], seed: int) -> Records:
+    """What a stage sees of the records. fit 'cut': each row, answers cut at a sentence; 'drop': rows that fit whole."""
+    if fit == "cut":
+        return Changed(records, Cut(stage, length, seed))
+    bound = BOUNDS[stage]
+    return Subset(records, np.array([i for i in range(len(records)) if _fits(records, i, bound, length)], np.int64))
+
+
+def _fits(records: Records, i: int, bound: int, length: Callable[[str], int]) -> bool:
+    try:
+        answers = [turn.text for turn in records[i].turns if turn.role == "assistant"]
+    except BadRow:
+        return True  # it is counted where it is encoded
+    return bound == 0 or all(length(text) <= bound for text in answers)

@@ -1,0 +1,99 @@
+"""Answers of a model to many prompts: batched by length, greedy or sampled, in the order they were asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from tqdm import tqdm
+
+from dataset.bad_rows import BadRow, BadRows
+from dataset.batching import PictureLoader, collate
+from dataset.encoding import encode_prompt
+from dataset.record import Batch
+from engine.runtime import autocast
+from model.generation import generate
+from model.vlm import VLM
+from scoring.tasks import Ask
+from tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+    tokens: int
+    stopped: bool  # by itself, not by the limit
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How answers are made; temperature 0 is greedy."""
+
+    max_new_tokens: int = 256
+    batch_size: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    seed: int = 42
+    dtype: torch.dtype = torch.float32
+
+
+def answer(
+    model: VLM, tokenizer: Tokenizer, asks: Sequence[Ask], load: PictureLoader | None, decoding: Decoding,
+    bad: BadRows | None = None, title: str = "answering",
+) -> list[Answer | None]:  # fmt: skip
+    """One answer for each of asks, in order; None for one whose picture or prompt cannot be used, counted in `bad`.
+
+    Without `bad` the first such picture or prompt raises its BadRow.
+    """
+    prompts = {}
+    for i, ask in enumerate(asks):
+        if bad is not None:
+            bad.seen()
+        try:
+            prompts[i] = encode_prompt(ask.turns, tokenizer, image_tokens(model), ask.images, row_id=ask.id)
+        except BadRow as error:
+            if bad is None:
+                raise
+            bad.add(ask.id, error)
+    answers: list[Answer | None] = [None] * len(asks)
+    order = sorted(prompts, key=lambda i: len(prompts[i].ids))
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(decoding.seed) if decoding.temperature else None
+    with tqdm(total=len(asks), desc=title, unit="answer", leave=False) as bar:
+        for start in range(0, len(order), decoding.batch_size):
+            group = order[start : start + decoding.batch_size]
+            named = {prompts[i].id: i for i in group}
+            batch = collate([prompts[i] for i in group], tokenizer.pad_id, load, bad, left=True)
+            if batch is not None:
+                made = generate_batch(model, tokenizer, batch.to(device), decoding, generator)
+                for name, one in zip(batch.example_ids, made, strict=True):
+                    answers[named[name]] = one
+            bar.update(len(group))
+    return answers
+
+
+def image_tokens(model: VLM) -> int:
+    return model.image_tokens if model.config.vision and model.config.projector else 0
+
+
+def generate_batch(
+    model: VLM, tokenizer: Tokenizer, batch: Batch, decoding: Decoding,
+    generator: torch.Generator | None = None, stream: Callable[[int, int], None] | None = None,
+) -> list[Answer]:  # fmt: skip
+    """One answer for each row of a left-padded batch."""
+    run = partial(
+        generate, model, batch.ids, batch.attention_mask, batch.image_mask,
+        max_new_tokens=decoding.max_new_tokens, end_id=tokenizer.end_id, pad_id=tokenizer.pad_id,
+        pixels=batch.pixels, features=batch.features, words=batch.words,
+        temperature=decoding.temperature, top_p=decoding.top_p,
+        repetition_penalty=decoding.repetition_penalty, generator=generator, stream=stream,
+    )  # fmt: skip
+    with autocast(batch.ids.device, decoding.dtype):
+        made = run()
+    return [
+        Answer(tokenizer.decode(ids).strip(), len(ids), stopped)
+        for ids, stopped in zip(made.ids, made.stopped, strict=True)
+    ]

@@ -1,0 +1,31 @@
+"""How every command ends: an error that a user can mend is said in words, not as a traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from dataset.bad_rows import BadRow, DataError
+from engine.freeze import FreezeError
+from engine.loop import NotFiniteError
+from engine.run import RunError
+from engine.runtime import RuntimeChoiceError
+from engine.stage import UsageError
+from model.tensors import WeightsError
+from tokenizer.tokenizer import TokenizerError
+
+MENDABLE = (BadRow, DataError, FreezeError, NotFiniteError, RunError, RuntimeChoiceError, UsageError, WeightsError,
+            TokenizerError, OSError)  # fmt: skip
+
+
+def guarded(main: Callable[[], None]) -> int:
+    """Run main(); the exit status. Errors that the user can mend are printed, others keep their traceback."""
+    try:
+        main()
+    except MENDABLE as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; repeat the command to go on from the last save", file=sys.stderr)
+        return 130
+    return 0

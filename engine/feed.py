@@ -1,0 +1,119 @@
+"""From records to the micro-batches of each optimizer step, with what the pictures need."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from dataset.bad_rows import BadRows
+from dataset.batching import (
+    Examples,
+    PictureLoader,
+    batch_plan,
+    collate,
+    endless,
+    load_batches,
+    padding_share,
+    pixel_loader,
+)
+from dataset.features import FeatureCache
+from dataset.picturebook.words import word_picture
+from dataset.record import Batch, Picture
+from engine.parts import Encoder
+from engine.runtime import autocast
+from tokenizer.tokenizer import Tokenizer
+
+ENCODE_AT_ONCE = 64  # pictures
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """Examples with what makes batches of them. Everything is decided by seed, batch_size and the examples."""
+
+    examples: Examples
+    batch_size: int
+    seed: int
+    pad_id: int
+    load: PictureLoader | None
+    bad: BadRows
+    workers: int = 0
+
+    def plan(self, epoch: int) -> list:
+        return batch_plan(self.examples.lengths, self.batch_size, self.seed, epoch)
+
+    def steps_from(self, start: int, accumulation: int) -> Iterator[list[Batch]]:
+        """The micro-batches of each optimizer step from step `start` on, without end; a list may lack some."""
+        make = partial(collate, pad_id=self.pad_id, load=self.load, bad=self.bad)
+        numbered = load_batches(self.examples, endless(self.plan, start * accumulation), make, self.workers)
+        step, batches = start, []
+        for number, batch in numbered:
+            while number // accumulation > step:
+                yield batches
+                step, batches = step + 1, []
+            batches.append(batch)
+
+    def some(self, count: int) -> list[Batch]:
+        """The first batches in the examples' own order, for validation; about `count` examples."""
+        size = self.batch_size
+        numbers = range(min(count, len(self.examples)))
+        groups = [list(numbers[i : i + size]) for i in range(0, len(numbers), size)]
+        made = (collate([self.examples[i] for i in g], self.pad_id, self.load, self.bad) for g in groups)
+        return [batch for batch in made if batch is not None]
+
+    def padding(self) -> float:
+        """The share of positions in the first epoch's batches that is padding."""
+        return padding_share(self.plan(0), self.examples.lengths)
+
+
+def make_examples(records, encode: Callable, bad: BadRows, what: str) -> Examples:
+    """The records' usable rows, with a progress bar while they are looked through."""
+    return Examples(records, encode, bad, progress=lambda rows: tqdm(rows, desc=what, unit="row", leave=False))
+
+
+def word_loader(tokenizer: Tokenizer) -> PictureLoader:
+    """Loads scenes as word pictures: (P, 16, W) ids of the words in each cell, -1 where a cell has fewer."""
+    ids: dict[str, list[int]] = {}
+
+    def load(pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
+        scenes = [word_picture(scene, random.Random(f"words {scene.seed}")) for scene in pictures]
+        cells = [[[t for word in cell for t in known(word)] for cell in scene] for scene in scenes]
+        width = max(len(cell) for scene in cells for cell in scene)
+        return {"words": torch.tensor([[c + [-1] * (width - len(c)) for c in scene] for scene in cells])}
+
+    def known(word: str) -> list[int]:
+        if word not in ids:
+            ids[word] = tokenizer.encode(word)
+        return ids[word]
+
+    return load
+
+
+def feature_loader(
+    encoder: Encoder, pictures: Callable[[], Iterator[Picture]], count: int, cache: Path, limit_gb: float,
+    device: torch.device, dtype: torch.dtype, workers: int,
+) -> PictureLoader:  # fmt: skip
+    """Loads pictures as the frozen encoder's features, computed once and kept in `cache`; as pixels if too many."""
+    if limit_gb == 0:
+        return pixel_loader(encoder.spec)
+    encode = partial(encode_pixels, encoder, device=device, dtype=dtype)
+    name = f"{encoder.fingerprint} {encoder.module.config} {dtype}"
+    features = FeatureCache(cache, name, encoder.spec, encode, limit_gb)
+    with tqdm(total=count, desc="features", unit="picture", leave=False) as bar:
+        complete = features.ensure(pictures(), total=count, workers=max(workers, 1), progress=bar.update)
+    if complete:
+        return features.load
+    print(f"{count} pictures' features do not fit in {limit_gb} GB (--cache_gb); the encoder runs at every step")
+    return pixel_loader(encoder.spec)
+
+
+@torch.no_grad()
+def encode_pixels(encoder: Encoder, pixels: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """Features (P, N, Dv) of pixels (P, 3, H, W), on the device."""
+    with autocast(device, dtype):
+        return encoder.module.to(device)(pixels.to(device))

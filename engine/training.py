@@ -1,0 +1,139 @@
+"""A stage from its settings to a finished run: check, count, train, keep."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dataset.record import Batch
+from engine.feed import Feed
+from engine.freeze import check_frozen, count_parameters, frozen_sums, parameter_table, set_trainable
+from engine.log import draw_curve
+from engine.loop import Plan, mean_loss, train
+from engine.run import Run, finish, is_finished, open_run
+from engine.runtime import peak_memory, pick_device, pick_dtype, prepare
+from engine.stage import Stage, settings
+
+VALIDATION_EXAMPLES = 256
+
+
+@dataclass(frozen=True)
+class Machine:
+    device: torch.device
+    dtype: torch.dtype
+
+
+def machine(stage: Stage) -> Machine:
+    """The device and number format that a stage runs on, made ready."""
+    device = pick_device(stage.device)
+    prepare(device)
+    return Machine(device, pick_dtype(stage.dtype, device))
+
+
+def is_done(stage: Stage) -> bool:
+    """Whether the stage's run is finished with these settings, which is then said. RunError for other settings."""
+    if stage.dry_run or not is_finished(Path(stage.out), settings(stage)):
+        return False
+    print(f"{stage.out} is finished; nothing to do (delete the folder to train it again)")
+    return True
+
+
+def plan_of(stage: Stage, feed: Feed, here: Machine) -> Plan:
+    """The numbers of the loop: the steps follow from epochs and data unless they are given."""
+    an_epoch = max(len(feed.plan(0)) // stage.accumulation_steps, 1)
+    steps = stage.steps or stage.epochs * an_epoch
+    return Plan(
+        steps, stage.learning_rate, stage.min_lr_ratio, max(round(stage.warmup_ratio * steps), 1), stage.weight_decay,
+        stage.grad_clip, stage.save_interval, stage.eval_interval, stage.log_interval, here.dtype,
+    )  # fmt: skip
+
+
+def run_stage(
+    stage: Stage,
+    model: nn.Module,
+    trained: tuple[str, ...],
+    feed: Feed,
+    val_feed: Feed | None,
+    facts: dict,
+    here: Machine,
+    save: Callable[[Path], None],
+    change: Callable[[int, Batch], Batch] | None = None,
+    show: Callable[[Run], None] | None = None,
+) -> Run | None:
+    """Train `model` as the stage says and keep the result in its folder; None for a dry run.
+
+    trained: prefixes of the modules that train. facts: what the run depends on beside its settings. save(folder)
+    writes the finished weights; change(step, batch) gives the batch that is trained on in its place; show(run)
+    writes samples of what the model now does.
+    """
+    set_trainable(model, trained)
+    print(parameter_table(model))
+    plan = plan_of(stage, feed, here)
+    print(describe(stage, feed, plan, model, here))
+    if stage.dry_run:
+        return None
+    run = open_run(stage.out, settings(stage), facts)
+    feed.bad.write(run.path / "bad_rows.json")
+    model.to(here.device)
+    frozen = frozen_sums(model)
+    validate = None
+    if val_feed is not None:
+        validate = partial(mean_loss, model, val_feed.some(VALIDATION_EXAMPLES), here.dtype)
+    log_options = {
+        "wandb_project": stage.wandb_project if stage.use_wandb else "", "settings": settings(stage),
+    }  # fmt: skip
+
+    def steps_from(start: int) -> Iterator[list[Batch]]:
+        for step, batches in enumerate(feed.steps_from(start, stage.accumulation_steps), start):
+            yield [change(step, batch) for batch in batches] if change else batches
+
+    summary = train(model, plan, steps_from, run, log_options, validate)
+    check_frozen(model, frozen)
+    feed.bad.write(run.path / "bad_rows.json")
+    save(run.path)
+    draw_curve(run.log_file, run.path / "loss.png")
+    if show:
+        show(run)
+    finish(run, {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()})
+    val = "" if summary.val_loss is None else f", validation {summary.val_loss:.4f}"
+    print(f"{run.path}: {summary.steps} steps, loss {summary.loss:.4f}{val}, {summary.seconds:.0f} s")
+    return run
+
+
+def describe(stage: Stage, feed: Feed, plan: Plan, model: nn.Module, here: Machine) -> str:
+    """What will be trained on: samples, tokens, steps, padding, memory."""
+    examples = feed.examples
+    an_epoch = len(feed.plan(0)) / stage.accumulation_steps
+    lines = [
+        f"samples: {len(examples):,} ({examples.truncated} cut at {stage.max_seq_len} tokens), "
+        f"{int(examples.lengths.sum()):,} tokens, {int(examples.supervised.sum()):,} supervised an epoch",
+        f"steps: {plan.steps:,} of {stage.batch_size} x {stage.accumulation_steps} samples "
+        f"({plan.steps / an_epoch:.2f} epochs), {feed.padding():.1%} padding, on {here.device} in "
+        f"{str(here.dtype).removeprefix('torch.')}",
+        f"peak memory: about {estimate_memory(model, feed, here) / 2**30:.1f} GiB for weights, gradients, optimizer "
+        "and activations, beside about 0.5 GiB for the program",
+    ]
+    if feed.bad.bad:
+        lines.append(feed.bad.report())
+    return "\n".join(lines)
+
+
+def estimate_memory(model: nn.Module, feed: Feed, here: Machine) -> int:
+    """Bytes at the peak of a step: fp32 weights, gradients and two moments, and what the backward pass keeps.
+
+    The last is counted for the batch with the most tokens: per token and layer about 16 vectors of the width and 4 of
+    the MLP's, some in fp32, where a layer trains or lies behind one that does.
+    """
+    counts = count_parameters(model)
+    weights = sum(4 * c.total + 12 * c.trainable for c in counts)
+    tokens = max(int(feed.examples.lengths[batch].max()) * len(batch) for batch in feed.plan(0))
+    config = model.config.lm if hasattr(model, "config") else model.decoder.config.lm
+    size = 2 if here.dtype == torch.bfloat16 else 4
+    per_token = config.num_hidden_layers * (16 * config.hidden_size + 4 * config.intermediate_size) * (size + 1)
+    return weights + tokens * per_token

@@ -1,0 +1,89 @@
+"""What pretraining and SFT share: a VLM, records with pictures, features of a frozen encoder, samples at the end."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+from dataset.encoding import encode_record, split_answer
+from dataset.features import FeatureCache
+from dataset.record import Record
+from engine.answer import Decoding, answer
+from engine.data import Data
+from engine.feed import Feed, feature_loader, make_examples, pixel_loader
+from engine.parts import Encoder
+from engine.run import Run
+from engine.stage import Stage
+from engine.training import Machine, run_stage
+from model.vlm import VLM
+from model.weights import fingerprint, save_vlm, write_json
+from scoring.tasks import Ask
+from tokenizer.tokenizer import Tokenizer
+
+SAMPLES = 8
+SHOWN = 3
+
+
+def train_vlm(
+    stage: Stage, model: VLM, encoder: Encoder, tokenizer: Tokenizer, data: Data, trained: tuple[str, ...],
+    here: Machine,
+) -> Run | None:  # fmt: skip
+    """Train `model` on the data as the stage says and keep it; None for a dry run."""
+    encode = partial(
+        encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=stage.max_seq_len
+    )
+    examples = make_examples(data.train, encode, data.bad, "samples")
+    val = make_examples(data.val, encode, data.bad, "validation") if len(data.val) else None
+    sees = any(prefix.split(".")[0] == "vision" for prefix in trained)
+    if stage.dry_run or sees:
+        load = pixel_loader(encoder.spec)
+    else:
+        every = [examples] + ([val] if val else [])
+        count = stage.scenes + len(data.val) if not stage.data else sum(map(len, every))
+        load = feature_loader(
+            encoder, lambda: chain.from_iterable(e.pictures() for e in every), count, Path(stage.out).parent / "cache",
+            stage.cache_gb, here.device, here.dtype, stage.num_workers,
+        )  # fmt: skip
+    workers = stage.num_workers if not isinstance(getattr(load, "__self__", None), FeatureCache) else 0
+    feed, val_feed = (
+        Feed(some, stage.batch_size, stage.seed, tokenizer.pad_id, load, data.bad, workers) if some else None
+        for some in (examples, val)
+    )
+    facts = {
+        "tokenizer": tokenizer.fingerprint,
+        "start": fingerprint(model),
+        "vision": {"folder": str(Path(encoder.folder).resolve()) if encoder.folder else "",
+                   "fingerprint": encoder.fingerprint},
+    }  # fmt: skip
+
+    def save(folder: Path) -> None:
+        save_vlm(folder, model, with_vision=sees)
+        if sees:
+            write_json(folder / "preprocessor_config.json", encoder.spec.to_settings())
+        tokenizer.save(folder)
+
+    def show(run: Run) -> None:
+        records = [data.val[i] for i in range(min(SAMPLES, len(data.val)))] if val else []
+        write_samples(run, model, tokenizer, records, load, here)
+
+    return run_stage(stage, model, trained, feed, val_feed, facts, here, save, show=show)
+
+
+def write_samples(run: Run, model: VLM, tokenizer: Tokenizer, records: list[Record], load, here: Machine) -> None:
+    """What the model answers to the records, beside what they say, in samples.json; a few are printed."""
+    asks, references = [], []
+    for record in records:
+        turns, pictures, reference = split_answer(record)
+        asks.append(Ask(turns, pictures, record.id))
+        references.append(reference)
+    answers = answer(model, tokenizer, asks, load, Decoding(dtype=here.dtype, batch_size=SAMPLES))
+    samples = [
+        {"id": ask.id, "prompt": ask.turns[-1].text, "reference": reference, "answer": made.text}
+        for ask, reference, made in zip(asks, references, answers, strict=True)
+        if made
+    ]
+    write_json(run.path / "samples.json", {"samples": samples})
+    for sample in samples[:SHOWN]:
+        print(f"  {sample['prompt'].strip()!r}")
+        print(f"    reference: {sample['reference']}\n    model:     {sample['answer']}")

@@ -1,0 +1,63 @@
+"""Projector alignment: encoder and language model frozen, the projector learns to say what the encoder sees."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+import train_lm
+from engine.command import guarded
+from engine.data import stage_data
+from engine.parts import get_encoder, get_language, get_tokenizer, join
+from engine.stage import Stage, UsageError, parse
+from engine.training import is_done, machine
+from engine.vlm_stage import train_vlm
+
+STAGE = Stage(out="out/pretrain", learning_rate=2e-3, batch_size=32)
+TEXTS = 10_000  # of the picture book
+HIDDEN = ("stage", "fit", "image_size", "patch_size", "hidden_size", "layers", "augment")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """python train_pretrain.py                about 2 minutes on 2 cores, after train_lm.py if that has not been run
+    python train_pretrain.py --llm random      the ablation: the language model stays at random weights
+    python train_pretrain.py --data FILE --images DIR --vision DIR --llm FILE     your own data and weights
+    """
+    stage = parse(STAGE, argv, HIDDEN, main.__doc__)
+    if is_done(stage):
+        return
+    here = machine(stage)
+    language_path = find_language(stage)
+    torch.manual_seed(stage.seed)
+    run = Path(language_path) if language_path != "random" else None
+    tokenizer = get_tokenizer(stage.tokenizer, run)
+    language = get_language(language_path, tokenizer.vocab_size)
+    encoder = get_encoder(stage.vision)
+    model = join(language, encoder, stage.projector)
+    data = stage_data(stage, "pretrain", TEXTS)
+    trained = tuple(stage.train.split(",")) if stage.train else ("projector",)
+    train_vlm(stage, model, encoder, tokenizer, data, trained, here)
+
+
+def find_language(stage: Stage) -> str:
+    """Where the language model is; the default one is trained first where it is missing and may be."""
+    path = stage.llm or stage.from_run
+    if path:
+        return path
+    default = train_lm.STAGE.out
+    if (Path(default) / "finished.json").is_file():
+        return default
+    if stage.dry_run:
+        print(f"{default} has not been trained; random weights stand in for it in this dry run")
+        return "random"
+    if stage.tokenizer:
+        raise UsageError(f"--tokenizer {stage.tokenizer}: give the language model that goes with it, with --llm")
+    print(f"no --llm given and {default} is not finished: training it first (python train_lm.py)")
+    train_lm.main(["--device", stage.device, "--dtype", stage.dtype])
+    return default
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

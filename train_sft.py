@@ -1,0 +1,76 @@
+"""Curriculum SFT: projector and language model learn to answer, at a length that grows from stage to stage."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import torch
+
+import train_pretrain
+from dataset.curriculum import stage_records
+from engine.command import guarded
+from engine.data import stage_data
+from engine.parts import get_tokenizer, run_encoder
+from engine.stage import Stage, UsageError, parse
+from engine.training import is_done, machine
+from engine.vlm_stage import train_vlm
+from model.weights import load_vlm
+
+STAGE = Stage(learning_rate=6e-4, batch_size=32)
+TEXTS = {1: 10_000, 2: 5_000, 3: 6_000}  # of the picture book
+HIDDEN = ("llm", "projector", "image_size", "patch_size", "hidden_size", "layers", "augment")
+
+
+def main(argv: list[str] | None = None) -> None:
+    """python train_sft.py --stage 1    phrases, sentences, questions
+    python train_sft.py --stage 2    short paragraphs, with some of stage 1 replayed
+    python train_sft.py --stage 3    long descriptions, with some of both replayed
+
+    On your own data (--data FILE) stage k sees answers up to 32, 96 and any number of tokens. A stage goes on from
+    the one before (stage 1 from out/pretrain), which is run first where it is missing; --from RUN names another.
+    """
+    stage = parse(STAGE, argv, HIDDEN, main.__doc__)
+    stage = dataclasses.replace(stage, stage=stage.stage or 1)
+    stage = dataclasses.replace(stage, out=stage.out or f"out/sft{stage.stage}")
+    if is_done(stage):
+        return
+    here = machine(stage)
+    start = find_start(stage)
+    torch.manual_seed(stage.seed)
+    tokenizer = get_tokenizer(stage.tokenizer, start)
+    encoder = run_encoder(start, stage.vision)
+    model = load_vlm(start, encoder.module)
+    data = stage_data(stage, f"sft{stage.stage}", TEXTS[stage.stage])
+    if stage.data:
+        length = lambda text: len(tokenizer.encode(text))  # noqa: E731
+        train, val = (
+            stage_records(some, stage.stage, stage.fit, length, stage.seed) for some in (data.train, data.val)
+        )
+        data = dataclasses.replace(data, train=train, val=val)
+    trained = tuple(stage.train.split(",")) if stage.train else ("projector", "llm")
+    train_vlm(stage, model, encoder, tokenizer, data, trained, here)
+
+
+def find_start(stage: Stage) -> Path:
+    """The run that this stage goes on from; the default ones are run first where they are missing."""
+    if stage.from_run:
+        return Path(stage.from_run)
+    default = Path("out/pretrain" if stage.stage == 1 else f"out/sft{stage.stage - 1}")
+    if (default / "finished.json").is_file():
+        return default
+    if stage.data or stage.dry_run:
+        raise UsageError(f"{default} is not finished, and stage {stage.stage} starts from it; name a run with --from")
+    machine_flags = ["--device", stage.device, "--dtype", stage.dtype]
+    if stage.stage == 1:
+        print(f"{default} is not finished: running it first (python train_pretrain.py)")
+        train_pretrain.main(machine_flags)
+    else:
+        print(f"{default} is not finished: running it first (python train_sft.py --stage {stage.stage - 1})")
+        main(["--stage", str(stage.stage - 1), *machine_flags])
+    return default
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

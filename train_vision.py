@@ -1,0 +1,128 @@
+"""Trains a small image encoder from nothing on image-text pairs; the one that ships with the repo came from here."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from dataset.bad_rows import BadRow
+from dataset.batching import PictureLoader
+from dataset.pictures import open_picture, picture_key
+from dataset.preprocess import PreprocessSpec, normalise, resize_and_crop
+from dataset.record import IGNORE, Batch, Example, Picture, Record
+from engine.command import guarded
+from engine.data import stage_data
+from engine.feed import Feed, make_examples
+from engine.parts import get_tokenizer
+from engine.stage import Stage, parse
+from engine.training import is_done, machine, run_stage
+from model.captioner import Captioner
+from model.config import VisionConfig
+from model.weights import fingerprint, save_vision
+from tokenizer.tokenizer import Tokenizer
+
+STAGE = Stage(
+    out="out/vision", learning_rate=1e-3, batch_size=64, epochs=6, scenes=30_000, english=0.0, log_interval=20,
+    eval_interval=400, save_interval=200, cache_gb=4.0,
+)  # fmt: skip
+HIDDEN = ("from_run", "vision", "llm", "projector", "train", "stage", "fit", "max_seq_len")
+MAX_CAPTION = 128  # tokens
+SHIFT = 8  # a picture is shifted by up to an eighth of its side
+
+
+def main(argv: list[str] | None = None) -> None:
+    """python train_vision.py                              the picture book's encoder, about 35 minutes on 2 cores
+    python train_vision.py --data FILE --image_size 32 --patch_size 4 --augment shift-flip     one for small photographs
+
+    The encoder learns by letting a thin decoder caption from its features (model/captioner.py). What is kept,
+    the encoder alone, is at most 12 MB in float16.
+    """
+    stage = parse(STAGE, argv, HIDDEN, main.__doc__)
+    if is_done(stage):
+        return
+    here = machine(stage)
+    torch.manual_seed(stage.seed)
+    tokenizer = get_tokenizer(stage.tokenizer)
+    config = VisionConfig(
+        hidden_size=stage.hidden_size, intermediate_size=4 * stage.hidden_size, num_hidden_layers=stage.layers,
+        num_attention_heads=stage.hidden_size // 64, image_size=stage.image_size, patch_size=stage.patch_size,
+        hidden_act="gelu", class_token=False, pre_norm=False, stem="conv",
+    )  # fmt: skip
+    model = Captioner(config, tokenizer.vocab_size)
+    spec = PreprocessSpec.square(stage.image_size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    data = stage_data(stage, "vision", stage.scenes)
+    encode = partial(encode_caption, tokenizer=tokenizer, image_tokens=model.image_tokens)
+    load = remembering_loader(spec, int(stage.cache_gb * 1e9))
+    feeds = [
+        Feed(make_examples(records, encode, data.bad, what), stage.batch_size, stage.seed, tokenizer.pad_id, load,
+             data.bad, workers=1)
+        for records, what in ((data.train, "captions"), (data.val, "validation"))
+        if len(records)
+    ]  # fmt: skip
+    facts = {"tokenizer": tokenizer.fingerprint, "start": fingerprint(model)}
+    change = None if stage.augment == "none" else partial(augment, stage.augment == "shift-flip", stage.seed)
+
+    def save(folder: Path) -> None:
+        save_vision(folder, model.vision.half(), spec.to_settings())
+
+    run_stage(stage, model, ("vision", "decoder", "norm", "words"), feeds[0], feeds[1] if len(feeds) > 1 else None,
+              facts, here, save, change)  # fmt: skip
+
+
+def encode_caption(record: Record, tokenizer: Tokenizer, image_tokens: int) -> Example:
+    """Image tokens, then the record's first answer and its end. BadRow unless there is one picture and an answer."""
+    if len(record.images) != 1:
+        raise BadRow("not one picture", f"found {len(record.images)}")
+    text = next((turn.text for turn in record.turns if turn.role == "assistant" and turn.text.strip()), "")
+    if not text:
+        raise BadRow("row has no answer")
+    answer = [*tokenizer.encode(text)[:MAX_CAPTION], tokenizer.end_id]
+    ids = np.array([tokenizer.image_id] * image_tokens + answer, np.int32)
+    labels = ids.copy()
+    labels[:image_tokens] = IGNORE
+    return Example(ids, labels, np.arange(len(ids)) < image_tokens, record.images, record.id)
+
+
+def remembering_loader(spec: PreprocessSpec, limit: int) -> PictureLoader:
+    """Loads pixels, keeping up to `limit` bytes of resized pictures in memory for the next epoch.
+
+    Half of the scenes are drawn at twice the size and resized, so that the encoder knows both kinds of edges.
+    """
+    kept: dict[str, np.ndarray] = {}
+    height, width = spec.shape
+    most = limit // (3 * height * width)
+
+    def resized(picture: Picture) -> np.ndarray:
+        key = picture_key(picture)
+        if key in kept:
+            return kept[key]
+        size = max(spec.shape) * (1 + int(key[0], 16) % 2)
+        pixels = np.asarray(resize_and_crop(open_picture(picture, size), spec))
+        if len(kept) < most:
+            kept[key] = pixels
+        return pixels
+
+    return lambda pictures: {"pixels": torch.from_numpy(normalise(np.stack([resized(p) for p in pictures]), spec))}
+
+
+def augment(flip: bool, seed: int, step: int, batch: Batch) -> Batch:
+    """The batch with each picture shifted by up to 1/SHIFT of its side, borders mirrored, and half of them flipped."""
+    rng = np.random.default_rng((seed, 2, step))
+    pixels = batch.pixels
+    side, reach = pixels.shape[-1], max(pixels.shape[-1] // SHIFT, 1)
+    padded = F.pad(pixels, (reach,) * 4, mode="reflect")
+    moved = []
+    for one, (x, y) in zip(padded, rng.integers(0, 2 * reach + 1, (len(pixels), 2)), strict=True):
+        crop = one[:, y : y + side, x : x + side]
+        moved.append(crop.flip(-1) if flip and rng.random() < 0.5 else crop)
+    return dataclasses.replace(batch, pixels=torch.stack(moved))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
