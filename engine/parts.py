@@ -82,7 +82,7 @@ def run_encoder(run: Path, folder: str = "") -> Encoder:
         return get_encoder(folder or str(run))
     wanted = Run(run).record()["facts"].get("vision")
     if wanted is None:
-        raise RunError(f"{run} is a language model's run and sees nothing; give one of train_pretrain.py or train_sft.py")
+        raise RunError(f"{run} is a language model's run and sees nothing; give one of train_pretrain.py or _sft.py")
     encoder = get_encoder(folder or wanted["folder"])
     if encoder.fingerprint != wanted["fingerprint"]:
         where = folder or wanted["folder"] or EMBEDDED_ENCODER

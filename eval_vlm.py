@@ -1,0 +1,299 @@
+"""Look at what a trained model says: caption a folder, chat about a picture, or score a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dataset.bad_rows import BadImage, BadRow, BadRows, DataError
+from dataset.batching import PictureLoader, collate, pixel_loader
+from dataset.encoding import encode_prompt
+from dataset.picturebook.book import prompt_for
+from dataset.picturebook.picture import blank
+from dataset.pictures import open_picture
+from dataset.preprocess import preprocess
+from dataset.record import IMAGE, Turn
+from dataset.sources import read_records
+from engine.answer import Answer, Decoding, answer, generate_batch
+from engine.command import guarded
+from engine.feed import encode_pixels
+from engine.parts import Encoder, get_tokenizer, run_encoder
+from engine.run import Run
+from engine.runtime import pick_device, pick_dtype, prepare
+from engine.stage import UsageError
+from model.vlm import VLM
+from model.weights import load_vlm, read_json, write_json
+from scoring.page import Shown, shown_scenes, write_page
+from scoring.report import contact_sheet, score_table, write_scores
+from scoring.tasks import Ask, PictureBookTask, picture_book_task, question_task, reference_task, with_blank
+from tokenizer.tokenizer import TextStream, Tokenizer
+
+STAGES = ("out/sft3", "out/sft2", "out/sft1", "out/pretrain")  # the furthest first
+LENGTHS = {0: "sentence", 1: "sentence", 2: "paragraph", 3: "long"}  # what each stage last learned
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+SHOWN = 48  # pictures on a page of scores
+
+
+@dataclass(frozen=True, eq=False)
+class Looker:
+    """A trained model with everything that it needs to look at pictures and answer."""
+
+    run: Run
+    model: VLM
+    tokenizer: Tokenizer
+    encoder: Encoder
+    decoding: Decoding
+    load: PictureLoader
+
+    def say(
+        self, asks: list[Ask], load: PictureLoader | None = None, bad: BadRows | None = None, title: str = "looking"
+    ) -> list[Answer | None]:
+        """An answer for each of asks, in order; None where `bad` took its picture or prompt."""
+        return answer(self.model, self.tokenizer, asks, load or self.load, self.decoding, bad, title)
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    what = parser.add_argument_group("what to do (one of these)")
+    what.add_argument("--images", metavar="DIR", help="caption every picture of a folder; with --data its pictures")
+    what.add_argument("--image", metavar="FILE", help="describe this picture")
+    what.add_argument("--chat", action="store_true", help="talk about --image in the terminal")
+    what.add_argument("--split", choices=("val", "test", "compositional"), help="score scenes of the picture book")
+    what.add_argument("--data", metavar="FILE", help="score a data set that has answers: JSONL or parquet")
+    add = parser.add_argument
+    add("--weights", metavar="RUN", help="the run's folder (default: the furthest stage under out/)")
+    add("--vision", default="", metavar="DIR", help="where the run's encoder is now, if it was moved")
+    add("--n", type=int, default=1000, help="scenes or rows to score (default: 1000; 0: all rows)")
+    add("--prompt", help="what to ask (default: what the run learned last)")
+    add("--language", choices=("zh", "en"), default="zh", help="of the default prompt (default: zh)")
+    add("--questions", action="store_true", help="with --split: questions (VQA and POPE) too")
+    add("--blank", action=argparse.BooleanOptionalAction, help="score without the image too (default: with --split)")
+    add("--scores", metavar="FILE", help="write the scores as JSON")
+    add("--page", metavar="FILE", help="write a page with pictures, answers and what is wrong in them")
+    add("--max_bad", type=float, default=0.01, help="stop when more than this share of rows is bad (default: 0.01)")
+    add("--max_new_tokens", type=int, default=256, help="longest answer in tokens (default: 256)")
+    add("--batch_size", type=int, default=64, help="answers made at once (default: 64)")
+    add("--temperature", type=float, default=0.0, help="0 takes the likeliest token (default: 0)")
+    add("--top_p", type=float, default=1.0, help="with a temperature: share of the probability to draw from")
+    add("--repetition_penalty", type=float, default=1.0, help="above 1 discourages repetition (default: 1)")
+    add("--seed", type=int, default=42, help="of sampling and of the intervals (default: 42)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
+    add("--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="of matrix products")
+    args = parser.parse_args(argv)
+    chosen = [bool(args.image), bool(args.split), bool(args.data), bool(args.images and not args.data)]
+    if sum(chosen) != 1:
+        parser.error("give one of --images DIR, --image FILE, --split NAME and --data FILE (with or without --images)")
+    if args.chat and not args.image:
+        parser.error("--chat talks about one picture; give it with --image FILE")
+    if args.n < 0 or args.batch_size < 1 or args.max_new_tokens < 1:
+        parser.error("--n, --batch_size and --max_new_tokens take positive numbers")
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    command = shlex.join(["python", "eval_vlm.py", *(sys.argv[1:] if argv is None else argv)])
+    looker = load_looker(args)
+    if args.chat:
+        chat(looker, Path(args.image))
+    elif args.image or (args.images and not args.data):
+        caption(looker, [Path(args.image)] if args.image else pictures_in(Path(args.images)), args)
+    elif args.split:
+        score_split(looker, args, command)
+    else:
+        score_data(looker, args, command)
+
+
+def load_looker(args: argparse.Namespace) -> Looker:
+    """The model of --weights, on its device, with its parameters printed."""
+    device = pick_device(args.device)
+    prepare(device)
+    run = Run(find_weights(args.weights))
+    run.record()
+    encoder = run_encoder(run.path, args.vision)
+    model = load_vlm(run.path, encoder.module).to(device).eval()
+    tokenizer = get_tokenizer("", run.path)
+    decoding = Decoding(
+        args.max_new_tokens, args.batch_size, args.temperature, args.top_p, args.repetition_penalty, args.seed,
+        pick_dtype(args.dtype, device),
+    )  # fmt: skip
+    without = sum(p.numel() for part in (model.llm, model.projector) for p in part.parameters())
+    vision = sum(p.numel() for p in encoder.module.parameters())
+    print(f"{run.path}: VLM parameters {without / 1e6:.3f} million ({without:,}), encoder {vision / 1e6:.3f} million")
+    return Looker(run, model, tokenizer, encoder, decoding, pixel_loader(encoder.spec))
+
+
+def find_weights(named: str | None) -> Path:
+    if named:
+        return Path(named)
+    for path in STAGES:
+        if (Path(path) / "finished.json").is_file():
+            return Path(path)
+    raise UsageError(
+        f"no finished run among {', '.join(STAGES)}; train one (python train_sft.py --stage 3) or give --weights"
+    )
+
+
+def default_prompt(run: Run, language: str) -> str:
+    """What the run learned to answer: its data's first prompt, or the picture book's for its stage."""
+    settings = run.record()["settings"]
+    if settings["data"]:
+        samples = read_json(run.path / "samples.json")["samples"]
+        if samples:
+            return samples[0]["prompt"].replace("<image>", "").strip()
+    return prompt_for(LENGTHS[settings["stage"]], language)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files of a folder by name; UsageError where there are none."""
+    if not folder.is_dir():
+        raise UsageError(f"--images {folder}: no such folder; give the folder that holds the pictures")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
+    if not files:
+        raise UsageError(f"--images {folder}: no picture in it; expected files that end in {' '.join(PICTURES)}")
+    return files
+
+
+def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None:
+    """Print [Image] and answer for each picture, and keep them as captions.json, a contact sheet and a page."""
+    prompt = args.prompt or default_prompt(looker.run, args.language)
+    print(f"[Prompt]: {prompt}")
+    began = time.perf_counter()
+    asks = [Ask((Turn("user", (IMAGE, "\n" + prompt)),), (file,), str(file)) for file in files]
+    bad = BadRows(1.0)
+    answers = looker.say(asks, bad=bad)
+    kept = []
+    for file, made in zip(files, answers, strict=True):
+        print(f"[Image]: {file.name}\n🤖️: {made.text if made else '(this picture cannot be read)'}\n")
+        kept.append({"image": file.name, "text": made.text if made else None,
+                     "stopped": made.stopped if made else None})  # fmt: skip
+    print(f"{len(files)} pictures in {time.perf_counter() - began:.1f} s")
+    if bad.bad:
+        print(bad.report())
+    name = looker.run.path / f"captions_{files[0].parent.resolve().name}"
+    write_json(name.with_suffix(".json"), {"prompt": prompt, "captions": kept})
+    good = [(file, made.text) for file, made in zip(files, answers, strict=True) if made]
+    if good:
+        images = [open_picture(file) for file, _ in good]
+        texts = [text for _, text in good]
+        note = contact_sheet(name.with_suffix(".png"), images, texts)
+        shown = [Shown(image, text, file.name) for image, (file, text) in zip(images, good, strict=True)]
+        write_page(Path(args.page) if args.page else name.with_suffix(".html"), shown, prompt)
+        print(f"kept as {name}.json, .png and .html" + (f"; {note}" if note else ""))
+
+
+def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
+    """Score descriptions of the picture book's scenes, with the picture and without it."""
+    settings = looker.run.record()["settings"]
+    task = picture_book_task(args.split, args.n or 1000, LENGTHS[settings["stage"]], args.language)
+    if args.prompt:
+        task = PictureBookTask(task.scenes, args.prompt, task.split)
+    texts, metrics = score_task(looker, task, args)
+    if args.questions:
+        _, answered = score_task(looker, question_task(args.split, args.n or 1000, args.language), args)
+        metrics = metrics | answered
+    report(looker, args, command, len(task.scenes), metrics)
+    if args.page:
+        scenes = task.scenes[:SHOWN]
+        shown = shown_scenes([open_picture(scene, 336) for scene in scenes], texts[:SHOWN], scenes)
+        write_page(Path(args.page), shown, f"{args.split}, {task.prompt}", {args.split: metrics}, command)
+
+
+def score_task(looker: Looker, task, args: argparse.Namespace) -> tuple[list[str], dict]:
+    """The answers to a task and its metrics, with blank_ ones beside them unless --no-blank."""
+    answers = looker.say(task.asks(), title="answering")
+    metrics = task.score(*columns(answers), seed=args.seed)
+    if args.blank is not False:
+        blind = looker.say(task.asks(), blank_loader(looker), title="image blanked")
+        metrics = with_blank(metrics, task.score(*columns(blind), seed=args.seed))
+    return [made.text for made in answers], metrics
+
+
+def columns(answers: list[Answer]) -> tuple[list[str], list[bool], list[int]]:
+    return [a.text for a in answers], [a.stopped for a in answers], [a.tokens for a in answers]
+
+
+def blank_loader(looker: Looker) -> PictureLoader:
+    """Loads the same gray picture in place of every one."""
+    spec = looker.encoder.spec
+    pixels = torch.from_numpy(preprocess(blank(max(spec.shape)), spec)[np.newaxis])
+    device = next(looker.model.parameters()).device
+    features = encode_pixels(looker.encoder, pixels, device, looker.decoding.dtype).float()
+    return lambda pictures: {"features": features.expand(len(pictures), -1, -1)}
+
+
+def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
+    """Score answers to a data set's own prompts against its answers (and its labels, where rows have them)."""
+    bad = BadRows(args.max_bad)
+    try:
+        task = reference_task(read_records(args.data, args.images, bad), args.n or None)
+    except ValueError as error:
+        raise DataError(f"{args.data}: {error}") from error
+    asks = task.asks()
+    made = looker.say(asks, bad=bad)
+    bad.finish()
+    kept = [i for i, one in enumerate(made) if one is not None]
+    task = type(task)(tuple(task.records[i] for i in kept))
+    answers = [made[i] for i in kept]
+    metrics = task.score(*columns(answers), seed=args.seed)
+    if args.blank:
+        blind = looker.say(task.asks(), blank_loader(looker), title="image blanked")
+        metrics = with_blank(metrics, task.score(*columns(blind), seed=args.seed))
+    if bad.bad:
+        print(bad.report())
+    report(looker, args, command, len(kept), metrics)
+    if args.page:
+        shown = [
+            Shown(open_picture(record.images[0]), one.text, ask.turns[-1].text, reference=record.turns[-1].text)
+            for record, one, ask in list(zip(task.records, answers, task.asks(), strict=True))[:SHOWN]
+            if record.images
+        ]
+        write_page(Path(args.page), shown, args.data, {"scores": metrics}, command)
+
+
+def report(looker: Looker, args: argparse.Namespace, command: str, n: int, metrics: dict) -> None:
+    print(f"\n{n} scored, seed {args.seed}, {looker.run.path}\n")
+    print(score_table({args.split or Path(args.data).name: metrics}))
+    if args.scores:
+        write_scores(args.scores, command, n, args.seed, str(looker.run.path), metrics)
+        print(f"\nscores kept in {args.scores}")
+
+
+def chat(looker: Looker, file: Path) -> None:
+    """Talk about one picture until an empty line or the end of input; what is typed cannot forge a picture."""
+    open_picture(file)
+    turns: list[Turn] = []
+    print("Ask about the picture; an empty line ends.")
+    while True:
+        try:
+            text = input("you: ").strip()
+        except EOFError:
+            text = ""
+        if not text:
+            return
+        parts = (text,) if turns else (IMAGE, "\n" + text)
+        turns.append(Turn("user", parts))
+        try:
+            prompt = encode_prompt(turns, looker.tokenizer, looker.model.image_tokens, (file,))
+            batch = collate([prompt], looker.tokenizer.pad_id, looker.load, left=True)
+        except (BadRow, BadImage) as error:
+            raise DataError(f"{file}: {error}") from error
+        stream = TextStream(looker.tokenizer)
+        print("🤖️: ", end="", flush=True)
+        show = lambda row, token, stream=stream: print(stream.push(token), end="", flush=True)  # noqa: E731
+        device = next(looker.model.parameters()).device
+        generator = torch.Generator(device).manual_seed(looker.decoding.seed + len(turns))
+        made = generate_batch(looker.model, looker.tokenizer, batch.to(device), looker.decoding, generator, show)
+        print(stream.finish())
+        turns.append(Turn("assistant", (made[0].text,)))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
