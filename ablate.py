@@ -1,0 +1,89 @@
+"""Ablations: the same training with one thing changed, arm by arm and seed by seed, into one table."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+import eval_vlm
+import train_lm
+import train_pretrain
+from engine.command import guarded
+from engine.run import Run
+from engine.stage import UsageError
+from model.weights import write_json
+from scoring.report import read_scores, score_table
+
+# ablation -> arm -> the flags of train_pretrain.py in which the arm differs
+ARMS: dict[str, dict[str, list[str]]] = {
+    "random-init": {"trained LM": ["--llm", train_lm.STAGE.out], "random LM": ["--llm", "random"]},
+    "projectors": {kind: ["--projector", kind] for kind in ("linear", "mlp", "ldp")},
+}
+COMPARED = ("f1", "precision", "recall", "chair_i", "colour_binding", "place_accuracy", "mean_length",
+            "stopped_share", "loop_share", "unscored_share", "blank_f1")  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> None:
+    """python ablate.py random-init    pretraining with the language model trained, and left at random weights
+    python ablate.py projectors     pretraining with each projector
+
+    Every arm gets the same data, steps and seeds, and is scored on the same test scenes. Flags that are not listed
+    here go to train_pretrain.py in every arm, as --samples 5000 or --data FILE.
+    """
+    parser = argparse.ArgumentParser(description=main.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ablation", choices=tuple(ARMS), help="which one")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds an arm (default: 1)")
+    parser.add_argument("--n", type=int, default=500, help="test scenes to score (default: 500)")
+    parser.add_argument("--out", default="", help="folder of the runs (default: out/ablate/<ablation>)")
+    args, flags = parser.parse_known_args(argv)
+    if args.seeds < 1 or args.n < 1:
+        raise UsageError(f"--seeds {args.seeds} --n {args.n}: expected 1 or more of each")
+    command = shlex.join(["python", "ablate.py", *(sys.argv[1:] if argv is None else argv)])
+    out = Path(args.out or f"out/ablate/{args.ablation}")
+    if not (Path(train_lm.STAGE.out) / "finished.json").is_file():
+        print(f"{train_lm.STAGE.out} is not finished: training it first (python train_lm.py)")
+        train_lm.main([])
+    table: dict[str, dict] = {}
+    for seed in range(42, 42 + args.seeds):
+        for arm, differs in ARMS[args.ablation].items():
+            title = arm if args.seeds == 1 else f"{arm}, seed {seed}"
+            print(f"\n== {title}")
+            table[title] = run_arm(out / f"{arm.replace(' ', '-').lower()}-{seed}", [*differs, *flags], seed, args.n)
+    check_equal_budgets(table)
+    shown = {title: pick(row["metrics"]) for title, row in table.items()}
+    print(f"\n{args.ablation}: {args.n} test scenes, 95% intervals in brackets\n\n{score_table(shown)}")
+    write_json(out / "comparison.json", {"command": command, "n": args.n, "arms": table})
+    (out / "comparison.md").write_text(f"`{command}`\n\n{score_table(shown, markdown=True)}\n", encoding="utf-8")
+    print(f"\nkept as {out}/comparison.json and .md")
+
+
+def run_arm(run: Path, flags: list[str], seed: int, n: int) -> dict:
+    """Train and score one arm: its budget and metrics. A finished arm is not trained again."""
+    train_pretrain.main(["--out", str(run), "--seed", str(seed), *flags])
+    scores = run / "scores.json"
+    eval_vlm.main(["--split", "test", "--weights", str(run), "--n", str(n), "--scores", str(scores),
+                   "--max_new_tokens", "64"])  # fmt: skip
+    summary = Run(run).summary()
+    return {
+        "run": str(run), "steps": summary["steps"], "tokens": summary["tokens"], "val_loss": summary["val_loss"],
+        "metrics": read_scores(scores)["metrics"],
+    }  # fmt: skip
+
+
+def check_equal_budgets(table: dict[str, dict]) -> None:
+    """Say so where arms did not get the same number of steps."""
+    steps = {title: row["steps"] for title, row in table.items()}
+    if len(set(steps.values())) > 1:
+        print(f"the arms did not get equal budgets, so compare with care: {steps}")
+
+
+def pick(metrics: dict) -> dict:
+    """The metrics that are compared, with their intervals."""
+    names = [name for name in COMPARED if name in metrics]
+    return {key: metrics[key] for name in names for key in (name, f"{name}_ci95") if key in metrics}
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))
