@@ -12,7 +12,7 @@ from dataset.batching import Records
 from dataset.record import Record, Turn
 
 # where a sentence ends, with what closes it
-SENTENCE_END = re.compile(r"[。！？；!?][”’」』）)\"']*|\.(?=\s|$)[\"')]*")
+SENTENCE_END = re.compile(r"[。！？；!?]+[”’」』）)\"']*|\.+[\"')]*(?=\s|$)")
 
 
 @dataclass(frozen=True, eq=False)

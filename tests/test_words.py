@@ -1,0 +1,124 @@
+"""Word pictures: each cell says what lies in it, and nothing else."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Relation, Scene, Thing
+from dataset.picturebook.words import COUNTS_ZH, GRID, RELATIONS_ZH, SIZES_ZH, thing_words, word_picture
+from dataset.picturebook.world import make_scene
+from tokenizer.tokenizer import default_folder, load_tokenizer
+
+SCENES = [make_scene("train", i) for i in range(600)]
+
+
+class Middle(random.Random):
+    """No chance at all: every draw is in the middle, so nothing jitters and no word is dropped."""
+
+    def random(self) -> float:
+        return 0.5
+
+
+def words_of(scene: Scene, rng: random.Random) -> list[tuple[str, ...]]:
+    return list(word_picture(scene, rng))
+
+
+def said(scene: Scene, rng: random.Random) -> set[str]:
+    return {word for cell in word_picture(scene, rng) for word in cell}
+
+
+def dog(**facts) -> Thing:
+    plain = {"count": 1, "action": "sitting", "size": "medium", "x": 0.5, "y": 0.9, "height": 0.26, "flip": False}
+    return Thing("dog", "brown", **{**plain, **facts})
+
+
+def test_every_things_words_are_in_at_least_one_cell():
+    for scene in SCENES:
+        found = said(scene, Middle())
+        for thing in scene.things:
+            assert set(thing_words(thing)) <= found
+        if scene.relation:
+            assert RELATIONS_ZH[scene.relation.name] in found
+
+
+def test_a_kinds_word_is_rarely_dropped_from_all_its_cells_and_words_are_dropped_at_all():
+    kinds = total = dropped = 0
+    for scene in SCENES:
+        found = said(scene, random.Random(scene.seed))
+        kinds += sum(KINDS[thing.kind].zh in found for thing in scene.things)
+        total += len(scene.things)
+        dropped += word_picture(scene, random.Random(scene.seed)) != word_picture(scene, Middle())
+    assert kinds / total > 0.97
+    assert dropped > len(SCENES) / 4
+
+
+def test_a_word_that_belongs_to_nothing_in_the_scene_is_in_no_cell():
+    for scene in SCENES:
+        allowed = {word for thing in scene.things for word in thing_words(thing)}
+        allowed |= {PLACES[scene.place].zh_words[0]}
+        allowed |= {RELATIONS_ZH[scene.relation.name]} if scene.relation else set()
+        assert said(scene, random.Random(scene.seed)) <= allowed
+
+
+def test_every_cell_says_something_and_only_once():
+    for scene in SCENES:
+        cells = words_of(scene, random.Random(scene.seed))
+        assert len(cells) == GRID * GRID
+        assert all(cells) and all(len(set(cell)) == len(cell) for cell in cells)
+
+
+def test_a_cell_in_which_nothing_lies_says_the_place():
+    cells = words_of(Scene(1, "sea", (dog(x=0.125, y=0.25, height=0.2),)), Middle())
+    assert "小狗" in cells[0]
+    assert cells[1:] == [("海边",)] * 15
+
+
+@pytest.mark.parametrize(
+    "x, y, cell", [(0.125, 0.23, 0), (0.875, 0.23, 3), (0.125, 0.98, 12), (0.875, 0.98, 15), (0.375, 0.73, 9)]
+)
+def test_a_small_thing_lies_in_the_cell_where_it_is(x, y, cell):
+    cells = words_of(Scene(1, "park", (dog(x=x, y=y, height=0.18),)), Middle())
+    assert [i for i, words in enumerate(cells) if "小狗" in words] == [cell]
+
+
+def test_a_wide_group_lies_in_all_the_cells_that_it_covers():
+    cells = words_of(Scene(1, "park", (dog(count=3, height=0.25, y=1.0),)), Middle())
+    assert [i for i, words in enumerate(cells) if "小狗" in words] == [12, 13, 14, 15]
+
+
+def test_something_much_smaller_than_a_cell_is_still_in_one():
+    cells = words_of(Scene(1, "park", (dog(height=0.02),)), Middle())
+    assert sum("小狗" in words for words in cells) == 1
+
+
+def test_the_words_of_a_thing_are_its_facts():
+    assert thing_words(dog()) == ["小狗", "棕色", "坐着"]
+    assert thing_words(dog(count=2, size="large", action="running")) == ["小狗", "棕色", "两", "奔跑", "大"]
+    panda = Thing("panda", None, 3, "eating", "small", 0.5, 0.9, 0.3, False)
+    assert thing_words(panda) == ["熊猫", "三", "吃东西", "小"]
+
+
+def test_the_relation_is_told_by_its_subject():
+    elder = Thing("elder", "gray", 1, "sitting", "medium", 0.2, 0.9, 0.46, False)
+    chair = Thing("chair", "red", 1, None, "medium", 0.8, 0.9, 0.32, False)
+    scene = Scene(1, "room", (elder, chair), Relation("on", 0, 1))
+    for words in words_of(scene, Middle()):
+        assert (RELATIONS_ZH["on"] in words) == ("老人" in words)
+
+
+def test_the_same_randomness_gives_the_same_words():
+    for scene in SCENES[:50]:
+        assert word_picture(scene, random.Random(5)) == word_picture(scene, random.Random(5))
+
+
+def test_every_word_is_a_token_or_a_few_and_no_two_words_have_the_same():
+    """Their embeddings are summed in a cell, so a word must not be a long string of byte tokens."""
+    tokenizer = load_tokenizer(default_folder())
+    words = {kind.zh for kind in KINDS.values()} | {colour.zh for colour in COLOURS.values()}
+    words |= {place.zh_words[0] for place in PLACES.values()} | set(ACTIONS_ZH.values())
+    words |= {*COUNTS_ZH.values(), *SIZES_ZH.values(), *RELATIONS_ZH.values()}
+    ids = {word: tuple(tokenizer.encode(word)) for word in words}
+    assert max(map(len, ids.values())) <= 3
+    assert len({frozenset(tokens) for tokens in ids.values()}) == len(words)
