@@ -15,11 +15,14 @@ class FreezeError(ValueError):
 
 
 def resolve(prefix: str, layers: int) -> str:
-    """The module path of a --train prefix: llm.layers.0 is llm.model.layers.0, llm.layers.-1 the last of them."""
+    """The module path of a --train prefix: llm.layers.0 is llm.model.layers.0, llm.layers.-1 the last of them.
+
+    A layer that is not there stays as it is and matches nothing.
+    """
     parts = prefix.strip().split(".")
     if parts[:2] == ["llm", "layers"]:
         parts.insert(1, "model")
-    if parts[:3] == ["llm", "model", "layers"] and len(parts) > 3 and parts[3].startswith("-"):
+    if parts[:3] == ["llm", "model", "layers"] and len(parts) > 3 and parts[3] in map(str, range(-layers, 0)):
         parts[3] = str(layers + int(parts[3]))
     return ".".join(parts)
 

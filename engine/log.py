@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
+import uuid
 from pathlib import Path
 
 from tqdm import tqdm
+
+from engine.run import Run, RunError
 
 
 class Log:
     """Writes each entry to log.jsonl, the progress bar and, if asked, wandb. Close it (or use `with`)."""
 
-    def __init__(self, run, steps: int, start: int, wandb_project: str = "", settings: dict | None = None):
-        """run: the run's folder. start: the step that it goes on from; later entries of the log are dropped."""
+    def __init__(
+        self, run: Run, steps: int, start: int, seconds: float = 0.0,
+        wandb_project: str = "", settings: dict | None = None,
+    ):  # fmt: skip
+        """run: the run's folder. start: the step that it goes on from, after so many seconds; later entries of the
+        log are dropped."""
         self.path = run.log_file
-        self.started = time.perf_counter()
+        self.started = time.perf_counter() - seconds
+        self.wandb = _start_wandb(run, wandb_project, settings) if wandb_project else None
         _drop_after(self.path, start)
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  (closed by close())
         self.bar = tqdm(total=steps, initial=start, desc=run.path.name, unit="step", dynamic_ncols=True)
-        self.wandb = _start_wandb(run, wandb_project, settings) if wandb_project else None
 
     def __enter__(self) -> Log:
         return self
@@ -31,8 +39,12 @@ class Log:
     def write(self, step: int, **values) -> None:
         """One entry; `step` counts finished optimizer steps."""
         entry = {"step": step, **values, "seconds": round(time.perf_counter() - self.started, 2)}
-        self.file.write(json.dumps(entry) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps(entry) + "\n")
+            self.file.flush()
+        except OSError as error:
+            advice = "make it writable or free some space, and repeat the command, which goes on from the last save"
+            raise OSError(f"{self.path}: step {step} could not be logged ({error}); {advice}") from error
         if self.wandb:
             self.wandb.log(values, step=step)
 
@@ -47,7 +59,8 @@ class Log:
 
     def close(self) -> None:
         self.bar.close()
-        self.file.close()
+        with contextlib.suppress(OSError):  # what cannot be written has been said by write()
+            self.file.close()
         if self.wandb:
             self.wandb.finish()
 
@@ -73,16 +86,20 @@ def read_log(path: Path) -> list[dict]:
     return entries
 
 
-def _start_wandb(run, project: str, settings: dict | None):
-    """A wandb run that goes on under the same id when the training run does."""
-    import wandb
-
+def _start_wandb(run: Run, project: str, settings: dict | None):
+    """A wandb run that goes on under the same id when the training run does. RunError where wandb cannot be used."""
+    try:
+        import wandb
+    except ImportError as error:
+        raise RunError(f"--use_wandb: {error}; pip install wandb, or leave the flag out") from error
     file = run.path / "wandb_id.txt"
-    if not file.is_file():
-        file.write_text(wandb.util.generate_id())
-    return wandb.init(
-        project=project, name=run.path.name, id=file.read_text().strip(), resume="allow", dir=run.path, config=settings
-    )
+    if not file.is_file() or not file.read_text():
+        file.write_text(uuid.uuid4().hex[:8])
+    name, run_id = run.path.name, file.read_text()
+    try:
+        return wandb.init(project=project, name=name, id=run_id, resume="allow", dir=run.path, config=settings)
+    except wandb.errors.Error as error:
+        raise RunError(f"--use_wandb: {error}; log in, set WANDB_MODE=offline, or leave the flag out") from error
 
 
 def draw_curve(log_file: Path, picture: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -36,13 +36,24 @@ class Plan:
     dtype: torch.dtype  # of matrix products
 
 
+@dataclass
+class Progress:
+    """What a run has done so far; kept with the state, so that a run that was interrupted tells the same."""
+
+    tokens: int = 0  # real tokens trained on
+    seconds: float = 0.0  # spent on the steps that count
+    losses: list[float] = field(default_factory=list)  # since the last entry of the log
+    loss: float = math.nan  # mean over the last log interval
+    val_loss: float | None = None
+
+
 @dataclass(frozen=True)
 class Summary:
     steps: int
     loss: float  # mean over the last log interval
     val_loss: float | None
-    seconds: float  # of this process
-    tokens: int  # real tokens trained on in this process
+    seconds: float  # in every process that worked on the run
+    tokens: int  # real tokens trained on
 
 
 # Each item holds the micro-batches of one optimizer step.
@@ -65,49 +76,53 @@ def train(
     a loss. Raises NotFiniteError, and OSError where a checkpoint cannot be written.
     """
     optimizer = make_optimizer(model, plan)
-    start = load_state(run, model, optimizer)
+    start, kept = load_state(run, model, optimizer)
+    saved = start
+    progress = Progress(**kept)
     device = next(model.parameters()).device
-    began = time.perf_counter()
-    recent, tokens, val_loss, last_loss = [], 0, None, math.nan
-    with Log(run, plan.steps, start, **log_options) as log:
+    began, clock, counted = time.perf_counter() - progress.seconds, time.perf_counter(), progress.tokens
+    with Log(run, plan.steps, start, progress.seconds, **log_options) as log:
         if start:
             log.say(f"going on after step {start} of {plan.steps}")
         batches = steps_from(start)
-        clock, counted = began, 0
         for step in range(start, plan.steps):
-            rate = learning_rate(step, plan.steps, plan.learning_rate, plan.warmup, plan.min_lr_ratio)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            micro_batches = [batch.to(device) for batch in next(batches)]
-            loss, norm = take_step(model, optimizer, micro_batches, plan)
+            micro_batches, done = [batch.to(device) for batch in next(batches)], step + 1
+            loss, norm = gradients(model, optimizer, micro_batches, plan)
             if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise NotFiniteError(
-                    f"step {step + 1}: loss {loss}, gradient norm {norm}; {_last_good(run, step, start, plan)}. "
-                    "Try a lower --learning_rate or --dtype float32."
-                )
-            recent.append(loss)
-            seen = sum(batch.tokens for batch in micro_batches)
-            tokens, counted, done = tokens + seen, counted + seen, step + 1
-            if done % plan.log_interval == 0 or done == plan.steps:
-                last_loss, now = sum(recent) / len(recent), time.perf_counter()
-                speed = counted / (now - clock)
-                log.write(done, loss=last_loss, lr=rate, grad_norm=norm, tokens_per_s=round(speed), tokens=tokens)
-                recent, clock, counted = [], now, 0
-                log.advance(loss=f"{last_loss:.3f}", tok_s=f"{speed:.0f}")
-            else:
-                log.advance()
-            if validate and (done % plan.eval_interval == 0 or done == plan.steps):
-                val_loss = validate()
-                log.write(done, val_loss=val_loss)
-                log.say(f"step {done}: loss {last_loss:.4f}, validation {val_loss:.4f}")
-            if done % plan.save_interval == 0 or done == plan.steps:
-                save_state(run, done, model, optimizer)
-    return Summary(plan.steps, last_loss, val_loss, time.perf_counter() - began, tokens)
+                raise _not_finite(f"step {done}: loss {loss}, gradient norm {norm}", run, saved)
+            if saved < step and step % plan.save_interval == 0:  # only now the loss of these weights is known
+                save_state(run, step, model, optimizer, vars(progress))
+                saved = step
+            rate = take_step(optimizer, plan, step)
+            progress.tokens += sum(batch.tokens for batch in micro_batches)
+            progress.losses += [loss] if micro_batches else []
+            shown = {}
+            if progress.losses and _due(done, plan.log_interval, plan):
+                now, progress.loss = time.perf_counter(), sum(progress.losses) / len(progress.losses)
+                speed = round((progress.tokens - counted) / (now - clock))
+                clock, counted, progress.losses = now, progress.tokens, []
+                shown = {"loss": f"{progress.loss:.3f}", "tok_s": speed}
+                log.write(done, loss=progress.loss, lr=rate, grad_norm=norm, tokens_per_s=speed, tokens=counted)
+            log.advance(**shown)
+            if validate and _due(done, plan.eval_interval, plan):
+                progress.val_loss = validate()
+                if not math.isfinite(progress.val_loss):
+                    raise _not_finite(f"step {done}: validation loss {progress.val_loss}", run, saved)
+                log.write(done, val_loss=progress.val_loss)
+                log.say(f"step {done}: loss {progress.loss:.4f}, validation {progress.val_loss:.4f}")
+            progress.seconds = time.perf_counter() - began
+        if start < plan.steps:
+            save_state(run, plan.steps, model, optimizer, vars(progress))
+    return Summary(plan.steps, progress.loss, progress.val_loss, progress.seconds, progress.tokens)
 
 
-def _last_good(run: Run, step: int, start: int, plan: Plan) -> str:
-    saved = max(start, step // plan.save_interval * plan.save_interval)
-    return f"the state after step {saved} is good and is kept in {run.state_file}" if saved else "nothing was saved yet"
+def _due(done: int, interval: int, plan: Plan) -> bool:
+    return done % interval == 0 or done == plan.steps
+
+
+def _not_finite(found: str, run: Run, saved: int) -> NotFiniteError:
+    kept = f"the state after step {saved} is good and is kept in {run.state_file}" if saved else "nothing was saved yet"
+    return NotFiniteError(f"{found}; {kept}. Try a lower --learning_rate or --dtype float32, with another --out.")
 
 
 def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
@@ -121,13 +136,11 @@ def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=plan.learning_rate, betas=(0.9, 0.98), fused=fused)
 
 
-def take_step(
+def gradients(
     model: nn.Module, optimizer: torch.optim.Optimizer, micro_batches: list, plan: Plan
 ) -> tuple[float, float]:
-    """One optimizer step over all micro-batches; returns the loss per supervised token and the gradient's norm.
-
-    A step that is not finite is not taken.
-    """
+    """Leave in the weights the clipped gradient of all micro-batches' loss; that loss per supervised token and the
+    gradient's norm before clipping."""
     total = sum(batch.supervised_tokens for batch in micro_batches)
     loss = 0.0
     for batch in micro_batches:
@@ -137,10 +150,17 @@ def take_step(
         loss += loss_sum.item() / max(total, 1)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(parameters, plan.grad_clip or math.inf).item()
-    if math.isfinite(loss) and math.isfinite(norm):
-        optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
     return loss, norm
+
+
+def take_step(optimizer: torch.optim.Optimizer, plan: Plan, step: int) -> float:
+    """Change the weights by their gradients at the schedule's rate, which is returned, and drop the gradients."""
+    rate = learning_rate(step, plan.steps, plan.learning_rate, plan.warmup, plan.min_lr_ratio)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return rate
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from model.tensors import WeightsError, read_json, read_metadata, read_tensors, save_safetensors, write_json
+from model.tensors import read_json, read_metadata, read_tensors, save_safetensors, write_json
 
 FORMAT = 1
 
@@ -79,7 +79,7 @@ def open_run(path: str | Path, settings: dict, facts: dict) -> Run:
     else:
         run.path.mkdir(parents=True, exist_ok=True)
         write_json(run.path / "run.json", wanted)
-    for torn in run.path.glob("*.tmp"):
+    for torn in [*run.path.glob("*.tmp"), *run.path.glob("*.partial")]:  # of a process that was killed
         torn.unlink()
     return run
 
@@ -112,8 +112,13 @@ def finish(run: Run, summary: dict) -> None:
     write_json(run.path / "finished.json", summary)
 
 
-def save_state(run: Run, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Keep what is needed to go on after `step` steps; the state before stays until this one is whole."""
+def save_state(
+    run: Run, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: dict | None = None
+) -> None:
+    """Keep what is needed to go on after `step` steps; the state before stays until this one is whole.
+
+    progress: JSON values that load_state gives back.
+    """
     tensors = {}
     names = {id(p): name for name, p in model.named_parameters()}
     for group in optimizer.param_groups:
@@ -124,20 +129,21 @@ def save_state(run: Run, step: int, model: torch.nn.Module, optimizer: torch.opt
                 tensors[f"{key}.{name}"] = value.detach()
     kept = "the state before is still there, whole" if run.state_file.exists() else "nothing was kept before"
     try:
-        save_safetensors(run.state_file, tensors, {"step": str(step)})
+        save_safetensors(run.state_file, tensors, {"step": str(step), "progress": json.dumps(progress or {})})
     except OSError as error:
         advice = "free some space and repeat the command, which goes on from there"
         raise OSError(f"{run.state_file}: step {step} could not be saved ({error}); {kept}; {advice}") from error
 
 
-def load_state(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> int:
-    """Put back what save_state kept and return its step; 0 where nothing was kept."""
+def load_state(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict]:
+    """Put back what save_state kept and return its step and progress; (0, {}) where nothing was kept."""
     if not run.state_file.is_file():
-        return 0
+        return 0, {}
     try:
-        step = int(read_metadata(run.state_file)["step"])
+        metadata = read_metadata(run.state_file)
+        step, progress = int(metadata["step"]), json.loads(metadata.get("progress", "{}"))
         tensors = read_tensors(run.state_file)
-    except (WeightsError, KeyError) as error:
+    except (ValueError, KeyError) as error:
         raise RunError(f"{run.state_file}: not a training state ({error}); delete it to start this run anew") from error
     parameters = dict(model.named_parameters())
     trained = {name.partition(".")[2] for name in tensors if name.startswith("weight.")}
@@ -154,4 +160,4 @@ def load_state(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimize
         parameter = parameters[name]
         on_device = fused or value.dim()  # an unfused optimizer keeps its step counter on the CPU
         optimizer.state[parameter][key] = value.to(parameter.device) if on_device else value
-    return step
+    return step, progress

@@ -19,13 +19,14 @@ class RuntimeChoiceError(ValueError):
 
 def pick_device(name: str) -> torch.device:
     """The device called `name` (cpu, cuda, cuda:1, mps), or for 'auto' the best there is."""
-    have = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    have = ["cpu", *(["cuda"] if gpus else []), *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
     if name == "auto":
-        return torch.device("cuda" if have["cuda"] else "mps" if have["mps"] else "cpu")
-    kind = name.partition(":")[0]
-    if not have.get(kind):
-        here = ", ".join(kind for kind, there in have.items() if there)
-        raise RuntimeChoiceError(f"--device {name}: not on this machine, which has {here}; use one of them, or auto")
+        return torch.device("cuda" if gpus else have[-1])
+    if name not in have:
+        raise RuntimeChoiceError(
+            f"--device {name}: not on this machine, which has {', '.join(have)}; use one of them, or auto"
+        )
     return torch.device(name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 from dataclasses import dataclass, field
 
 
@@ -108,6 +109,10 @@ def parse(default: Stage, argv: list[str] | None, hidden: tuple[str, ...] = (), 
 
 def check(stage: Stage) -> str:
     """What is wrong with a stage's numbers, or an empty string."""
+    for item in dataclasses.fields(stage):
+        value = getattr(stage, item.name)
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"--{item.name} {value}: expected a number"
     positive = ("epochs", "batch_size", "accumulation_steps", "save_interval", "eval_interval", "log_interval",
                 "image_size", "patch_size", "hidden_size", "layers")  # fmt: skip
     for name in positive:
@@ -119,7 +124,7 @@ def check(stage: Stage) -> str:
     for name in ("max_bad", "warmup_ratio", "min_lr_ratio", "english"):
         if not 0 <= getattr(stage, name) <= 1:
             return f"--{name} {getattr(stage, name)}: expected a share from 0 to 1"
-    for name in ("steps", "samples", "weight_decay", "grad_clip", "num_workers", "cache_gb"):
+    for name in ("steps", "samples", "weight_decay", "grad_clip", "num_workers", "cache_gb", "seed"):
         if getattr(stage, name) < 0:
             return f"--{name} {getattr(stage, name)}: expected 0 or more"
     if stage.images and not stage.data:
