@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tiny import small_batches, small_plan, small_vlm
+from engine_parts import small_batches, small_plan, small_vlm
 from torch import nn
 
 from engine.freeze import set_trainable
