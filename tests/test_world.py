@@ -76,15 +76,15 @@ def test_a_scene_follows_from_its_split_and_number_alone():
 @pytest.mark.parametrize(
     "split, digest",
     [
-        ("train", "23447094d21f4023"),
-        ("val", "6daeb0def708397f"),
-        ("test", "de9c23932dd7b74e"),
-        ("compositional", "6705cf359759a0e2"),
+        ("train", "001f5cd7d83714b7"),
+        ("val", "e1a5cec7f24eb48a"),
+        ("test", "59833b7435851a48"),
+        ("compositional", "50f51580527462e6"),
     ],
 )
 def test_scenes_are_the_ones_that_the_shipped_encoder_was_trained_and_scored_on(split, digest):
     """A change here makes other scenes of the same numbers: train the encoder and score everything again."""
-    text = "\n".join(repr(make_scene(split, i)) for i in (0, 1, 2, 3, 50, 999, 29_999))
+    text = "\n".join(repr(make_scene(split, i)) for i in range(300))
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
 
 

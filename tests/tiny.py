@@ -1,163 +1,93 @@
-"""Small parts that the tests of the training engine are put together from: folders, data, commands, batches."""
+"""Tiny models and data sets for the tests of the commands: seconds to train, and written by the test itself."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
+import io
 import json
-import os
-import signal
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 
-from dataset.batching import collate
 from dataset.preprocess import PreprocessSpec
-from dataset.record import IGNORE, Batch, Example
-from engine.loop import Plan
-from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
+from model.config import LMConfig, VisionConfig, VLMConfig
 from model.vision import VisionTransformer
 from model.vlm import VLM
 from model.weights import save_vision, save_vlm
 from tokenizer.tokenizer import default_folder, load_tokenizer
 
-VISION = VisionConfig(64, 128, 1, 1, 32, 8, hidden_act="gelu", class_token=False, pre_norm=False, stem="conv")
-WORDS = ("红色", "绿色", "蓝色", "黄色")
-COLOURS = ("red", "green", "blue", "yellow")
+COLOURS = {"红色": (214, 48, 44), "绿色": (62, 158, 72), "蓝色": (48, 104, 204)}
+QUICK = ["--device", "cpu", "--dtype", "float32", "--num_workers", "0", "--warmup_ratio", "0.1"]
 
 
-def small_lm(vocab_size: int = 60) -> LMConfig:
-    return LMConfig(64, 2, 2, 1, 96, vocab_size, max_position_embeddings=512)
+def write_encoder(folder: Path, seed: int = 0, width: int = 64, size: int = 32, patch: int = 8) -> Path:
+    """A folder with a random encoder of (size / patch)² features."""
+    torch.manual_seed(seed)
+    config = VisionConfig(
+        hidden_size=width, intermediate_size=2 * width, num_hidden_layers=1, num_attention_heads=2, image_size=size,
+        patch_size=patch, hidden_act="gelu", class_token=False, pre_norm=False, stem="conv",
+    )  # fmt: skip
+    save_vision(folder, VisionTransformer(config), PreprocessSpec.square(size).to_settings())
+    return folder
 
 
-def small_vlm(vocab_size: int = 60, kind: str = "ldp", vision: bool = False) -> VLM:
-    """A random VLM that is the same each time: 4 image tokens of 16 patches."""
-    torch.manual_seed(0)
-    config = VLMConfig(small_lm(vocab_size), VISION, ProjectorConfig(kind, 64, 64))
-    return VLM(config, VisionTransformer(VISION) if vision else None)
-
-
-def small_batches(count: int, rows: int = 2, seed: int = 3, answer: tuple[int, int] = (1, 9)) -> list[Batch]:
-    """Batches for small_vlm() of examples with one picture each and answers of different lengths."""
-    rng = np.random.default_rng(seed)
-
-    def load(pictures) -> dict[str, torch.Tensor]:
-        return {"features": torch.stack([torch.randn(16, 64, generator=seeded(p[0])) for p in pictures])}
-
-    batches = []
-    for number in range(count):
-        examples = []
-        for row in range(rows):
-            prompt, said = int(rng.integers(1, 6)), int(rng.integers(*answer))
-            ids = rng.integers(4, 60, 4 + prompt + said).astype(np.int32)
-            labels = np.where(np.arange(len(ids)) < 4 + prompt, IGNORE, ids).astype(np.int32)
-            name = number * rows + row
-            examples.append(Example(ids, labels, np.arange(len(ids)) < 4, (bytes([name]),), str(name)))
-        batches.append(collate(examples, 0, load))
-    return batches
-
-
-def seeded(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def small_plan(**changes) -> Plan:
-    values = {
-        "steps": 6, "learning_rate": 1e-2, "min_lr_ratio": 0.1, "warmup": 2, "weight_decay": 0.05, "grad_clip": 1.0,
-        "save_interval": 2, "eval_interval": 3, "log_interval": 1, "dtype": torch.float32,
-    }  # fmt: skip
-    return Plan(**{**values, **changes})
-
-
-def make_parts(folder: Path) -> None:
-    """In folder: an encoder (vision), a language model (lm), data.jsonl of 24 rows, their pictures (pictures)."""
-    torch.manual_seed(1)
+def write_language(folder: Path, seed: int = 0, vocab_size: int = 0, with_tokenizer: bool = True) -> Path:
+    """A folder with a random language model of the repo's tokenizer."""
+    torch.manual_seed(seed)
     tokenizer = load_tokenizer(default_folder())
-    save_vision(folder / "vision", VisionTransformer(VISION), PreprocessSpec.square(32).to_settings())
-    save_vlm(folder / "lm", VLM(VLMConfig(small_lm(tokenizer.vocab_size))))
-    tokenizer.save(folder / "lm")
-    (folder / "pictures").mkdir()
-    rng = np.random.default_rng(0)
-    rows = []
-    for i in range(24):
-        name, colour = f"{i}.png", i % len(WORDS)
-        picture = Image.new("RGB", (40, 36), COLOURS[colour])
-        picture.paste(tuple(int(x) for x in rng.integers(0, 256, 3)), (i, 4, i + 12, 20))
-        picture.save(folder / "pictures" / name)
-        answer = f"一个{WORDS[colour]}的东西" + "，很大" * (i % 5) + "。"
-        turns = [{"role": "user", "content": "<image>\n这是什么？"}, {"role": "assistant", "content": answer}]
-        rows.append(json.dumps({"image": name, "conversations": turns}, ensure_ascii=False))
-    (folder / "data.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    config = LMConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, intermediate_size=48,
+        vocab_size=vocab_size or tokenizer.vocab_size, max_position_embeddings=1024,
+    )  # fmt: skip
+    save_vlm(folder, VLM(VLMConfig(config)))
+    if with_tokenizer:
+        tokenizer.save(folder)
+    return folder
 
 
-def flags(**values) -> list[str]:
-    """{'num_workers': 2} as ['--num_workers', '2']; True is a bare flag."""
-    words = []
-    for name, value in values.items():
-        words += [f"--{name.rstrip('_')}"] + ([] if value is True else [str(value)])
-    return words
+def png(colour: tuple[int, int, int] = (200, 60, 40), size: tuple[int, int] = (12, 12)) -> bytes:
+    """A picture of one colour."""
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG")
+    return file.getvalue()
 
 
-def pretrain_flags(parts: Path, out: Path, **changes) -> list[str]:
-    """train_pretrain.py on the JSONL of make_parts: 5 steps, saved after each second."""
-    values = {
-        "data": parts / "data.jsonl", "images": parts / "pictures", "vision": parts / "vision", "llm": parts / "lm",
-        "out": out, "steps": 5, "batch_size": 3, "save_interval": 2, "eval_interval": 3, "log_interval": 1,
-        "device": "cpu", "dtype": "float32",
-    }  # fmt: skip
-    return flags(**{**values, **changes})
+def conversation(answer: str, question: str = "<image>\n这是什么颜色？") -> list[dict]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
-def sft_flags(start: Path, out: Path, **changes) -> list[str]:
-    """train_sft.py on a few scenes of the picture book: 4 steps, saved after each second."""
-    values = {
-        "from": start, "out": out, "stage": 1, "scenes": 6, "samples": 16, "steps": 4, "batch_size": 3,
-        "save_interval": 2, "eval_interval": 100, "log_interval": 1, "device": "cpu", "dtype": "float32",
-    }  # fmt: skip
-    return flags(**{**values, **changes})
+def write_jsonl(folder: Path, count: int = 60, extra: tuple = (), name: str = "data.jsonl") -> Path:
+    """MiniMind-V JSONL: `count` pictures of one colour in folder/images, asked what colour they are.
 
-
-def weights_hash(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
-
-
-def run_main(script: str, argv: list[str], kill: tuple[str, int, str] | None = None) -> None:
-    """script's main(argv) on one thread. kill (what, nth, when): this process kills itself with SIGKILL there.
-
-    what: a file, when it is given its name for the nth time (when: 'half' written, 'before' or 'after'), or
-    'loss', the nth time that a loss is computed. Meant for a process of its own.
+    extra: further lines, as raw text or as rows; they come first.
     """
-    torch.set_num_threads(1)
-    if kill:
-        _arm(*kill)
-    __import__(script).main(argv)
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    lines = [line if isinstance(line, str) else json.dumps(line, ensure_ascii=False) for line in extra]
+    for i in range(count):
+        name_of, rgb = list(COLOURS.items())[i % 3]
+        (folder / "images" / f"{i}.png").write_bytes(png(tuple(min(255, c + i % 7) for c in rgb)))
+        row = {"conversations": conversation(f"{name_of}。它是{name_of}的。"), "image": f"{i}.png", "label": name_of}
+        lines.append(json.dumps(row, ensure_ascii=False))
+    path = folder / name
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
 
 
-def _arm(what: str, nth: int, when: str) -> None:
-    count = 0
+def write_parquet(path: Path, count: int = 60, extra: tuple = ()) -> Path:
+    """MiniMind-V parquet of the same rows: conversations as JSON text, the pictures' bytes beside it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    def due(name: str) -> bool:
-        nonlocal count
-        count += name == what
-        return name == what and count == nth
+    rows = list(extra)
+    for i in range(count):
+        name, rgb = list(COLOURS.items())[i % 3]
+        rows.append({"conversations": json.dumps(conversation(f"{name}。它是{name}的。"), ensure_ascii=False),
+                     "image_bytes": [png(tuple(min(255, c + i % 7) for c in rgb))], "label": name})  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
 
-    replace, loss = os.replace, VLM.loss
 
-    @functools.wraps(replace)
-    def killing_replace(source, target, **options):
-        here = due(Path(target).name)
-        if here and when == "half":
-            os.truncate(source, os.path.getsize(source) // 2)
-        if not (here and when in ("half", "before")):
-            replace(source, target, **options)
-        if here:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def killing_loss(self, batch):
-        if due("loss"):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return loss(self, batch)
-
-    os.replace, VLM.loss = killing_replace, killing_loss
+def files_in(folder: Path) -> set[str]:
+    """Every file under a folder, to see that nothing was written."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}

@@ -1,0 +1,33 @@
+"""What several tests share: tiny models on disk, made once."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+
+import pytest
+from tiny import QUICK, write_encoder, write_jsonl, write_language
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """A folder with vision/ and lm/ (tiny random models), data.jsonl and images/. Do not write into it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    write_encoder(folder / "vision")
+    write_language(folder / "lm")
+    write_jsonl(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny, tmp_path_factory) -> Path:
+    """A finished run of train_pretrain.py on the tiny data. Do not write into it: copy it."""
+    import train_pretrain
+
+    out = tmp_path_factory.mktemp("runs") / "pretrain"
+    flags = ["--data", tiny / "data.jsonl", "--images", tiny / "images", "--llm", tiny / "lm", "--vision",
+             tiny / "vision", "--out", out, "--steps", 2, "--batch_size", 4, *QUICK]  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        train_pretrain.main([str(flag) for flag in flags])
+    return out
