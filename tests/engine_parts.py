@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
+import contextlib
 import json
+import multiprocessing
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
+import engine.data
 from dataset.batching import collate
 from dataset.preprocess import PreprocessSpec
 from dataset.record import IGNORE, Batch, Example
+from engine.log import read_log
 from engine.loop import Plan
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vision import VisionTransformer
@@ -119,38 +122,71 @@ def sft_flags(start: Path, out: Path, **changes) -> list[str]:
     return flags(**{**values, **changes})
 
 
-def weights_hash(run: Path) -> str:
-    return hashlib.sha256((run / "model.safetensors").read_bytes()).hexdigest()
+@dataclass(frozen=True)
+class Kill:
+    """Where a process kills itself with SIGKILL.
 
-
-def run_main(script: str, argv: list[str], kill: tuple[str, int, str] | None = None) -> None:
-    """script's main(argv) on one thread. kill (what, nth, when): this process kills itself with SIGKILL there.
-
-    what: a file, when it is given its name for the nth time (when: 'half' written, 'before' or 'after'), or
-    'loss', the nth time that a loss is computed. Meant for a process of its own.
+    what: the end of a file's name; the nth time that such a file gets its name, with half of it written, 'before' or
+    'after'. Or 'loss': the nth time that a loss is computed.
     """
+
+    what: str
+    nth: int = 1
+    when: str = "before"
+
+
+def run_main(script: str, argv: list[str], output: Path, kill: Kill | None = None) -> None:
+    """script's main(argv) on one thread, in a process of its own; what it prints goes to a file."""
     torch.set_num_threads(1)
-    if kill:
-        _arm(*kill)
-    __import__(script).main(argv)
+    engine.data.VALIDATION_ROWS = 8  # of the picture book, to be quick
+    with (
+        open(output, "w", buffering=1, encoding="utf-8") as file,
+        contextlib.redirect_stdout(file),
+        contextlib.redirect_stderr(file),
+    ):
+        if kill:
+            _arm(kill)
+        __import__(script).main(argv)
 
 
-def _arm(what: str, nth: int, when: str) -> None:
+def in_process(
+    script: str, argv: list[str], output: Path, kill: Kill | None = None, seconds: float | None = None
+) -> int:
+    """The exit code of run_main in a new process: -9 when it was killed, as it is after so many seconds."""
+    context = multiprocessing.get_context("forkserver")  # forks what has run nothing yet, so it is quick and sound
+    context.set_forkserver_preload(["torch._dynamo", "matplotlib.figure", "train_sft", "train_vision", "engine_parts"])
+    process = context.Process(target=run_main, args=(script, argv, output, kill))
+    process.start()
+    process.join(120 if seconds is None else seconds)
+    if process.exitcode is None:
+        process.kill()
+        process.join()
+        if seconds is None:
+            raise TimeoutError(f"{script} {argv}: still running after 120 s")
+    return process.exitcode
+
+
+def told(run: Path) -> list[dict]:
+    """The log without what depends on the clock."""
+    entries = read_log(run / "log.jsonl")
+    return [{key: entry[key] for key in entry if key not in ("seconds", "tokens_per_s")} for entry in entries]
+
+
+def _arm(kill: Kill) -> None:
     count = 0
 
     def due(name: str) -> bool:
         nonlocal count
-        count += name == what
-        return name == what and count == nth
+        count += name.endswith(kill.what)
+        return name.endswith(kill.what) and count == kill.nth
 
     replace, loss = os.replace, VLM.loss
 
-    @functools.wraps(replace)
     def killing_replace(source, target, **options):
         here = due(Path(target).name)
-        if here and when == "half":
+        if here and kill.when == "half":
             os.truncate(source, os.path.getsize(source) // 2)
-        if not (here and when in ("half", "before")):
+        if not (here and kill.when in ("half", "before")):
             replace(source, target, **options)
         if here:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from engine_parts import small_batches, small_plan, small_vlm
+from engine_parts import small_batches, small_plan, small_vlm, told
 from torch import nn
 
 from engine.freeze import set_trainable
@@ -152,14 +152,6 @@ def test_the_log_has_each_step_once_with_loss_rate_norm_and_tokens(tmp_path):
     assert [entry["tokens"] for entry in training] == [10, 40, 50, 80, 90, 120] and summary.tokens == 120
     assert [(entry["step"], entry["val_loss"]) for entry in entries if "val_loss" in entry] == [(3, 0.5), (6, 0.5)]
     assert summary.loss == training[-1]["loss"] and summary.val_loss == 0.5
-
-
-def told(path) -> list[dict]:
-    """The log without what depends on the clock."""
-    return [
-        {key: value for key, value in entry.items() if key not in ("seconds", "tokens_per_s")}
-        for entry in read_log(path / "log.jsonl")
-    ]
 
 
 @pytest.mark.parametrize("stopped_at", [0, 1, 2, 3, 4, 6])
