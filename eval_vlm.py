@@ -21,7 +21,7 @@ from dataset.pictures import open_picture
 from dataset.preprocess import preprocess
 from dataset.record import IMAGE, Turn
 from dataset.sources import read_records
-from engine.answer import Answer, Decoding, answer, generate_batch
+from engine.answer import Answer, Decoding, answer, generate_batch, prompt_room
 from engine.command import guarded
 from engine.feed import encode_pixels
 from engine.parts import Encoder, get_tokenizer, run_encoder
@@ -92,8 +92,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("give one of --images DIR, --image FILE, --split NAME and --data FILE (with or without --images)")
     if args.chat and not args.image:
         parser.error("--chat talks about one picture; give it with --image FILE")
-    if args.n < 0 or args.batch_size < 1 or args.max_new_tokens < 1:
-        parser.error("--n, --batch_size and --max_new_tokens take positive numbers")
+    if args.n < 0 or args.batch_size < 1 or args.max_new_tokens < 1 or not 0 <= args.max_bad <= 1:
+        parser.error("--n, --batch_size and --max_new_tokens take positive numbers, --max_bad a share from 0 to 1")
     return args
 
 
@@ -144,10 +144,9 @@ def find_weights(named: str | None) -> Path:
 def default_prompt(run: Run, language: str) -> str:
     """What the run learned to answer: its data's first prompt, or the picture book's for its stage."""
     settings = run.record()["settings"]
-    if settings["data"]:
-        samples = read_json(run.path / "samples.json")["samples"]
-        if samples:
-            return samples[0]["prompt"].replace("<image>", "").strip()
+    samples = read_json(run.path / "samples.json")["samples"] if settings["data"] else []
+    if samples:
+        return samples[0]["prompt"].replace("<image>", "").strip()
     return prompt_for(LENGTHS[settings["stage"]], language)
 
 
@@ -168,31 +167,31 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
     began = time.perf_counter()
     asks = [Ask((Turn("user", (IMAGE, "\n" + prompt)),), (file,), str(file)) for file in files]
     bad = BadRows(1.0)
+    bad.seen(len(asks))
     answers = looker.say(asks, bad=bad)
     kept = []
     for file, made in zip(files, answers, strict=True):
         print(f"[Image]: {file.name}\n🤖️: {made.text if made else '(this picture cannot be read)'}\n")
-        kept.append({"image": file.name, "text": made.text if made else None,
-                     "stopped": made.stopped if made else None})  # fmt: skip
+        kept.append({"image": file.name, "text": made and made.text, "stopped": made and made.stopped})
+    good = [(file, made.text) for file, made in zip(files, answers, strict=True) if made]
+    if not good:
+        raise DataError(f"no picture can be described.\n{bad.report()}")
     print(f"{len(files)} pictures in {time.perf_counter() - began:.1f} s")
     if bad.bad:
         print(bad.report())
-    name = looker.run.path / f"captions_{files[0].parent.resolve().name}"
-    write_json(name.with_suffix(".json"), {"prompt": prompt, "captions": kept})
-    good = [(file, made.text) for file, made in zip(files, answers, strict=True) if made]
-    if good:
-        images = [open_picture(file) for file, _ in good]
-        texts = [text for _, text in good]
-        note = contact_sheet(name.with_suffix(".png"), images, texts)
-        shown = [Shown(image, text, file.name) for image, (file, text) in zip(images, good, strict=True)]
-        write_page(Path(args.page) if args.page else name.with_suffix(".html"), shown, prompt)
-        print(f"kept as {name}.json, .png and .html" + (f"; {note}" if note else ""))
+    name = f"{looker.run.path}/captions_{files[0].stem if args.image else files[0].parent.resolve().name}"
+    write_json(f"{name}.json", {"prompt": prompt, "captions": kept})
+    images = [open_picture(file) for file, _ in good]
+    note = contact_sheet(Path(f"{name}.png"), images, [text for _, text in good])
+    shown = [Shown(image, text, file.name) for image, (file, text) in zip(images, good, strict=True)]
+    write_page(Path(args.page or f"{name}.html"), shown, prompt)
+    print(f"kept as {name}.json, .png and .html" + (f"; {note}" if note else ""))
 
 
 def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
     """Score descriptions of the picture book's scenes, with the picture and without it."""
-    settings = looker.run.record()["settings"]
-    task = picture_book_task(args.split, args.n or 1000, LENGTHS[settings["stage"]], args.language)
+    length = LENGTHS[looker.run.record()["settings"]["stage"]]
+    task = picture_book_task(args.split, args.n or 1000, length, args.language)
     if args.prompt:
         task = PictureBookTask(task.scenes, args.prompt, task.split)
     texts, metrics = score_task(looker, task, args)
@@ -235,11 +234,13 @@ def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
     try:
         task = reference_task(read_records(args.data, args.images, bad), args.n or None)
     except ValueError as error:
-        raise DataError(f"{args.data}: {error}") from error
+        raise DataError(str(error)) from error
     asks = task.asks()
     made = looker.say(asks, bad=bad)
     bad.finish()
     kept = [i for i, one in enumerate(made) if one is not None]
+    if not kept:
+        raise DataError(f"no row of {args.data} can be scored.\n{bad.report()}")
     task = type(task)(tuple(task.records[i] for i in kept))
     answers = [made[i] for i in kept]
     metrics = task.score(*columns(answers), seed=args.seed)
@@ -278,10 +279,10 @@ def chat(looker: Looker, file: Path) -> None:
             text = ""
         if not text:
             return
-        parts = (text,) if turns else (IMAGE, "\n" + text)
-        turns.append(Turn("user", parts))
+        turns.append(Turn("user", (text,) if turns else (IMAGE, "\n" + text)))
         try:
-            prompt = encode_prompt(turns, looker.tokenizer, looker.model.image_tokens, (file,))
+            room = prompt_room(looker.model, looker.decoding)
+            prompt = encode_prompt(turns, looker.tokenizer, looker.model.image_tokens, (file,), room)
             batch = collate([prompt], looker.tokenizer.pad_id, looker.load, left=True)
         except (BadRow, BadImage) as error:
             raise DataError(f"{file}: {error}") from error

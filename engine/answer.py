@@ -14,6 +14,7 @@ from dataset.batching import PictureLoader, collate
 from dataset.encoding import encode_prompt
 from dataset.record import Batch
 from engine.runtime import autocast
+from engine.stage import UsageError
 from model.generation import generate
 from model.vlm import VLM
 from scoring.tasks import Ask
@@ -39,21 +40,27 @@ class Decoding:
     seed: int = 42
     dtype: torch.dtype = torch.float32
 
+    def __post_init__(self):
+        if not (self.temperature >= 0 and 0 < self.top_p <= 1 and self.repetition_penalty > 0):
+            raise UsageError(
+                f"--temperature {self.temperature} --top_p {self.top_p} --repetition_penalty "
+                f"{self.repetition_penalty}: expected 0 or more, a share above 0 and up to 1, and more than 0"
+            )
+
 
 def answer(
     model: VLM, tokenizer: Tokenizer, asks: Sequence[Ask], load: PictureLoader | None, decoding: Decoding,
     bad: BadRows | None = None, title: str = "answering",
 ) -> list[Answer | None]:  # fmt: skip
-    """One answer for each of asks, in order; None for one whose picture or prompt cannot be used, counted in `bad`.
+    """One answer for each of asks, in order; None for one whose picture or prompt cannot be used, added to `bad`.
 
-    Without `bad` the first such picture or prompt raises its BadRow.
+    The caller tells `bad` of the rows seen. Without `bad` the first such picture or prompt raises its BadRow.
     """
     prompts = {}
+    room = prompt_room(model, decoding)
     for i, ask in enumerate(asks):
-        if bad is not None:
-            bad.seen()
         try:
-            prompts[i] = encode_prompt(ask.turns, tokenizer, image_tokens(model), ask.images, row_id=ask.id)
+            prompts[i] = encode_prompt(ask.turns, tokenizer, image_tokens(model), ask.images, room, ask.id)
         except BadRow as error:
             if bad is None:
                 raise
@@ -73,6 +80,17 @@ def answer(
                     answers[named[name]] = one
             bar.update(len(group))
     return answers
+
+
+def prompt_room(model: VLM, decoding: Decoding) -> int:
+    """How many tokens a prompt must stay below for the longest answer to fit behind it; UsageError for none."""
+    positions = model.config.lm.max_position_embeddings
+    if decoding.max_new_tokens >= positions:
+        raise UsageError(
+            f"--max_new_tokens {decoding.max_new_tokens}: the model has {positions} positions for prompt and answer "
+            "together; ask for less"
+        )
+    return positions - decoding.max_new_tokens + 1
 
 
 def image_tokens(model: VLM) -> int:

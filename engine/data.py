@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from dataset.batching import Records
 from dataset.picturebook.book import MIXES, PictureBook
 from dataset.sources import RecordFile
 from dataset.views import Subset, split_off
-from engine.stage import Stage
+from engine.stage import Stage, UsageError
 
 VALIDATION_ROWS = 256  # at most, and a twentieth of the file at most
 
@@ -25,6 +26,10 @@ class Data:
 
 def stage_data(stage: Stage, mix: str, size: int) -> Data:
     """The picture book's texts in a mix (`size` of them unless --samples says otherwise), or the rows of --data."""
+    if stage.val_data and not stage.data:
+        raise UsageError(f"--val_data {stage.val_data} goes with --data FILE, which is missing; give both, or none")
+    if stage.images and not Path(stage.images).is_dir():
+        raise UsageError(f"--images {stage.images}: no such folder; give the folder that the data's image names are in")
     bad = BadRows(stage.max_bad)
     if not stage.data:
         size = stage.samples or size

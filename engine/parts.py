@@ -11,7 +11,7 @@ from model.config import LMConfig, ProjectorConfig, VLMConfig
 from model.language import LanguageModel
 from model.vision import VisionTransformer
 from model.vlm import VLM
-from model.weights import fingerprint, load_language, load_vision
+from model.weights import WeightsError, fingerprint, load_language, load_vision
 from tokenizer.tokenizer import Tokenizer, default_folder, load_tokenizer
 
 EMBEDDED_ENCODER = Path(__file__).resolve().parent.parent / "model" / "picturebook_vit"
@@ -27,19 +27,44 @@ class Encoder:
     folder: str  # "" for the one that ships with the repo
 
 
-def get_tokenizer(folder: str, run: Path | None = None) -> Tokenizer:
-    """The tokenizer asked for, else the one in the run that is gone on from, else the repo's own."""
-    if folder:
-        return load_tokenizer(folder)
-    if run and (run / "tokenizer.json").is_file():
-        return load_tokenizer(run)
-    return load_tokenizer(default_folder())
+def get_tokenizer(folder: str, start: Path | None = None) -> Tokenizer:
+    """The tokenizer asked for, else the one beside the weights that are gone on from, else the repo's own.
+
+    start: a run's folder, or a language model's folder or file. RunError where it has no tokenizer and none was
+    asked for, or was trained with another.
+    """
+    if start is None:
+        return load_tokenizer(folder or default_folder())
+    place = start if start.is_dir() else start.parent
+    if not folder and not (place / "tokenizer.json").is_file():
+        raise RunError(
+            f"{start}: found no tokenizer.json there, expected the one that the model was trained with; check the "
+            "path, or name the tokenizer's folder with --tokenizer"
+        )
+    tokenizer = load_tokenizer(folder or place)
+    if (place / "run.json").is_file() and Run(place).record()["facts"].get("tokenizer") != tokenizer.fingerprint:
+        raise RunError(
+            f"{start} was trained with another tokenizer than the one in {folder or place}; leave --tokenizer out, or "
+            "train the run again with it"
+        )
+    return tokenizer
 
 
 def get_encoder(folder: str) -> Encoder:
-    """The encoder in a folder; the one shipped with the repo where none is named."""
-    module, settings = load_vision(folder or EMBEDDED_ENCODER)
-    return Encoder(module.eval(), PreprocessSpec.from_settings(settings), fingerprint(module), folder)
+    """The encoder in a folder; the one shipped with the repo where none is named. WeightsError where it is none."""
+    where = Path(folder or EMBEDDED_ENCODER)
+    module, settings = load_vision(where)
+    try:
+        spec = PreprocessSpec.from_settings(settings)
+    except (ValueError, TypeError, KeyError) as error:
+        raise WeightsError(f"{where / 'preprocessor_config.json'}: {error}") from error
+    size = module.config.image_size
+    if spec.shape != (size, size):
+        raise WeightsError(
+            f"{where / 'preprocessor_config.json'}: makes pictures of {spec.shape[0]}x{spec.shape[1]} pixels, the "
+            f"encoder beside it takes {size}x{size}; set size and crop_size to {size}"
+        )
+    return Encoder(module.eval(), spec, fingerprint(module), folder)
 
 
 def get_language(path: str, vocab_size: int, layers: int = 0) -> LanguageModel:
@@ -83,6 +108,11 @@ def run_encoder(run: Path, folder: str = "") -> Encoder:
     wanted = Run(run).record()["facts"].get("vision")
     if wanted is None:
         raise RunError(f"{run} is a language model's run and sees nothing; give one of train_pretrain.py or _sft.py")
+    if not folder and wanted["folder"] and not Path(wanted["folder"]).is_dir():
+        raise RunError(
+            f"{run} was trained with the encoder in {wanted['folder']}, which is not there any more; name the folder "
+            "that it is in now with --vision"
+        )
     encoder = get_encoder(folder or wanted["folder"])
     if encoder.fingerprint != wanted["fingerprint"]:
         where = folder or wanted["folder"] or EMBEDDED_ENCODER

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from dataset.bad_rows import DataError
 from dataset.record import Batch
 from engine.feed import Feed
 from engine.freeze import check_frozen, count_parameters, frozen_sums, parameter_table, set_trainable
@@ -82,9 +83,6 @@ def run_stage(
     feed.bad.write(run.path / "bad_rows.json")
     model.to(here.device)
     frozen = frozen_sums(model)
-    validate = None
-    if val_feed is not None:
-        validate = partial(mean_loss, model, val_feed.some(VALIDATION_EXAMPLES), here.dtype)
     log_options = {
         "wandb_project": stage.wandb_project if stage.use_wandb else "", "settings": settings(stage),
     }  # fmt: skip
@@ -93,7 +91,14 @@ def run_stage(
         for step, batches in enumerate(feed.steps_from(start, stage.accumulation_steps), start):
             yield [change(step, batch) for batch in batches] if change else batches
 
-    summary = train(model, plan, steps_from, run, log_options, validate)
+    validate = None
+    try:
+        if val_feed is not None:
+            validate = partial(mean_loss, model, val_feed.some(VALIDATION_EXAMPLES), here.dtype)
+        summary = train(model, plan, steps_from, run, log_options, validate)
+    except DataError:  # too many pictures that cannot be read, which are opened while it trains
+        feed.bad.write(run.path / "bad_rows.json")
+        raise
     check_frozen(model, frozen)
     feed.bad.write(run.path / "bad_rows.json")
     save(run.path)

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from dataset.bad_rows import BadRows
 from dataset.encoding import encode_record, split_answer
 from dataset.features import FeatureCache
 from dataset.record import Record
@@ -30,9 +31,8 @@ def train_vlm(
     here: Machine,
 ) -> Run | None:  # fmt: skip
     """Train `model` on the data as the stage says and keep it; None for a dry run."""
-    encode = partial(
-        encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=stage.max_seq_len
-    )
+    longest = min(stage.max_seq_len, model.config.lm.max_position_embeddings)
+    encode = partial(encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=longest)
     examples = make_examples(data.train, encode, data.bad, "samples")
     val = make_examples(data.val, encode, data.bad, "validation") if len(data.val) else None
     sees = any(prefix.split(".")[0] == "vision" for prefix in trained)
@@ -64,20 +64,25 @@ def train_vlm(
         tokenizer.save(folder)
 
     def show(run: Run) -> None:
-        records = [data.val[i] for i in range(min(SAMPLES, len(data.val)))] if val else []
+        records = [data.val[int(row)] for row in val.rows[:SAMPLES]] if val else []
         write_samples(run, model, tokenizer, records, load, here)
 
     return run_stage(stage, model, trained, feed, val_feed, facts, here, save, show=show)
 
 
 def write_samples(run: Run, model: VLM, tokenizer: Tokenizer, records: list[Record], load, here: Machine) -> None:
-    """What the model answers to the records, beside what they say, in samples.json; a few are printed."""
+    """What the model answers to the records, beside what they say, in samples.json; a few are printed.
+
+    A record whose picture cannot be read, which has been reported by then, is left out.
+    """
     asks, references = [], []
     for record in records:
         turns, pictures, reference = split_answer(record)
         asks.append(Ask(turns, pictures, record.id))
         references.append(reference)
-    answers = answer(model, tokenizer, asks, load, Decoding(dtype=here.dtype, batch_size=SAMPLES))
+    longest = min(256, model.config.lm.max_position_embeddings // 2)
+    decoding = Decoding(longest, batch_size=SAMPLES, dtype=here.dtype)
+    answers = answer(model, tokenizer, asks, load, decoding, BadRows(1.0))
     samples = [
         {"id": ask.id, "prompt": ask.turns[-1].text, "reference": reference, "answer": made.text}
         for ask, reference, made in zip(asks, references, answers, strict=True)
