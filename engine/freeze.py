@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -76,16 +77,16 @@ def parameter_table(model: nn.Module) -> str:
     return "\n".join(lines)
 
 
-def frozen_sums(model: nn.Module) -> dict[str, int]:
+def frozen_sums(model: nn.Module) -> dict[str, str]:
     """A checksum of the bits of every frozen parameter, to find one that changed."""
+    frozen = {name: p.detach().cpu() for name, p in model.named_parameters() if not p.requires_grad}
     return {
-        name: int(parameter.detach().contiguous().view(torch.int32).sum(dtype=torch.int64))
-        for name, parameter in model.named_parameters()
-        if not parameter.requires_grad and parameter.dtype == torch.float32
+        name: hashlib.sha256(tensor.contiguous().view(-1).view(torch.uint8).numpy()).hexdigest()
+        for name, tensor in frozen.items()
     }
 
 
-def check_frozen(model: nn.Module, before: dict[str, int]) -> None:
+def check_frozen(model: nn.Module, before: dict[str, str]) -> None:
     """Raise FreezeError where a parameter that was frozen has other bits than `before`."""
     changed = [name for name, bits in frozen_sums(model).items() if before.get(name, bits) != bits]
     if changed:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from engine.log import Log
+from engine.optimizer import make_optimizer
 from engine.run import Run, load_state, save_state
 from engine.runtime import autocast
 from engine.schedule import learning_rate
@@ -34,6 +35,7 @@ class Plan:
     eval_interval: int
     log_interval: int
     dtype: torch.dtype  # of matrix products
+    optimizer: str = "adamw"
 
 
 @dataclass
@@ -123,17 +125,6 @@ def _due(done: int, interval: int, plan: Plan) -> bool:
 def _not_finite(found: str, run: Run, saved: int) -> NotFiniteError:
     kept = f"the state after step {saved} is good and is kept in {run.state_file}" if saved else "nothing was saved yet"
     return NotFiniteError(f"{found}; {kept}. Try a lower --learning_rate or --dtype float32, with another --out.")
-
-
-def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer:
-    """AdamW over what trains; only matrices decay."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.dim() >= 2], "weight_decay": plan.weight_decay},
-        {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    fused = trained[0].device.type in ("cpu", "cuda")
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=plan.learning_rate, betas=(0.9, 0.98), fused=fused)
 
 
 def gradients(

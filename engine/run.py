@@ -77,8 +77,11 @@ def open_run(path: str | Path, settings: dict, facts: dict) -> Run:
     if (run.path / "run.json").is_file():
         check_same(run, wanted)
     else:
-        run.path.mkdir(parents=True, exist_ok=True)
-        write_json(run.path / "run.json", wanted)
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            write_json(run.path / "run.json", wanted)
+        except OSError as error:
+            raise RunError(f"{run.path}: no run can be kept there ({error}); choose another --out") from error
     for torn in [*run.path.glob("*.tmp"), *run.path.glob("*.partial")]:  # of a process that was killed
         torn.unlink()
     return run

@@ -42,7 +42,9 @@ class Stage:
     learning_rate: float = flag(1e-3, "peak of the schedule: linear warm-up, then half a cosine")
     min_lr_ratio: float = flag(0.1, "where the cosine ends, as a share of the peak")
     warmup_ratio: float = flag(0.05, "share of the steps that warm up")
-    weight_decay: float = flag(0.05, "AdamW's, on matrices only")
+    optimizer: str = flag("muon", "muon learns from fewer tokens, adamw takes less time a step",
+                          choices=("muon", "adamw"))  # fmt: skip
+    weight_decay: float = flag(0.05, "of matrices only")
     grad_clip: float = flag(1.0, "largest norm of the gradient (0: no clipping)")
     max_seq_len: int = flag(512, "longest sample in tokens, image tokens included; text beyond it is cut")
     # the encoder that train_vision.py makes

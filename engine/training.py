@@ -51,7 +51,7 @@ def plan_of(stage: Stage, feed: Feed, here: Machine) -> Plan:
     steps = stage.steps or stage.epochs * an_epoch
     return Plan(
         steps, stage.learning_rate, stage.min_lr_ratio, max(round(stage.warmup_ratio * steps), 1), stage.weight_decay,
-        stage.grad_clip, stage.save_interval, stage.eval_interval, stage.log_interval, here.dtype,
+        stage.grad_clip, stage.save_interval, stage.eval_interval, stage.log_interval, here.dtype, stage.optimizer,
     )  # fmt: skip
 
 
