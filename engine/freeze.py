@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-PARTS = ("vision", "projector", "llm")
-
 
 class FreezeError(ValueError):
     """A prefix that matches nothing, or a frozen weight that changed."""
@@ -79,10 +77,10 @@ def parameter_table(model: nn.Module) -> str:
 
 def frozen_sums(model: nn.Module) -> dict[str, str]:
     """A checksum of the bits of every frozen parameter, to find one that changed."""
-    frozen = {name: p.detach().cpu() for name, p in model.named_parameters() if not p.requires_grad}
     return {
-        name: hashlib.sha256(tensor.contiguous().view(-1).view(torch.uint8).numpy()).hexdigest()
-        for name, tensor in frozen.items()
+        name: hashlib.sha256(p.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()).hexdigest()
+        for name, p in model.named_parameters()
+        if not p.requires_grad
     }
 
 
