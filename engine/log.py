@@ -125,7 +125,7 @@ def draw_curve(log_file: Path, picture: Path) -> None:
     if valid:
         axes.plot(*zip(*valid, strict=True), "o-", color="tab:orange", markersize=4, label="validation")
     top = max([*smoothed, *(loss for _, loss in valid)])
-    axes.set_ylim(0, max(smoothed[min(3, len(smoothed) - 1)], 0.5 * top) * 1.1)
+    axes.set_ylim(0, max(smoothed[min(3, len(smoothed) - 1)], 0.5 * top) * 1.1 or 1)
     axes.set(xlabel="step", ylabel="loss per supervised token", title=log_file.parent.name)
     axes.grid(alpha=0.3)
     axes.legend()

@@ -131,6 +131,8 @@ def check(stage: Stage) -> str:
             return f"--{name} {getattr(stage, name)}: expected 0 or more"
     if stage.images and not stage.data:
         return "--images names the folder of --data's pictures, but there is no --data"
+    if stage.val_data and not stage.data:
+        return "--val_data is what a training on --data is validated on, but there is no --data"
     if stage.image_size % stage.patch_size or stage.patch_size & (stage.patch_size - 1):
         return f"--image_size {stage.image_size} --patch_size {stage.patch_size}: expected a multiple of a power of two"
     if stage.hidden_size % 64:

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import builtins
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from engine_parts import make_parts, pretrain_flags
+from PIL import Image
+
+import train_pretrain
+from engine.log import Log, draw_curve, read_log
+from engine.run import Run, RunError, open_run
+
+ROOT = Path(train_pretrain.__file__).parent
+
+
+def run_in(path: Path) -> Run:
+    return open_run(path, {}, {})
+
+
+def written(path: Path, steps: int = 3) -> Run:
+    run = run_in(path)
+    with Log(run, 10, 0) as log:
+        for step in range(1, steps + 1):
+            log.write(step, loss=1 / step)
+            log.advance(loss=step)
+    return run
+
+
+def test_entries_can_be_read_by_any_program_line_by_line(tmp_path):
+    run = written(tmp_path)
+    lines = run.log_file.read_text().splitlines()
+    entries = [json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")) for line in lines]
+    assert entries == read_log(run.log_file)
+    assert [(entry["step"], entry["loss"]) for entry in entries] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert all(0 <= entry["seconds"] < 60 for entry in entries)
+
+
+def test_an_entry_is_in_the_file_as_soon_as_it_is_written(tmp_path):
+    run = run_in(tmp_path)
+    with Log(run, 10, 0) as log:
+        log.write(1, loss=0.5)
+        assert len(read_log(run.log_file)) == 1
+
+
+@pytest.mark.parametrize("torn", ['{"step": 4, "lo', "{", '{"step": 4}extra', "\0\0\0\0"])
+def test_a_torn_last_line_is_left_out_and_gone_when_the_run_goes_on(tmp_path, torn):
+    run = written(tmp_path)
+    with open(run.log_file, "a") as file:
+        file.write(torn)
+    assert [entry["step"] for entry in read_log(run.log_file)] == [1, 2, 3]
+    with Log(run, 10, 3) as log:
+        log.write(4, loss=0.25)
+    assert [json.loads(line)["step"] for line in run.log_file.read_text().splitlines()] == [1, 2, 3, 4]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log.jsonl", "run.json"]
+
+
+@pytest.mark.parametrize("start", [0, 1, 2, 3])
+def test_steps_that_are_done_again_are_told_once(tmp_path, start):
+    run = written(tmp_path)
+    with Log(run, 10, start) as log:
+        for step in range(start + 1, 6):
+            log.write(step, loss=9.0)
+    assert [entry["step"] for entry in read_log(run.log_file)] == [1, 2, 3, 4, 5]
+    assert [entry["loss"] for entry in read_log(run.log_file)[start:]] == [9.0] * (5 - start)
+
+
+def test_seconds_go_on_from_those_of_the_process_before(tmp_path):
+    with Log(run_in(tmp_path), 10, 0, 1000.0) as log:
+        log.write(1, loss=1.0)
+    assert 1000 <= read_log(tmp_path / "log.jsonl")[0]["seconds"] < 1060
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_log_that_cannot_be_written_is_an_error_that_says_so(tmp_path):
+    run = run_in(tmp_path)
+    run.log_file.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="log.jsonl: step 1 could not be logged .*No space left.*repeat the command"):  # noqa: SIM117
+        with Log(run, 10, 0) as log:
+            log.write(1, loss=1.0)
+
+
+@pytest.mark.parametrize("entries", [
+    [{"step": 1, "loss": 2.0}],
+    [{"step": 10 * i, "loss": 3 / i} for i in range(1, 60)] + [{"step": 300, "val_loss": 0.2}],
+    [{"step": 1, "loss": 0.0}, {"step": 1, "val_loss": 0.0}],
+    [{"step": 1, "loss": 1e30}, {"step": 2, "loss": 1.0}],
+])  # fmt: skip
+def test_the_curve_is_a_png_with_something_on_it(tmp_path, entries):
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    draw_curve(log, tmp_path / "loss.png")
+    with Image.open(tmp_path / "loss.png") as picture:
+        assert picture.format == "PNG" and picture.width > 400 and picture.height > 200
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
+
+
+def test_without_entries_there_is_no_curve(tmp_path):
+    (tmp_path / "log.jsonl").write_text("")
+    draw_curve(tmp_path / "log.jsonl", tmp_path / "loss.png")
+    assert not (tmp_path / "loss.png").exists()
+
+
+def test_a_run_keeps_its_curve_log_samples_and_summary(tmp_path):
+    make_parts(tmp_path)
+    train_pretrain.main(pretrain_flags(tmp_path, tmp_path / "run"))
+    run = tmp_path / "run"
+    assert {"run.json", "config.json", "model.safetensors", "log.jsonl", "loss.png", "samples.json", "bad_rows.json",
+            "tokenizer.json", "finished.json"} <= {path.name for path in run.iterdir()}  # fmt: skip
+    with Image.open(run / "loss.png") as picture:
+        assert picture.format == "PNG"
+    summary = json.loads((run / "finished.json").read_text())
+    assert summary["steps"] == 5 and math.isfinite(summary["loss"]) and math.isfinite(summary["val_loss"])
+    entries = read_log(run / "log.jsonl")
+    assert [entry["step"] for entry in entries if "loss" in entry] == [1, 2, 3, 4, 5]
+    sample = json.loads((run / "samples.json").read_text())["samples"][0]
+    assert set(sample) == {"id", "prompt", "reference", "answer"} and sample["reference"]
+
+
+def test_wandb_that_is_not_installed_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
+    imported = builtins.__import__
+
+    def without(name, *args):
+        if name == "wandb":
+            raise ImportError("No module named 'wandb'")
+        return imported(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(RunError, match="--use_wandb: No module named 'wandb'; pip install wandb, or leave"):
+        Log(run_in(tmp_path), 10, 0, wandb_project="p")
+
+
+@pytest.mark.slow
+def test_an_offline_wandb_run_works_and_goes_on_under_its_id(tmp_path):
+    """In a process of its own: wandb starts threads and a server, and takes over the output."""
+    pytest.importorskip("wandb")
+    make_parts(tmp_path)
+    argv = pretrain_flags(tmp_path, tmp_path / "run", use_wandb=True, wandb_project="Tests")
+    program = f"""
+import train_pretrain
+from engine import training
+def stop(*args):
+    raise KeyboardInterrupt
+if __name__ == "__main__":
+    kept = training.check_frozen
+    training.check_frozen = stop
+    try:
+        train_pretrain.main({argv!r})
+    except KeyboardInterrupt:
+        training.check_frozen = kept
+    train_pretrain.main({argv!r})
+"""
+    environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_SILENT": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    kept = [path.name for path in (run / "wandb").glob("offline-run-*")]
+    name = (run / "wandb_id.txt").read_text()
+    assert kept and all(folder.endswith(f"-{name}") for folder in kept)
+    assert all(list((run / "wandb" / folder).glob("*.wandb")) for folder in kept)
+    assert (run / "finished.json").is_file() and [e["step"] for e in read_log(run / "log.jsonl")][-1] == 5
