@@ -26,8 +26,6 @@ class Data:
 
 def stage_data(stage: Stage, mix: str, size: int) -> Data:
     """The picture book's texts in a mix (`size` of them unless --samples says otherwise), or the rows of --data."""
-    if stage.val_data and not stage.data:
-        raise UsageError(f"--val_data {stage.val_data} goes with --data FILE, which is missing; give both, or none")
     if stage.images and not Path(stage.images).is_dir():
         raise UsageError(f"--images {stage.images}: no such folder; give the folder that the data's image names are in")
     bad = BadRows(stage.max_bad)

@@ -1,0 +1,172 @@
+"""--dry-run: the data is checked, the numbers of the run are printed, and nothing is written."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+from tiny import QUICK, conversation, files_in, write_jsonl
+
+import train_lm
+import train_pretrain
+import train_sft
+import train_vision
+from dataset.bad_rows import TooManyBadRows
+from engine.stage import UsageError
+from model.weights import clip_preprocess
+from tokenizer.tokenizer import default_folder, load_tokenizer
+
+REFERENCE = {"linear": 26_223_616, "ldp": 26_491_392}  # without the encoder, with a 768-wide one
+SMALL_ENCODER = ["--image_size", 32, "--patch_size", 8, "--hidden_size", 64, "--layers", 1]
+
+
+def write_clip(folder: Path, layers: int) -> Path:
+    """A Hugging Face CLIP ViT-B/16 folder at random weights, in fp16, with only so many of its 12 layers."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.CLIPVisionConfig(
+        hidden_size=768, intermediate_size=3072, num_hidden_layers=layers, num_attention_heads=12, image_size=224,
+        patch_size=16,
+    )  # fmt: skip
+    transformers.CLIPVisionModel(config).half().save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(clip_preprocess(224)))
+    return folder
+
+
+def dry_run(main, *flags) -> None:
+    main([str(flag) for flag in (*flags, "--dry-run", *QUICK)])
+
+
+def numbers(said: str) -> dict[str, list[int]]:
+    """The parameter table: module -> trainable, frozen, total."""
+    rows = re.findall(r"^(\w[\w ]*?) +([\d,]+) +([\d,]+) +([\d,]+)$", said, re.MULTILINE)
+    return {name: [int(number.replace(",", "")) for number in row] for name, *row in rows}
+
+
+def gib(said: str) -> float:
+    return float(re.search(r"peak memory: about ([\d.]+) GiB", said).group(1))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """An empty folder to run in."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("projector, layers", [("linear", 2), ("ldp", 1)])
+def test_with_clip_the_model_has_the_reference_experiments_parameters(here, tmp_path, capsys, projector, layers):
+    clip = write_clip(tmp_path / "clip", layers)
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train_pretrain.main(["--projector", projector, "--vision", str(clip), "--dry-run"])
+    said = capsys.readouterr().out
+    table = numbers(said)
+    count = REFERENCE[projector]
+    assert table["without encoder"] == [count - 25_829_888, 25_829_888, count]
+    assert table["llm"] == [0, 25_829_888, 25_829_888]
+    assert f"{count:,}" in said
+    # patch and position embeddings, the class token, a LayerNorm before the first layer, the layers
+    encoder = 768 * 3 * 16**2 + 197 * 768 + 768 + 2 * 768 + layers * (12 * 768**2 + 13 * 768)
+    assert table["vision"] == [0, encoder, encoder]
+    assert table["all"] == [count - 25_829_888, 25_829_888 + encoder, count + encoder]
+    assert re.search(r"^samples: 10,000 \(0 cut at 512 tokens\), [\d,]+ tokens, [\d,]+ supervised", said, re.MULTILINE)
+    assert "steps: 313 of 32 x 1 samples (1.00 epochs)" in said
+    assert 0.3 < gib(said) < 30
+    assert not files_in(here)
+
+
+def test_samples_and_tokens_are_those_of_the_data(tiny, here, capsys):
+    flags = ["--data", tiny / "data.jsonl", "--images", tiny / "images", "--llm", tiny / "lm", "--vision",
+             tiny / "vision", "--batch_size", 8, "--accumulation_steps", 2, "--epochs", 3]  # fmt: skip
+    before = files_in(tiny)
+    dry_run(train_pretrain.main, *flags)
+    said = capsys.readouterr().out
+    tokenizer = load_tokenizer(default_folder())
+    answer = len(tokenizer.encode("红色。它是红色的。")) + 1  # and its end
+    prompt = len(tokenizer.encode("system\nYou are a helpful assistant")) + len(tokenizer.encode("\n")) + 2
+    prompt += len(tokenizer.encode("user\n")) + 4 + len(tokenizer.encode("\n这是什么颜色？")) + 2
+    prompt += len(tokenizer.encode("\n")) + 1 + len(tokenizer.encode("assistant\n"))
+    found = re.search(r"samples: (\d+) \(0 cut .*\), ([\d,]+) tokens, ([\d,]+) supervised an epoch", said).groups()
+    rows, tokens, supervised = (int(number.replace(",", "")) for number in found)
+    assert rows == 57 and supervised == 57 * answer
+    assert abs(tokens - 57 * (prompt + answer + 1)) <= 57 * 3  # "\n" may join its neighbours
+    assert "steps: 12 of 8 x 2 samples (3.00 epochs)" in said
+    assert numbers(said)["projector"][0] > 0 and numbers(said)["llm"][0] == 0
+    assert not files_in(here) and files_in(tiny) == before
+
+
+def test_steps_that_are_given_count(tiny, here, capsys):
+    dry_run(train_pretrain.main, "--data", tiny / "data.jsonl", "--images", tiny / "images", "--llm", tiny / "lm",
+            "--vision", tiny / "vision", "--batch_size", 8, "--steps", 40)  # fmt: skip
+    assert "steps: 40 of 8 x 1 samples (5.00 epochs)" in capsys.readouterr().out
+
+
+def test_every_training_command_can_be_tried_dry(tiny, tiny_run, here, capsys):
+    data = ["--data", tiny / "data.jsonl", "--images", tiny / "images"]
+    before = files_in(tiny_run)
+    commands = (
+        (train_vision.main, [*data, *SMALL_ENCODER], "vision"),
+        (train_lm.main, ["--llm", tiny / "lm", "--samples", 20], "llm"),
+        (train_pretrain.main, [*data, "--vision", tiny / "vision", "--llm", tiny / "lm"], "projector"),
+        (train_sft.main, [*data, "--from", tiny_run, "--stage", 2], "llm"),
+    )
+    for main, flags, part in commands:
+        dry_run(main, *flags)
+        said = capsys.readouterr().out
+        assert numbers(said)[part][0] > 0
+        for line in ("samples: ", "steps: ", "peak memory: about "):
+            assert line in said
+    assert not files_in(here) and files_in(tiny_run) == before
+
+
+def test_freezing_shows_in_the_numbers(tiny, tiny_run, here, capsys):
+    flags = ["--data", tiny / "data.jsonl", "--images", tiny / "images", "--from", tiny_run, "--train"]
+    dry_run(train_sft.main, *flags, "projector")
+    frozen = numbers(capsys.readouterr().out)
+    dry_run(train_sft.main, *flags, "projector,llm.layers.-1")
+    partly = numbers(capsys.readouterr().out)
+    assert frozen["llm"][0] == 0 < partly["llm"][0] < partly["llm"][2] == frozen["llm"][2]
+    assert partly["all"][2] == frozen["all"][2]
+
+
+def test_the_memory_that_is_estimated_grows_with_the_batch_and_with_what_trains(tiny, here, capsys):
+    flags = ["--data", tiny / "data.jsonl", "--images", tiny / "images", "--vision", tiny / "vision"]
+    sizes = []
+    for more in (["--batch_size", 8], ["--batch_size", 50], ["--batch_size", 50, "--train", "projector,llm"]):
+        dry_run(train_pretrain.main, *flags, "--llm", "random", *more)
+        sizes.append(gib(capsys.readouterr().out))
+    assert sizes == sorted(sizes) and sizes[0] + 0.2 < sizes[1] and sizes[1] + 0.2 < sizes[2]
+
+
+def test_bad_rows_are_reported_or_stop_it(tiny, here, tmp_path, capsys):
+    data = write_jsonl(tmp_path / "d", 60, ("{not json", {"conversations": conversation("")}))
+    flags = ["--data", data, "--images", tmp_path / "d" / "images", "--llm", tiny / "lm", "--vision", tiny / "vision"]
+    with pytest.raises(TooManyBadRows, match="more than the 1.00% allowed"):
+        dry_run(train_pretrain.main, *flags)
+    dry_run(train_pretrain.main, *flags, "--max_bad", 0.1)
+    said = capsys.readouterr().out
+    assert "2 of 62 rows are bad" in said and "row is not JSON" in said and "answer is empty" in said
+    assert not files_in(here)
+
+
+def test_a_finished_run_in_the_way_does_not_matter(tiny, tiny_run, here, capsys):
+    """Nothing is written, so another run's folder is no obstacle to a look at the numbers."""
+    before = {name: (tiny_run / name).read_bytes() for name in files_in(tiny_run)}
+    dry_run(train_pretrain.main, "--data", tiny / "data.jsonl", "--images", tiny / "images", "--llm", tiny / "lm",
+            "--vision", tiny / "vision", "--steps", 99, "--out", tiny_run)  # fmt: skip
+    assert "steps: 99 of" in capsys.readouterr().out
+    assert {name: (tiny_run / name).read_bytes() for name in files_in(tiny_run)} == before
+
+
+def test_no_stage_is_trained_for_the_sake_of_a_dry_run(tiny, here, monkeypatch):
+    monkeypatch.setattr("engine.parts.EMBEDDED_ENCODER", tiny / "vision")
+    with pytest.raises(UsageError, match="out/sft1 is not finished"):
+        dry_run(train_sft.main, "--stage", 2)
+    dry_run(train_pretrain.main, "--samples", 20)
+    assert not files_in(here)
