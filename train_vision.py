@@ -28,8 +28,8 @@ from model.weights import fingerprint, save_vision
 from tokenizer.tokenizer import Tokenizer
 
 STAGE = Stage(
-    out="out/vision", learning_rate=1e-3, batch_size=64, epochs=6, scenes=30_000, english=0.0, log_interval=20,
-    eval_interval=400, save_interval=200, cache_gb=4.0, optimizer="adamw",
+    out="out/vision", learning_rate=1e-3, batch_size=64, epochs=3, scenes=24_000, english=0.0, log_interval=20,
+    eval_interval=400, save_interval=200, cache_gb=4.0,
 )  # fmt: skip
 HIDDEN = ("from_run", "vision", "llm", "projector", "train", "stage", "fit", "max_seq_len")
 MAX_CAPTION = 128  # tokens
