@@ -24,6 +24,7 @@ from tokenizer.tokenizer import Tokenizer
 
 SAMPLES = 8
 SHOWN = 3
+SHOWN_LENGTH = 160
 
 
 def train_vlm(
@@ -91,4 +92,4 @@ def write_samples(run: Run, model: VLM, tokenizer: Tokenizer, records: list[Reco
     write_json(run.path / "samples.json", {"samples": samples})
     for sample in samples[:SHOWN]:
         print(f"  {sample['prompt'].strip()!r}")
-        print(f"    reference: {sample['reference']}\n    model:     {sample['answer']}")
+        print(f"    reference: {sample['reference']}\n    model:     {sample['answer'][:SHOWN_LENGTH]}")
