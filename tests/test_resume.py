@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -86,11 +87,17 @@ def test_a_run_killed_once_and_repeated_ends_bit_identical(parts, pretrained, tm
 
 @pytest.mark.slow
 def test_a_run_killed_from_outside_at_whatever_moment_ends_bit_identical(parts, pretrained, tmp_path):
-    argv, output, kills = pretrain_flags(parts, tmp_path / "run", save_interval=1), tmp_path / "run.txt", 0
-    while in_process("train_pretrain", argv, output, seconds=0.1 + 0.06 * kills):
-        kills += 1
-        assert kills < 60, output.read_text()
-    assert kills and outcome(tmp_path / "run") == outcome(pretrained)
+    """Eight kills, each a little later, within about the time that a whole run takes on this machine now."""
+    began = time.perf_counter()
+    finished("train_pretrain", pretrain_flags(parts, tmp_path / "timed" / "run"), tmp_path / "timed" / "run")
+    whole, run = time.perf_counter() - began, tmp_path / "killed" / "run"
+    run.parent.mkdir()
+    argv = pretrain_flags(parts, run, save_interval=1)
+    for part in range(1, 9):
+        if in_process("train_pretrain", argv, run.with_name("run.txt"), seconds=whole * part / 9) == 0:
+            break
+    finished("train_pretrain", argv, run)
+    assert outcome(run) == outcome(pretrained)
 
 
 def check_killed_again_and_again(script: str, argv_for, tmp_path: Path, kills: list[Kill]) -> None:
