@@ -18,8 +18,8 @@ from engine.stage import Stage, parse
 from engine.training import is_done, machine, run_stage
 from model.weights import fingerprint, save_vlm
 
-STAGE = Stage(out="out/lm", learning_rate=1e-3, batch_size=32, scenes=100_000)
-TEXTS = 12_000  # of the picture book
+STAGE = Stage(out="out/lm", learning_rate=3e-3, batch_size=32, scenes=100_000, eval_interval=100)
+TEXTS = 8_000  # of the picture book
 HIDDEN = ("from_run", "images", "vision", "projector", "stage", "fit", "cache_gb", "train")
 
 

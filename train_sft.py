@@ -18,8 +18,8 @@ from engine.training import is_done, machine
 from engine.vlm_stage import train_vlm
 from model.weights import load_vlm
 
-STAGE = Stage(learning_rate=6e-4, batch_size=32)
-TEXTS = {1: 10_000, 2: 5_000, 3: 6_000}  # of the picture book
+STAGE = Stage(learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
+TEXTS = {1: 6_400, 2: 3_200, 3: 4_800}  # of the picture book
 HIDDEN = ("llm", "projector", "image_size", "patch_size", "hidden_size", "layers", "augment")
 
 

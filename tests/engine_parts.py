@@ -157,12 +157,12 @@ def in_process(
     context.set_forkserver_preload(["torch._dynamo", "matplotlib.figure", "train_sft", "train_vision", "engine_parts"])
     process = context.Process(target=run_main, args=(script, argv, output, kill))
     process.start()
-    process.join(120 if seconds is None else seconds)
+    process.join(300 if seconds is None else seconds)
     if process.exitcode is None:
         process.kill()
         process.join()
         if seconds is None:
-            raise TimeoutError(f"{script} {argv}: still running after 120 s")
+            raise TimeoutError(f"{script} {argv}: still running after 300 s")
     return process.exitcode
 
 
