@@ -37,7 +37,7 @@ SHIFT = 8  # a picture is shifted by up to an eighth of its side
 
 
 def main(argv: list[str] | None = None) -> None:
-    """python train_vision.py                              the picture book's encoder, about 35 minutes on 2 cores
+    """python train_vision.py                              the picture book's encoder, about 20 minutes on 2 cores
     python train_vision.py --data FILE --image_size 32 --patch_size 4 --augment shift-flip     one for small photographs
 
     The encoder learns by letting a thin decoder caption from its features (model/captioner.py). What is kept,
