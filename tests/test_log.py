@@ -161,6 +161,6 @@ if __name__ == "__main__":
     run = tmp_path / "run"
     kept = [path.name for path in (run / "wandb").glob("offline-run-*")]
     name = (run / "wandb_id.txt").read_text()
-    assert kept and all(folder.endswith(f"-{name}") for folder in kept)
+    assert kept and all(f"-{name}" in folder for folder in kept)
     assert all(list((run / "wandb" / folder).glob("*.wandb")) for folder in kept)
     assert (run / "finished.json").is_file() and [e["step"] for e in read_log(run / "log.jsonl")][-1] == 5
