@@ -79,7 +79,9 @@ def run_stage(
     print(describe(stage, feed, plan, model, here))
     if stage.dry_run:
         return None
-    run = open_run(stage.out, settings(stage), facts)
+    examples = feed.examples
+    seen = [len(examples), int(examples.lengths.sum()), int(examples.supervised.sum())]
+    run = open_run(stage.out, settings(stage), {**facts, "samples, tokens, supervised": seen})
     feed.bad.write(run.path / "bad_rows.json")
     model.to(here.device)
     frozen = frozen_sums(model)

@@ -162,7 +162,6 @@ def save_vlm(folder: Path | str, vlm: VLM, with_vision: bool = False, metadata: 
     if not with_vision:
         state = {key: tensor for key, tensor in state.items() if not key.startswith("vision.")}
     write_json(Path(folder) / CONFIG_FILE, config_document(vlm.config.to_dict()))
-    metadata = {"format_version": str(FORMAT_VERSION), **(metadata or {})}
     save_safetensors(Path(folder) / WEIGHTS_FILE, state, metadata)
 
 
@@ -225,7 +224,7 @@ def save_vision(folder: Path | str, vision: VisionTransformer, preprocess: dict)
     folder = Path(folder)
     write_json(folder / CONFIG_FILE, config_document({"vision": to_dict(vision.config)}))
     write_json(folder / PREPROCESSOR_FILE, preprocess)
-    save_safetensors(folder / WEIGHTS_FILE, vision.state_dict(), {"format_version": str(FORMAT_VERSION)})
+    save_safetensors(folder / WEIGHTS_FILE, vision.state_dict())
 
 
 def load_vision(folder: Path | str) -> tuple[VisionTransformer, dict]:

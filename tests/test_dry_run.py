@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import warnings
 from pathlib import Path
@@ -75,8 +76,9 @@ def test_with_clip_the_model_has_the_reference_experiments_parameters(here, tmp_
     encoder = 768 * 3 * 16**2 + 197 * 768 + 768 + 2 * 768 + layers * (12 * 768**2 + 13 * 768)
     assert table["vision"] == [0, encoder, encoder]
     assert table["all"] == [count - 25_829_888, 25_829_888 + encoder, count + encoder]
-    assert re.search(r"^samples: 10,000 \(0 cut at 512 tokens\), [\d,]+ tokens, [\d,]+ supervised", said, re.MULTILINE)
-    assert "steps: 313 of 32 x 1 samples (1.00 epochs)" in said
+    samples = f"{train_pretrain.TEXTS:,}"
+    assert re.search(rf"^samples: {samples} \(0 cut at 512 tokens\), [\d,]+ tokens, [\d,]+ supervised", said, re.M)
+    assert f"steps: {math.ceil(train_pretrain.TEXTS / 32)} of 32 x 1 samples (1.00 epochs)" in said
     assert 0.3 < gib(said) < 30
     assert not files_in(here)
 
