@@ -201,7 +201,9 @@ def test_a_chat_needs_a_picture_that_can_be_read(run, tmp_path, typed):
 
 def test_the_picture_book_is_scored_with_and_without_the_picture(run, tmp_path, capsys):
     scores = tmp_path / "scores.json"
-    evaluate("--split", "val", "--n", 5, "--weights", run, "--scores", scores, "--max_new_tokens", 6)
+    evaluate("--split", "val", "--n", 5, "--weights", run, "--scores", scores, "--max_new_tokens", 6,
+             "--page", tmp_path / "page.html")  # fmt: skip
+    assert (tmp_path / "page.html").read_text("utf-8").count("data:image") == 5
     kept = json.loads(scores.read_text("utf-8"))
     assert list(kept) == ["command", "n", "seed", "checkpoint", "metrics"]
     assert kept["n"] == 5 and kept["seed"] == 42 and kept["checkpoint"] == str(run)
@@ -283,6 +285,15 @@ def test_a_data_set_with_references_is_scored_exactly(run, tmp_path, monkeypatch
     assert low < 2 / 3 < high and high - low == pytest.approx(2 * 1.96 * (2 / 9 / 30) ** 0.5, rel=0.25)
     assert metrics["stopped_share"] == 1.0 and "blank_exact" not in metrics
     assert (tmp_path / "p.html").read_text("utf-8").count("data:image") >= 30
+
+
+def test_each_answer_goes_to_its_own_question_whatever_the_order_of_batches(run, tmp_path, monkeypatch):
+    """Batches are made by length; the longest question comes first in the file."""
+    rows = tuple({"conversations": conversation(f"答案{i}。", "问" * (20 - i))} for i in range(20))
+    Told(monkeypatch, lambda name: f"答案{int(name.rpartition(':')[2]) - 1}。")
+    data = write_jsonl(tmp_path, 0, rows)
+    evaluate("--data", data, "--weights", run, "--batch_size", 3, "--scores", tmp_path / "s.json")
+    assert json.loads((tmp_path / "s.json").read_text())["metrics"]["exact"] == 1.0
 
 
 def test_so_many_rows_of_a_data_set_are_scored_and_blanked_where_asked(run, tmp_path):
