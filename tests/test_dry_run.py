@@ -167,7 +167,11 @@ def test_a_finished_run_in_the_way_does_not_matter(tiny, tiny_run, here, capsys)
 
 
 def test_no_stage_is_trained_for_the_sake_of_a_dry_run(tiny, here, monkeypatch):
+    def trained(argv):
+        raise AssertionError("the language model was trained")
+
     monkeypatch.setattr("engine.parts.EMBEDDED_ENCODER", tiny / "vision")
+    monkeypatch.setattr(train_lm, "main", trained)
     with pytest.raises(UsageError, match="out/sft1 is not finished"):
         dry_run(train_sft.main, "--stage", 2)
     dry_run(train_pretrain.main, "--samples", 20)
