@@ -52,8 +52,8 @@ class Stage:
     patch_size: int = flag(16, "pixels a side of a patch, a power of two")
     hidden_size: int = flag(256, "the encoder's width, a multiple of 64")
     layers: int = flag(6, "the encoder's depth")
-    augment: str = flag("none", "pictures shifted, or shifted and mirrored, anew at each step",
-                        choices=("none", "shift", "shift-flip"))  # fmt: skip
+    augment: str = flag("none", "anew at each step: some pictures in gray, or all shifted, or shifted and mirrored",
+                        choices=("none", "gray", "shift", "shift-flip"))  # fmt: skip
     # curriculum (SFT)
     stage: int = flag(0, "stage of the curriculum", choices=(1, 2, 3))
     fit: str = flag("cut", "answers over the stage's bound: cut at the last sentence that fits, or dropped",
