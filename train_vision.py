@@ -28,8 +28,8 @@ from model.weights import fingerprint, save_vision
 from tokenizer.tokenizer import Tokenizer
 
 STAGE = Stage(
-    out="out/vision", learning_rate=2e-3, batch_size=64, epochs=3, scenes=32_000, english=0.0, augment="gray", log_interval=20,
-    eval_interval=400, save_interval=200, cache_gb=4.0,
+    out="out/vision", learning_rate=2e-3, batch_size=64, epochs=3, scenes=32_000, english=0.0, augment="gray",
+    log_interval=20, eval_interval=400, save_interval=200, cache_gb=4.0,
 )  # fmt: skip
 HIDDEN = ("from_run", "vision", "llm", "projector", "train", "stage", "fit", "max_seq_len")
 MAX_CAPTION = 128  # tokens
