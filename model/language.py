@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.attention import attend
 from model.config import LMConfig
 
 Rotary = tuple[Tensor, Tensor]  # cos and sin, (1 or B, T, 1, head_dim / 2) fp32
@@ -111,10 +112,7 @@ class Attention(nn.Module):
             grouped = query.reshape(query.shape[0], key.shape[1], -1, self.head_dim)
             out = F.scaled_dot_product_attention(grouped, key, value, attn_mask=mask).reshape(x.shape)
         else:
-            out = F.scaled_dot_product_attention(
-                query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=True
-            )
-            out = out.transpose(1, 2).reshape(x.shape)
+            out = attend(query, key, value, mask, causal=mask is None).transpose(1, 2).reshape(x.shape)
         return self.o_proj(out)
 
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.attention import attend
 from model.config import VisionConfig
 
 
@@ -76,7 +77,7 @@ class Attention(nn.Module):
             return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, N, head_dim)
 
         query, key, value = split(self.q_proj(x)), split(self.k_proj(x)), split(self.v_proj(x))
-        out = F.scaled_dot_product_attention(query, key, value)
+        out = attend(query, key, value)
         return self.out_proj(out.transpose(1, 2).reshape(x.shape))
 
 
