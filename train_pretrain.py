@@ -16,7 +16,7 @@ from engine.training import is_done, machine
 from engine.vlm_stage import train_vlm
 
 STAGE = Stage(out="out/pretrain", learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100)
-TEXTS = 6_400  # of the picture book
+TEXTS = 4_800  # of the picture book
 HIDDEN = ("stage", "fit", "image_size", "patch_size", "hidden_size", "layers", "augment")
 
 

@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> None:
         load = both(load, word_loader(tokenizer))
     feeds = [
         Feed(make_examples(records, encode, data.bad, what), stage.batch_size, stage.seed, tokenizer.pad_id, load,
-             data.bad, workers=1)
+             data.bad, workers=1, token_budget=stage.token_budget)
         for records, what in ((data.train, "captions"), (data.val, "validation"))
         if len(records)
     ]  # fmt: skip

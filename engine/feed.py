@@ -34,7 +34,10 @@ ENCODE_AT_ONCE = 64  # pictures
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """Examples with what makes batches of them. Everything is decided by seed, batch_size and the examples."""
+    """Examples with what makes batches of them. Everything is decided by seed, sizes and the examples.
+
+    token_budget: where it is not 0, a batch holds as many examples as keep longest x count within it.
+    """
 
     examples: Examples
     batch_size: int
@@ -43,9 +46,10 @@ class Feed:
     load: PictureLoader | None
     bad: BadRows
     workers: int = 0
+    token_budget: int = 0
 
     def plan(self, epoch: int) -> list:
-        return batch_plan(self.examples.lengths, self.batch_size, self.seed, epoch)
+        return batch_plan(self.examples.lengths, self.batch_size, self.seed, epoch, self.token_budget or None)
 
     def steps_from(self, start: int, accumulation: int) -> Iterator[list[Batch]]:
         """The micro-batches of each optimizer step from step `start` on, without end; a list may lack some."""

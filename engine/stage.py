@@ -38,6 +38,7 @@ class Stage:
     epochs: int = flag(1, "passes over the data")
     steps: int = flag(0, "optimizer steps in place of --epochs (0: as --epochs says)")
     batch_size: int = flag(32, "samples a step (a micro-batch when accumulating)")
+    token_budget: int = flag(0, "tokens a micro-batch, padding included, in place of --batch_size (0: as that says)")
     accumulation_steps: int = flag(1, "micro-batches a step")
     learning_rate: float = flag(1e-3, "peak of the schedule: linear warm-up, then half a cosine")
     min_lr_ratio: float = flag(0.1, "where the cosine ends, as a share of the peak")
@@ -126,7 +127,7 @@ def check(stage: Stage) -> str:
     for name in ("max_bad", "warmup_ratio", "min_lr_ratio", "english"):
         if not 0 <= getattr(stage, name) <= 1:
             return f"--{name} {getattr(stage, name)}: expected a share from 0 to 1"
-    for name in ("steps", "samples", "weight_decay", "grad_clip", "num_workers", "cache_gb", "seed"):
+    for name in ("steps", "samples", "token_budget", "weight_decay", "grad_clip", "num_workers", "cache_gb", "seed"):
         if getattr(stage, name) < 0:
             return f"--{name} {getattr(stage, name)}: expected 0 or more"
     if stage.images and not stage.data:
