@@ -15,7 +15,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
 SHORTEST, EXACT = {"shortest_edge": 224}, {"height": 224, "width": 224}
 BILINEAR, BICUBIC = int(Image.Resampling.BILINEAR), int(Image.Resampling.BICUBIC)
-# What transformers' processors take for a setting that is absent or null. Each converts to RGB and rescales by 1/255.
+# What transformers' processors take for a setting that is absent. Each converts to RGB and rescales by 1/255.
 CLIP_DEFAULTS = {"size": SHORTEST, "do_center_crop": True, "crop_size": EXACT, "resample": BICUBIC,
                  "image_mean": CLIP_MEAN, "image_std": CLIP_STD}  # fmt: skip
 EXACT_DEFAULTS = {**CLIP_DEFAULTS, "size": EXACT, "do_center_crop": False}
@@ -63,9 +63,9 @@ class PreprocessSpec:
     def from_settings(settings: Mapping[str, Any]) -> PreprocessSpec:
         """The spec in a Hugging Face preprocessor_config.json; ValueError names a setting that is not understood.
 
-        What is missing or null has the default of the processor named there, and CLIP's where none is. A bare number
-        as size is the shorter edge for CLIP; without a crop it is a square for the others, where only that makes a
-        batch (Chinese-CLIP was published so).
+        What is missing has the default of the processor named there, and CLIP's where none is; a null switch is off.
+        A bare number as size is the shorter edge for CLIP; without a crop it is a square for the others, where only
+        that makes a batch (Chinese-CLIP was published so).
         """
         kind, found = processor_name(settings)
         if kind not in PROCESSORS:
@@ -74,7 +74,7 @@ class PreprocessSpec:
                 + ("; a NaFlex encoder has no fixed size" if kind == "Siglip2" else "")
                 + ": correct it in preprocessor_config.json, or take another encoder"
             )
-        given = {name: value for name, value in settings.items() if value is not None}
+        given = {name: value for name, value in settings.items() if value is not None or name[:3] == "do_"}
         filled = {"do_resize": True, "do_rescale": True, "do_normalize": True, **PROCESSORS[kind], **given}
         if not filled["do_resize"]:
             raise ValueError("do_resize is false, but a batch needs one size: set it in preprocessor_config.json")

@@ -22,14 +22,19 @@ def read_vision(file: Path, config_file: Path, document: dict) -> tuple[str, Vis
     WeightsError names every key of the vision half that is missing, unexpected or of another shape.
     """
     family, config = vision_config(document, config_file)
+    tensors = read_tensors(file, lambda name: not name.startswith(FORMATS[family].other_parts))
+    return family, vision_of(tensors, family, config, file)
+
+
+def vision_of(tensors: dict[str, Tensor], family: str, config: VisionConfig, where: Path | str) -> VisionTransformer:
+    """The encoder of a family's tensors under its names, which may have any one prefix; WeightsError as above."""
     form = FORMATS[family]
-    tensors = read_tensors(file, lambda name: not name.startswith(form.other_parts))
     patches = rename({PATCHES: torch.empty(0)}, form.table).popitem()[0]
     anchors = [name for name in tensors if name.endswith(patches)]
     if len(anchors) != 1:
         raise WeightsError(
-            f"{file}: found {len(anchors)} times {patches} among {len(tensors)} tensors such as {sorted(tensors)[:4]}, "
-            f"expected the one of a {family} encoder, which {config_file.name} says this is; give the right folder"
+            f"{where}: found {len(anchors)} times {patches} in {len(tensors)} tensors such as {sorted(tensors)[:4]}, "
+            f"expected the one of a {family} encoder, which its config says this is; give the right folder"
         )
     prefix = anchors[0].removesuffix(patches)
     if config.post_norm == "kept" and f"{prefix}post_layernorm.weight" not in tensors:
@@ -38,8 +43,8 @@ def read_vision(file: Path, config_file: Path, document: dict) -> tuple[str, Vis
         vision = VisionTransformer(config)
     table = tuple((ours, prefix + theirs) for ours, theirs in key_table(form, config))
     unused = tuple(prefix + part for part in form.unused)
-    load_strict(vision, _plain(tensors, form, prefix), file, table, unused)
-    return family, vision
+    load_strict(vision, _plain(tensors, form, prefix), where, table, unused)
+    return vision
 
 
 def key_table(form: VisionFormat, config: VisionConfig) -> KeyTable:

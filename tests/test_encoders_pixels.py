@@ -49,7 +49,12 @@ FORMS = {
     "CLIP with nothing said": {"image_processor_type": "CLIPImageProcessor"},
     "Chinese-CLIP with nothing said": {"image_processor_type": "ChineseCLIPImageProcessor"},
     "SigLIP with nothing said": {"image_processor_type": "SiglipImageProcessor"},
-    "SigLIP with nulls": {"image_processor_type": "SiglipImageProcessor", "size": None, "resample": None},
+    "SigLIP with nulls": {
+        "image_processor_type": "SiglipImageProcessor", "crop_size": None, "do_center_crop": None, "do_normalize": None,
+    },
+    "CLIP with its crop null": {
+        "image_processor_type": "CLIPImageProcessor", "do_center_crop": None, "size": {"height": 90, "width": 77},
+    },
     "Lanczos": {**CLIP, "image_processor_type": "CLIPImageProcessor", "resample": 1},
     "not as wide as high": {"image_processor_type": "CLIPImageProcessor", "crop_size": {"height": 200, "width": 151}},
     "a crop beyond the picture": {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 201}},
@@ -122,15 +127,16 @@ def test_the_settings_made_for_a_family_fit_its_encoder(family):
     assert spec.mean == tuple(FORMATS[family].mean) and spec.std == tuple(FORMATS[family].std)
 
 
-def test_absent_and_null_settings_are_the_processors_own():
+def test_absent_settings_are_the_processors_own_and_null_switches_are_off():
     for kind, defaults in PROCESSORS.items():
         named = {"image_processor_type": f"{kind}ImageProcessor"}
-        nulls = dict.fromkeys(defaults)
+        nulls = {**dict.fromkeys(defaults), "do_center_crop": defaults["do_center_crop"]}
         assert PreprocessSpec.from_settings(named) == PreprocessSpec.from_settings({**named, **nulls})
         assert PreprocessSpec.from_settings(named) == PreprocessSpec.from_settings({**named, **defaults})
         assert PreprocessSpec.from_settings({"image_processor_type": f"{kind}ImageProcessorFast"}) == (
             PreprocessSpec.from_settings({"feature_extractor_type": f"{kind}FeatureExtractor"})
         )
+    assert PreprocessSpec.from_settings({"do_normalize": None}).mean == (0, 0, 0)
 
 
 def test_a_bare_number_without_a_crop_is_a_square_where_chinese_clip_says_so():

@@ -99,7 +99,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path, family):
     write_family(tmp_path, family)
     save_file(LanguageModel(LMConfig(32, 1, 2, 1, 48, 60)).state_dict(), tmp_path / "model.safetensors")
     said = refused(tmp_path)
-    assert f"expected the one of a {family} encoder, which config.json says this is" in said
+    assert f"expected the one of a {family} encoder, which its config says this is" in said
     assert "model.embed_tokens.weight" in said
 
 
