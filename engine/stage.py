@@ -29,7 +29,7 @@ class Stage:
     scenes: int = flag(10_000, "pictures of the picture book to train on")
     english: float = flag(0.1, "share of English in the picture book's texts")
     # parts
-    vision: str = flag("", "encoder: a Hugging Face CLIP folder or a train_vision.py run (default: the one shipped)")
+    vision: str = flag("", "encoder: a CLIP, SigLIP or InternViT folder, or a train_vision.py run (default: ours)")
     llm: str = flag("", "language model: a run's folder, .pth, .safetensors or 'random'")
     tokenizer: str = flag("", "tokenizer folder (default: the run's it starts from, else the one shipped)")
     projector: str = flag("ldp", "how features become tokens", choices=("linear", "mlp", "ldp"))

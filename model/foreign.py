@@ -8,29 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.config import LMConfig, VisionConfig
+from model.config import LMConfig
 from model.tensors import KeyTable, WeightsError, rename
 
 # MiniMind2-V: our VLM's names and its own. Its language model has Hugging Face's names, as ours has.
 MINIMIND_V: KeyTable = (("llm.", ""), ("projector.linear_1.", "vision_proj.vision_proj.0."))
 MINIMIND_V_PROJECTOR = "vision_proj."
 MINIMIND_HEADS, MINIMIND_KV_HEADS = 8, 2  # of every MiniMind2 size; shapes alone do not tell
-
-# A CLIP checkpoint has other halves, and in its vision half a last LayerNorm that comes after our features.
-CLIP_PREFIXED: KeyTable = (("", "vision_model."),)
-CLIP_OTHER_PARTS = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
-CLIP_AFTER_FEATURES = "post_layernorm."
-CLIP_TYPES = ("clip", "clip_vision_model", "chinese_clip", "chinese_clip_vision_model")
-CLIP_DEFAULTS = {  # CLIPVisionConfig's, for what a config leaves out
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "image_size": 224,
-    "patch_size": 32,
-    "hidden_act": "quick_gelu",
-    "layer_norm_eps": 1e-5,
-}
 
 LLAMA_TYPES = ("llama", "qwen2")
 LLAMA_SIZES = (
@@ -40,23 +24,6 @@ LLAMA_SIZES = (
     "intermediate_size",
     "vocab_size",
 )
-
-
-def clip_config(config: dict, where: Path | str) -> VisionConfig:
-    """A CLIP model's or CLIP vision model's config.json as ours; WeightsError where it is neither."""
-    vision = config.get("vision_config", config)
-    model_type = config.get("model_type")
-    if model_type not in CLIP_TYPES or not isinstance(vision, dict):
-        raise WeightsError(
-            f"{where}: found model_type {model_type!r}, expected one of {CLIP_TYPES} (or an encoder trained "
-            "here); give the folder of a CLIP model"
-        )
-    if vision.get("num_channels", 3) != 3:
-        raise WeightsError(f"{where}: found num_channels {vision['num_channels']}, expected 3 (RGB)")
-    try:
-        return VisionConfig(**{name: vision.get(name, default) for name, default in CLIP_DEFAULTS.items()})
-    except ValueError as error:
-        raise WeightsError(f"{where}: {error}") from error
 
 
 def llama_config(config: dict, where: Path | str) -> LMConfig:
