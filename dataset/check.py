@@ -37,7 +37,7 @@ class Found:
     format: str
     bad: BadRows
     styles: Counter = field(default_factory=Counter)  # of the good rows
-    pictures: Counter = field(default_factory=Counter)  # of a row -> rows
+    pictures: array = field(default_factory=lambda: array("q"))  # of each good row
     tokens: array = field(default_factory=lambda: array("q"))  # of each good row, its pictures' own left out
     supervised: array = field(default_factory=lambda: array("q"))
     answers: int = 0
@@ -83,7 +83,7 @@ def _open(found: Found, record: Record) -> None:
 
 def _count(found: Found, record: Record, example: Example, style: str) -> None:
     found.styles[style] += 1
-    found.pictures[len(record.images)] += 1
+    found.pictures.append(len(record.images))
     found.answers += sum(turn.role == "assistant" for turn in record.turns)
     found.tokens.append(len(example.ids) - len(record.images))
     found.supervised.append(example.supervised_tokens)
@@ -111,18 +111,23 @@ def describe(path: Path, found: Found, image_tokens: int, max_seq_len: int) -> s
     lines = [f"{path}: {found.format}"]
     lines += [f"  {count:,} rows: {style}" for style, count in found.styles.most_common()]
     if rows:
-        several = ", ".join(f"{count:,} rows with {many or 'none'}" for many, count in sorted(found.pictures.items()))
-        total = sum(many * count for many, count in found.pictures.items())
-        tokens, supervised = np.array(found.tokens), np.array(found.supervised)
+        tokens, supervised, pictures = (np.array(v) for v in (found.tokens, found.supervised, found.pictures))
+        total = int(pictures.sum())
+        several = ", ".join(
+            f"{count:,} {'has' if count == 1 else 'have'} {many or 'none'}"
+            for many, count in sorted(Counter(found.pictures).items())
+        )
         lines += [
             f"rows        {found.bad.total:,}, of which {rows:,} can be trained on, with {found.answers:,} answers",
-            f"pictures    {total:,}: {several}",
+            f"pictures    {total:,}; of the rows {several}",
             f"            {_sizes(found, total)}",
             f"text        {_spread(tokens)} tokens a row, {tokens.sum():,} in all, those of pictures not counted",
             f"supervised  {_spread(supervised)} tokens a row, {supervised.sum():,} in all "
             f"({supervised.sum() / tokens.sum():.0%} of the text)",
         ]
-        lines.append(_too_long(found, tokens, image_tokens, max_seq_len))
+        share = (tokens + pictures * image_tokens > max_seq_len).mean()
+        counted = f" with {image_tokens} for each picture," if image_tokens else ","
+        lines.append(f"too long    {share:.1%} of the rows: more than {max_seq_len} tokens{counted} these would be cut")
     lines.append(found.bad.report())
     return "\n".join(lines)
 
@@ -139,14 +144,6 @@ def _sizes(found: Found, total: int) -> str:
 
 def _spread(values: np.ndarray) -> str:
     return f"median {np.median(values):.0f}, p95 {np.percentile(values, 95):.0f}, max {values.max()}"
-
-
-def _too_long(found: Found, tokens: np.ndarray, image_tokens: int, max_seq_len: int) -> str:
-    """How many rows lose text to the length limit, if every row had the mean number of pictures at worst."""
-    most = max(found.pictures)
-    share = (tokens + most * image_tokens > max_seq_len).mean()
-    pictures = f" with {most} × {image_tokens} for pictures" if most and image_tokens else ""
-    return f"too long    {share:.1%} of the rows have more than {max_seq_len} tokens{pictures} and would be cut"
 
 
 def main(argv: list[str] | None = None) -> None:

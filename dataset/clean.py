@@ -20,7 +20,7 @@ from dataset.duplicates import NearIndex, exact_key
 from dataset.layout import layout_of
 from dataset.quality import cut_if_unfinished, cut_unfinished, looping, mojibake, unfinished
 from dataset.record import Record
-from dataset.rows import stream_rows
+from dataset.rows import recognise, stream_rows
 from dataset.sources import RecordFile, record_from_row
 from dataset.writing import write_rows
 
@@ -242,6 +242,8 @@ def main(argv: list[str] | None = None) -> None:
     verdicts = clean(args.data, args.out, args.rules, report, args.images)
     print(verdicts.report())
     print(f"kept in {args.out}, every row that was taken out or changed in {report}")
+    if recognise(args.data) in ("list", "lines") and args.out.parent.resolve() != args.data.parent.resolve():
+        print(f"if its rows name pictures, they are where they were: --images {args.images or args.data.parent}")
 
 
 if __name__ == "__main__":
