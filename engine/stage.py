@@ -21,8 +21,9 @@ class Stage:
     out: str = flag("", "the run's folder")
     from_run: str = flag("", "start from this run's folder", flag="from")
     # data: the picture book unless a file is given
-    data: str = flag("", "train on this file: MiniMind-V JSONL or parquet (default: the picture book)")
-    images: str = flag("", "folder of the pictures that --data names")
+    data: str = flag("", "train on this file, or these: FILE[:SHARE],FILE[:SHARE]; JSONL, JSON, parquet or tar "
+                         "(default: the picture book)")  # fmt: skip
+    images: str = flag("", "folder of the pictures that --data names, or one for each file with commas between")
     val_data: str = flag("", "validate on this file (default: a part of --data that is not trained on)")
     max_bad: float = flag(0.01, "stop when more than this share of rows is bad")
     samples: int = flag(0, "train on at most so many rows an epoch, chosen at random (0: all)")

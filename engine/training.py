@@ -121,6 +121,7 @@ def describe(stage: Stage, feed: Feed, plan: Plan, model: nn.Module, here: Machi
     lines = [
         f"samples: {len(examples):,} ({examples.truncated} cut at {stage.max_seq_len} tokens), "
         f"{int(examples.lengths.sum()):,} tokens, {int(examples.supervised.sum()):,} supervised an epoch",
+        *feed.mixing(),
         f"steps: {plan.steps:,} of {size} x {stage.accumulation_steps} "
         f"({plan.steps / an_epoch:.2f} epochs), {feed.padding():.1%} padding, on {here.device} in "
         f"{str(here.dtype).removeprefix('torch.')}",
