@@ -32,15 +32,6 @@ CLIP_DEFAULTS = {  # CLIPVisionConfig's, for what a config leaves out
     "layer_norm_eps": 1e-5,
 }
 
-LLAMA_TYPES = ("llama", "qwen2")
-LLAMA_SIZES = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "vocab_size",
-)
-
 
 def clip_config(config: dict, where: Path | str) -> VisionConfig:
     """A CLIP model's or CLIP vision model's config.json as ours; WeightsError where it is neither."""
@@ -55,41 +46,6 @@ def clip_config(config: dict, where: Path | str) -> VisionConfig:
         raise WeightsError(f"{where}: found num_channels {vision['num_channels']}, expected 3 (RGB)")
     try:
         return VisionConfig(**{name: vision.get(name, default) for name, default in CLIP_DEFAULTS.items()})
-    except ValueError as error:
-        raise WeightsError(f"{where}: {error}") from error
-
-
-def llama_config(config: dict, where: Path | str) -> LMConfig:
-    """A Llama's or Qwen2's config.json as ours; WeightsError names what this decoder does not do."""
-    missing = [name for name in LLAMA_SIZES if name not in config]
-    if missing:
-        raise WeightsError(f"{where}: missing {missing}; expected a Llama's or Qwen2's config.json")
-    qwen = config.get("model_type") == "qwen2"
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    heads = config["num_attention_heads"]
-    head_dim = config["hidden_size"] // heads
-    wanted = {  # name: (found, what this decoder does)
-        "hidden_act": (config.get("hidden_act", "silu"), "silu"),
-        "rope type": (rope.get("rope_type", rope.get("type", "default")), "default"),
-        "partial_rotary_factor": (rope.get("partial_rotary_factor", 1.0), 1.0),
-        "head_dim": (config.get("head_dim") or head_dim, head_dim),
-        "attention_bias": (bool(config.get("attention_bias", qwen)), qwen),
-        "mlp_bias": (bool(config.get("mlp_bias", False)), False),
-        "use_sliding_window": (bool(config.get("use_sliding_window", False)), False),
-    }
-    for name, (found, does) in wanted.items():
-        if found != does:
-            raise WeightsError(f"{where}: found {name} {found!r}, this decoder does only {does!r}")
-    try:
-        return LMConfig(
-            **{name: config[name] for name in LLAMA_SIZES},
-            num_key_value_heads=config.get("num_key_value_heads") or heads,
-            rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
-            rms_norm_eps=config.get("rms_norm_eps", 1e-6),
-            max_position_embeddings=config.get("max_position_embeddings", 32768 if qwen else 2048),
-            tie_word_embeddings=config.get("tie_word_embeddings", False),
-            attention_bias=qwen,
-        )
     except ValueError as error:
         raise WeightsError(f"{where}: {error}") from error
 
