@@ -29,6 +29,7 @@ from model.tensors import (
     SAME,
     KeyTable,
     WeightsError,
+    find_weights,
     fingerprint,
     load_strict,
     read_json,
@@ -63,7 +64,6 @@ FORMAT = "glimpse"
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-PICKLE_FILE = "pytorch_model.bin"
 PREPROCESSOR_FILE = "preprocessor_config.json"
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
 
@@ -84,26 +84,15 @@ def _own_parts(document: dict, where: Path) -> dict:
     return {name: value for name, value in document.items() if name not in ("format", "format_version")}
 
 
-def _weights_in(folder: Path) -> Path:
-    """The folder's weights file, safetensors first; WeightsError lists what is there instead."""
-    for name in (WEIGHTS_FILE, PICKLE_FILE):
-        if (folder / name).is_file():
-            return folder / name
-    found = sorted(path.name for path in folder.iterdir())
-    split = f"{WEIGHTS_FILE}.index.json" in found
-    advice = "it is split into shards: save it again as one file" if split else "copy the weights there"
-    raise WeightsError(f"{folder}: found {found}, expected {WEIGHTS_FILE} or {PICKLE_FILE}; {advice}")
-
-
 def _locate(path: Path | str, what: str) -> tuple[Path, Path, dict]:
-    """(weights file, config file, its contents or {}) for a folder or a file; or WeightsError."""
+    """(weights file or shard index, config file, its contents or {}) for a folder or a file; or WeightsError."""
     path = Path(path)
     if path.is_dir():
         config_file = path / CONFIG_FILE
         if not config_file.is_file():
             found = sorted(entry.name for entry in path.iterdir())[:12]
             raise WeightsError(f"{path}: found {found}, expected {CONFIG_FILE} and {WEIGHTS_FILE} of {what}")
-        return _weights_in(path), config_file, read_json(config_file)
+        return find_weights(path), config_file, read_json(config_file)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file or folder, expected {what}; check the path")
     config_file = path.parent / CONFIG_FILE

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -303,6 +302,3 @@ def test_a_folder_that_is_no_vision_folder_is_refused(tmp_path):
     save_vlm(tmp_path, VLM(VLMConfig(LM)))
     with pytest.raises(WeightsError, match="VisionConfig: found NoneType"):
         load_vision(tmp_path)
-    shutil.move(tmp_path / "model.safetensors", tmp_path / "model.safetensors.index.json")
-    with pytest.raises(WeightsError, match="split into shards"):
-        load_language(tmp_path)
