@@ -102,7 +102,8 @@ class Tokenizer:
         self._specials = {token["content"]: token["id"] for token in data["added_tokens"] if token["special"]}
         config, generation = (_beside(name, self._source[1], where) for name in (CONFIG_FILE, GENERATION_FILE))
         source = self._source[1].get(TEMPLATE_FILE) or _template_in(config, where)
-        self.template = recognise(source, self._specials, _token(config, "bos_token"), where)
+        bos = _token(config, "bos_token")
+        self.template = recognise(source, self._specials, bos if bos in self._specials else "", where)
         self.start_id, self.end_id = self._specials[self.template.start], self._specials[self.template.end]
         pads = (_token(config, "pad_token"), *PAD_NAMES, self.template.end)
         self.pad_id = next(self._specials[name] for name in pads if name in self._specials)
