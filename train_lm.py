@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -35,7 +36,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     here = machine(stage)
     torch.manual_seed(stage.seed)
-    tokenizer = get_tokenizer(stage.tokenizer)
+    start = Path(stage.llm) if stage.llm not in ("", "random") else None
+    tokenizer = get_tokenizer(stage.tokenizer, start)
     model = join(get_language(stage.llm or "random", tokenizer.vocab_size), None, "")
     data = stage_data(stage, "lm", TEXTS)
     train, val = data.train, data.val

@@ -31,7 +31,7 @@ class Stage:
     english: float = flag(0.1, "share of English in the picture book's texts")
     # parts
     vision: str = flag("", "encoder: a CLIP, SigLIP or InternViT folder, or a train_vision.py run (default: ours)")
-    llm: str = flag("", "language model: a run's folder, .pth, .safetensors or 'random'")
+    llm: str = flag("", "language model: a run's, Llama's or Qwen2's folder, .pth, .safetensors or 'random'")
     tokenizer: str = flag("", "tokenizer folder (default: the run's it starts from, else the one shipped)")
     projector: str = flag("ldp", "how features become tokens", choices=("linear", "mlp", "ldp"))
     train: str = flag("", "comma-separated module prefixes that train, as projector,llm or llm.layers.-1")

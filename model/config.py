@@ -10,7 +10,8 @@ ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")
 PROJECTORS = ("linear", "mlp", "ldp")
 STEMS = ("patch", "conv")
 POST_NORMS = ("none", "kept", "applied")
-LATER = ("patch_bias", "post_norm", "layer_scale", "pixel_shuffle")  # not in earlier files; their defaults say the same
+# Not in the files of earlier versions; their defaults say the same.
+LATER = ("patch_bias", "post_norm", "layer_scale", "pixel_shuffle", "head_width", "rope_scaling")
 
 
 def to_dict(config) -> dict:
@@ -48,6 +49,24 @@ def _require_one_of(config, name: str, allowed: tuple[str, ...]) -> None:
 
 
 @dataclass(frozen=True)
+class RopeScaling:
+    """How Llama 3.1 and later stretch their rotary positions, under Hugging Face's names."""
+
+    factor: float  # the slow frequencies are divided by it
+    low_freq_factor: float  # slow: turns less often than this within the original length
+    high_freq_factor: float  # fast, and left alone: turns more often than this; in between is a mixture
+    original_max_position_embeddings: int  # the length before stretching
+
+    def __post_init__(self):
+        _require_positive(self, "original_max_position_embeddings")
+        if not (self.factor >= 1 and 0 < self.low_freq_factor < self.high_freq_factor):
+            raise ValueError(
+                f"RopeScaling: found factor {self.factor}, low_freq_factor {self.low_freq_factor}, high_freq_factor "
+                f"{self.high_freq_factor}; expected a factor of 1 or more, and a low below the high one"
+            )
+
+
+@dataclass(frozen=True)
 class LMConfig:
     """A Llama-shaped decoder; the defaults make 25,829,888 parameters."""
 
@@ -62,11 +81,19 @@ class LMConfig:
     max_position_embeddings: int = 8192  # longer sequences are refused
     tie_word_embeddings: bool = True  # the head is the embedding matrix
     attention_bias: bool = False  # biases on q, k and v (not o), as Qwen2 has
+    head_width: int | None = None  # None: hidden_size / num_attention_heads
+    rope_scaling: RopeScaling | None = None  # None: plain RoPE; may be given as a dict
 
     def __post_init__(self):
+        if isinstance(self.rope_scaling, dict):
+            object.__setattr__(self, "rope_scaling", from_dict(RopeScaling, self.rope_scaling))
         _require_positive(self, "hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size")
         _require_positive(self, "num_attention_heads", "num_key_value_heads", "max_position_embeddings")
-        if self.hidden_size % (2 * self.num_attention_heads):
+        if self.head_width is not None:
+            _require_positive(self, "head_width")
+        if self.head_width is not None and self.head_width % 2:
+            raise ValueError(f"LMConfig.head_width: found {self.head_width}, expected an even width, for RoPE")
+        if self.head_width is None and self.hidden_size % (2 * self.num_attention_heads):
             raise ValueError(
                 f"LMConfig: hidden_size {self.hidden_size} does not split into {self.num_attention_heads} "
                 "heads of even width; choose a multiple of twice the heads"
@@ -79,7 +106,7 @@ class LMConfig:
 
     @property
     def head_dim(self) -> int:
-        return self.hidden_size // self.num_attention_heads
+        return self.head_width or self.hidden_size // self.num_attention_heads
 
 
 @dataclass(frozen=True)

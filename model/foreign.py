@@ -16,50 +16,6 @@ MINIMIND_V: KeyTable = (("llm.", ""), ("projector.linear_1.", "vision_proj.visio
 MINIMIND_V_PROJECTOR = "vision_proj."
 MINIMIND_HEADS, MINIMIND_KV_HEADS = 8, 2  # of every MiniMind2 size; shapes alone do not tell
 
-LLAMA_TYPES = ("llama", "qwen2")
-LLAMA_SIZES = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "vocab_size",
-)
-
-
-def llama_config(config: dict, where: Path | str) -> LMConfig:
-    """A Llama's or Qwen2's config.json as ours; WeightsError names what this decoder does not do."""
-    missing = [name for name in LLAMA_SIZES if name not in config]
-    if missing:
-        raise WeightsError(f"{where}: missing {missing}; expected a Llama's or Qwen2's config.json")
-    qwen = config.get("model_type") == "qwen2"
-    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    heads = config["num_attention_heads"]
-    head_dim = config["hidden_size"] // heads
-    wanted = {  # name: (found, what this decoder does)
-        "hidden_act": (config.get("hidden_act", "silu"), "silu"),
-        "rope type": (rope.get("rope_type", rope.get("type", "default")), "default"),
-        "partial_rotary_factor": (rope.get("partial_rotary_factor", 1.0), 1.0),
-        "head_dim": (config.get("head_dim") or head_dim, head_dim),
-        "attention_bias": (bool(config.get("attention_bias", qwen)), qwen),
-        "mlp_bias": (bool(config.get("mlp_bias", False)), False),
-        "use_sliding_window": (bool(config.get("use_sliding_window", False)), False),
-    }
-    for name, (found, does) in wanted.items():
-        if found != does:
-            raise WeightsError(f"{where}: found {name} {found!r}, this decoder does only {does!r}")
-    try:
-        return LMConfig(
-            **{name: config[name] for name in LLAMA_SIZES},
-            num_key_value_heads=config.get("num_key_value_heads") or heads,
-            rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
-            rms_norm_eps=config.get("rms_norm_eps", 1e-6),
-            max_position_embeddings=config.get("max_position_embeddings", 32768 if qwen else 2048),
-            tie_word_embeddings=config.get("tie_word_embeddings", False),
-            attention_bias=qwen,
-        )
-    except ValueError as error:
-        raise WeightsError(f"{where}: {error}") from error
-
 
 def minimind_config(tensors: dict[str, Tensor], config: dict, where: Path | str) -> LMConfig:
     """The sizes of a MiniMind2 state dict: from its shapes, and from `config` what shapes do not tell."""

@@ -13,15 +13,14 @@ import torch
 
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig, from_dict, to_dict
 from model.foreign import (
-    LLAMA_TYPES,
     MINIMIND_V,
     MINIMIND_V_PROJECTOR,
-    llama_config,
     minimind_config,
     minimind_v_tensors,
     without_tied_head,
 )
 from model.language import LanguageModel
+from model.llama import LLAMA_TYPES, llama_config
 from model.tensors import (
     SAME,
     KeyTable,
@@ -116,13 +115,13 @@ def load_language(path: Path | str) -> LanguageModel:
         lm = llama_config(config, config_file)
         tensors = read_tensors(file)
         tensors = without_tied_head(tensors, file) if lm.tie_word_embeddings else tensors
-    elif file.suffix in PICKLE_SUFFIXES:
+    elif file.suffix in PICKLE_SUFFIXES and str(config.get("model_type") or "minimind").startswith("minimind"):
         lm, tensors = _minimind(file, config)
         other_parts = (MINIMIND_V_PROJECTOR,)
     else:
         raise WeightsError(
-            f"{config_file}: found model_type {config.get('model_type')!r}, expected one of {LLAMA_TYPES}, a "
-            "folder written by this program, or a MiniMind2 .pth"
+            f"{config_file}: found model_type {config.get('model_type')!r}, expected one of {LLAMA_TYPES} (Llama 1 to "
+            "3.2, Qwen2 and 2.5), a folder written by this program, or a MiniMind2 .pth; give one of those"
         )
     with torch.device("meta"):
         language = LanguageModel(lm)

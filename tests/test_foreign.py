@@ -124,10 +124,10 @@ def check_against(theirs, ours) -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope type 'llama3'"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, r"'llama3' lacks \['low_freq_factor', 'high_"),
         ({"attention_bias": True}, "attention_bias True"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
-        ({"head_dim": 16}, "head_dim 16"),
+        ({"head_dim": 16}, r"q_proj.weight \(found \(32, 32\), expected \(128, 32\)\)"),
         ({"model_type": "gpt2"}, "model_type 'gpt2'"),
         ({"hidden_size": 36}, "does not split"),
         ({"num_hidden_layers": 3}, "model.layers.2.mlp.up_proj.weight"),
