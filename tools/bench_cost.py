@@ -65,11 +65,14 @@ def decoding_flops(lm: LMConfig, prompt: int, new_tokens: int) -> float:
     return 2.0 * weights * some + 4.0 * lm.hidden_size * lm.num_hidden_layers * seen
 
 
-def matmul_peak(device: torch.device, dtype: torch.dtype, lm: LMConfig, seconds: float = 1.0) -> float:
-    """Operations a second of the fastest of some matrix products near the model's, the best of several runs."""
-    tokens = 4096 if device.type == "cpu" else 32768
-    wide, narrow, square = lm.intermediate_size, lm.hidden_size, 2048 if device.type == "cpu" else 8192
-    shapes = [(tokens, narrow, wide), (tokens, wide, narrow), (tokens, narrow, lm.vocab_size), (square,) * 3]
+def matmul_peak(device: torch.device, dtype: torch.dtype, lm: LMConfig, tokens: int, seconds: float) -> float:
+    """Operations a second of the fastest of some matrix products near the model's, the best of several runs.
+
+    tokens: rows of the products (eight times as many on a GPU); each product is tried for so many seconds.
+    """
+    tokens *= 1 if device.type == "cpu" else 8
+    wide, narrow = lm.intermediate_size, lm.hidden_size
+    shapes = [(tokens, narrow, wide), (tokens, wide, narrow), (tokens, narrow, lm.vocab_size), (tokens // 2,) * 3]
     best = 0.0
     for rows, inner, columns in shapes:
         left = torch.randn(rows, inner, device=device).to(dtype)

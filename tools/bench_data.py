@@ -42,6 +42,7 @@ class Sizes:
     sft_pad: int = 1536
     new_tokens: int = 128
     batched: int = 16  # answers made at once
+    matmul_tokens: int = 4096  # rows of the matrix products that the machine's peak is taken from
     warmup: int = 2  # steps that do not count
     seconds: float = 12.0  # a measurement goes on for so long, whole steps
 

@@ -188,10 +188,11 @@ def padded_loss(model: Reference, batch: Batch, length: int, pad_id: int) -> Ten
     return (losses.view(targets.shape) * counts).sum() / counts.sum()
 
 
-def make_step(model: Reference, rate: float, length: int, pad_id: int, dtype: torch.dtype) -> Callable[[Batch], float]:
-    """A function that trains the weights that require a gradient on a batch, and gives the loss before."""
+def make_step(
+    model: Reference, optimizer: torch.optim.Optimizer, length: int, pad_id: int, dtype: torch.dtype
+) -> Callable[[Batch], float]:
+    """A function that trains on a batch and gives the loss before."""
     device = next(model.parameters()).device
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)
     scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
 
     def step(batch: Batch) -> float:

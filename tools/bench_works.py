@@ -117,7 +117,8 @@ def train_reference(training: Training, job: Job, turns: Turns) -> None:
         mine.requires_grad_(theirs.requires_grad)
     del vlm
     meter = StepMeter(turns, device, sizes.warmup, sizes.seconds, training.cost(job))
-    step = make_step(model.to(device), stage.learning_rate, stage.max_seq_len, feed.pad_id, pick_dtype("auto", device))
+    optimizer = torch.optim.AdamW([p for p in model.to(device).parameters() if p.requires_grad], stage.learning_rate)
+    step = make_step(model, optimizer, stage.max_seq_len, feed.pad_id, pick_dtype("auto", device))
     for batches in feed.steps_from(0, 1):
         meter.tick(batches)
         for batch in batches:
@@ -229,5 +230,8 @@ def measure_peak(job: Job, turns: Turns) -> None:
     turns.wait()
     while True:
         kinds = {torch.bfloat16, pick_dtype("auto", device)}
-        peaks = {kind: matmul_peak(device, kind, job.sizes.lm) for kind in kinds}
+        sizes = job.sizes
+        peaks = {
+            kind: matmul_peak(device, kind, sizes.lm, sizes.matmul_tokens, min(sizes.seconds, 1.0)) for kind in kinds
+        }
         turns.wait({"value": peaks[torch.bfloat16], "used": peaks[pick_dtype("auto", device)]})
