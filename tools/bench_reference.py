@@ -210,7 +210,7 @@ def make_step(
     return step
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference mode, in which autocast would cast the weights anew for each token
 def answer_one(
     model: Reference, ids: Tensor, pixels: Tensor, new_tokens: int, end_id: int, show: Callable[[list[int]], object]
 ) -> list[int]:
