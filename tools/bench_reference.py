@@ -16,6 +16,10 @@ Written from what its code does, to cost what it costs; none of it is copied. Wh
 In its favour, against the original: labels are ours (so the losses can be equal), pictures and texts go through our
 data path and threads, weights that are never used (CLIP's text half) are not loaded, and transformers' own work
 around each generated token is not imitated beyond the above.
+
+How close it is, against MiniMind-V's own code (27 April 2025, transformers 4.48) at the same random weights: in
+float32 the same greedy ids; in bfloat16 on one thread of an AMD EPYC 1.02 times its processor time for a generated
+token (median of four pairs on a busy machine, 0.85 to 1.21). Training steps have not been compared in that way.
 """
 
 from __future__ import annotations
