@@ -1,6 +1,6 @@
 """How fast this machine trains and answers, in what memory, and how near that is to what its matrix products allow.
 
-python -m tools.bench --reference --json out/bench.json     about 15 minutes on 2 cores; --quick: within three
+python -m tools.bench --reference --json out/bench.json     --quick: a first answer, meant to take three minutes
 
 Each work runs in a process of its own, which has its own peak of memory; those of a group are measured in turn
 (A B C A B C ...), so that a machine whose speed drifts does so for all. Figures are medians over the repeats.
@@ -225,7 +225,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     names = [name for group in groups(QUICK) for name in group if not name.startswith("reference")]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--quick", action="store_true", help="a first answer within three minutes; " + QUICK_CUTS.partition(": ")[2])
+    add("--quick", action="store_true", help="a first answer, sooner: " + QUICK_CUTS.partition(": ")[2])
     add("--reference", action="store_true", help="measure a model that works as MiniMind-V did, and print the ratio")
     add("--json", metavar="FILE", help="write the figures")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")

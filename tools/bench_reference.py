@@ -18,8 +18,9 @@ data path and threads, weights that are never used (CLIP's text half) are not lo
 around each generated token is not imitated beyond the above.
 
 How close it is, against MiniMind-V's own code (27 April 2025, transformers 4.48) at the same random weights: in
-float32 the same greedy ids; in bfloat16 on one thread of an AMD EPYC 1.02 times its processor time for a generated
-token (median of four pairs on a busy machine, 0.85 to 1.21). Training steps have not been compared in that way.
+float32 the same 24 greedy ids (the first eight of them one token, so a weak check); in bfloat16, on one thread of an
+AMD EPYC, MiniMind-V took 1.02 times the reference's processor time for a generated token (median of four pairs on a
+busy machine, 0.85 to 1.21). Training steps have not been compared in that way.
 """
 
 from __future__ import annotations
