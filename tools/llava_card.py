@@ -47,11 +47,11 @@ Made for transformers 4.57 and 5; no custom code. Answers are greedy unless you 
 
 VLLM = """- **vLLM** (read from its public source, not run): key names, `image_token_index`, `vision_feature_layer` and
   the select strategy are those that its LLaVA reads, and it leaves out the last LayerNorm, as this model needs."""
-VLLM_LINEAR = """- **vLLM** (read from its public source, not run): its table of activations has no `linear`, which is this
-  folder's `projector_hidden_act`, so it will refuse the folder. Train with `--projector mlp` for vLLM."""
+VLLM_LINEAR = """- **vLLM** (read from its public source, not run): its table of activations has no `linear`, which is
+  this folder's `projector_hidden_act`, so it will refuse the folder. Train with `--projector mlp` for vLLM."""
 LLAMA_CPP = """- **llama.cpp** (read from its public source, not run): its converter takes the language part as {lm}. It
   knows pre-tokenizers by a hash and asks for this one's to be added unless it has it. Its `--mmproj` takes only
-  Pixtral towers under this architecture's name: the picture part needs a GGUF written by other means{gelu}."""
+  Pixtral towers for this architecture: the picture part needs a GGUF written by other means{gelu}."""
 GELU = "; and its LLaVA graph always applies a GELU, which this model's linear projector has not"
 
 

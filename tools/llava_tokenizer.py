@@ -80,6 +80,7 @@ def tokenizer_config(added: list[dict], max_length: int) -> dict:
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
         "padding_side": "left",  # of a batch to generate from
+        "model_input_names": ["input_ids", "attention_mask"],  # transformers 4 would add token_type_ids
         "model_max_length": max_length,
         "processor_class": "LlavaProcessor",
         "chat_template": CHAT_TEMPLATE,
