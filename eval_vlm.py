@@ -62,7 +62,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     what.add_argument("--image", metavar="FILE", help="describe this picture")
     what.add_argument("--chat", action="store_true", help="talk about --image in the terminal")
     what.add_argument("--split", choices=("val", "test", "compositional"), help="score scenes of the picture book")
-    what.add_argument("--data", metavar="FILE", help="score a data set that has answers: JSONL or parquet")
+    what.add_argument("--data", metavar="FILE", help="score a data set that has answers: JSONL, JSON, parquet, tar")
     add = parser.add_argument
     add("--weights", metavar="RUN", help="a run, or MiniMind2-V's .pth (default: the furthest stage under out/)")
     add("--vision", default="", metavar="DIR", help="the encoder of a .pth; where a run's is now, if it was moved")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -19,7 +20,7 @@ from engine.training import is_done, machine, run_stage
 from model.weights import fingerprint, save_vlm
 
 STAGE = Stage(out="out/lm", learning_rate=3e-3, batch_size=32, scenes=100_000, eval_interval=100)
-TEXTS = 8_000  # of the picture book
+TEXTS = 11_200  # of the picture book
 HIDDEN = ("from_run", "images", "vision", "projector", "stage", "fit", "cache_gb", "train")
 
 
@@ -35,7 +36,8 @@ def main(argv: list[str] | None = None) -> None:
         return
     here = machine(stage)
     torch.manual_seed(stage.seed)
-    tokenizer = get_tokenizer(stage.tokenizer)
+    start = Path(stage.llm) if stage.llm not in ("", "random") else None
+    tokenizer = get_tokenizer(stage.tokenizer, start)
     model = join(get_language(stage.llm or "random", tokenizer.vocab_size), None, "")
     data = stage_data(stage, "lm", TEXTS)
     train, val = data.train, data.val
@@ -44,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=GRID * GRID, max_seq_len=stage.max_seq_len)
     feeds = [
         Feed(make_examples(records, encode, data.bad, what), stage.batch_size, stage.seed, tokenizer.pad_id,
-             word_loader(tokenizer), data.bad)
+             word_loader(tokenizer), data.bad, workers=1, token_budget=stage.token_budget)
         for records, what in ((train, "texts"), (val, "validation"))
         if len(records)
     ]  # fmt: skip

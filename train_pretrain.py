@@ -16,7 +16,7 @@ from engine.training import is_done, machine
 from engine.vlm_stage import train_vlm
 
 STAGE = Stage(out="out/pretrain", learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100)
-TEXTS = 6_400  # of the picture book
+TEXTS = 4_800  # of the picture book
 HIDDEN = ("stage", "fit", "image_size", "patch_size", "hidden_size", "layers", "augment")
 
 
@@ -24,6 +24,9 @@ def main(argv: list[str] | None = None) -> None:
     """python train_pretrain.py                about 2 minutes on 2 cores, after train_lm.py if that has not been run
     python train_pretrain.py --llm random      the ablation: the language model stays at random weights
     python train_pretrain.py --data FILE --images DIR --vision DIR --llm FILE     your own data and weights
+
+    With --llm a Qwen2.5's or Llama 3.2's folder, --vision a CLIP's and --projector mlp this is LLaVA's first stage;
+    its second is python train_sft.py --from out/pretrain --stage 3 --data FILE --optimizer adamw --learning_rate 2e-5
     """
     stage = parse(STAGE, argv, HIDDEN, main.__doc__)
     if is_done(stage):

@@ -19,7 +19,7 @@ from engine.vlm_stage import train_vlm
 from model.weights import load_vlm
 
 STAGE = Stage(learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
-TEXTS = {1: 6_400, 2: 3_200, 3: 4_800}  # of the picture book
+TEXTS = {1: 4_800, 2: 2_560, 3: 8_000}  # of the picture book
 HIDDEN = ("llm", "projector", "image_size", "patch_size", "hidden_size", "layers", "augment")
 
 

@@ -18,7 +18,7 @@ from dataset.preprocess import PreprocessSpec, normalise, resize_and_crop
 from dataset.record import IGNORE, Batch, Example, Picture, Record
 from engine.command import guarded
 from engine.data import stage_data
-from engine.feed import Feed, make_examples
+from engine.feed import Feed, make_examples, word_loader
 from engine.parts import get_tokenizer
 from engine.stage import Stage, parse
 from engine.training import is_done, machine, run_stage
@@ -28,20 +28,22 @@ from model.weights import fingerprint, save_vision
 from tokenizer.tokenizer import Tokenizer
 
 STAGE = Stage(
-    out="out/vision", learning_rate=1e-3, batch_size=64, epochs=3, scenes=24_000, english=0.0, log_interval=20,
-    eval_interval=400, save_interval=200, cache_gb=4.0,
+    out="out/vision", learning_rate=2e-3, batch_size=64, epochs=3, scenes=32_000, english=0.0, augment="gray",
+    log_interval=20, eval_interval=400, save_interval=200, cache_gb=4.0,
 )  # fmt: skip
 HIDDEN = ("from_run", "vision", "llm", "projector", "train", "stage", "fit", "max_seq_len")
 MAX_CAPTION = 128  # tokens
 SHIFT = 8  # a picture is shifted by up to an eighth of its side
+GRAY = 0.25  # share of the pictures without colour, so that a kind is known by its shape
+LUMA = (0.299, 0.587, 0.114)
 
 
 def main(argv: list[str] | None = None) -> None:
     """python train_vision.py                              the picture book's encoder, about 20 minutes on 2 cores
     python train_vision.py --data FILE --image_size 32 --patch_size 4 --augment shift-flip     one for small photographs
 
-    The encoder learns by letting a thin decoder caption from its features (model/captioner.py). What is kept,
-    the encoder alone, is at most 12 MB in float16.
+    The encoder learns by letting a thin decoder caption from its features (model/captioner.py), and on the picture
+    book by naming what is in each cell of the picture. The encoder alone is kept: at most 12 MB in float16.
     """
     stage = parse(STAGE, argv, HIDDEN, main.__doc__)
     if is_done(stage):
@@ -59,14 +61,16 @@ def main(argv: list[str] | None = None) -> None:
     data = stage_data(stage, "vision", stage.scenes)
     encode = partial(encode_caption, tokenizer=tokenizer, image_tokens=model.image_tokens)
     load = remembering_loader(spec, int(stage.cache_gb * 1e9))
+    if not stage.data:  # what is in each cell is known
+        load = both(load, word_loader(tokenizer))
     feeds = [
         Feed(make_examples(records, encode, data.bad, what), stage.batch_size, stage.seed, tokenizer.pad_id, load,
-             data.bad, workers=1)
+             data.bad, workers=1, token_budget=stage.token_budget)
         for records, what in ((data.train, "captions"), (data.val, "validation"))
         if len(records)
     ]  # fmt: skip
     facts = {"tokenizer": tokenizer.fingerprint, "start": fingerprint(model)}
-    change = None if stage.augment == "none" else partial(augment, stage.augment == "shift-flip", stage.seed)
+    change = partial(AUGMENTATIONS[stage.augment], stage.seed) if stage.augment != "none" else None
 
     def save(folder: Path) -> None:
         save_vision(folder, model.vision.half(), spec.to_settings())
@@ -111,8 +115,21 @@ def remembering_loader(spec: PreprocessSpec, limit: int) -> PictureLoader:
     return lambda pictures: {"pixels": torch.from_numpy(normalise(np.stack([resized(p) for p in pictures]), spec))}
 
 
-def augment(flip: bool, seed: int, step: int, batch: Batch) -> Batch:
-    """The batch with each picture shifted by up to 1/SHIFT of its side, borders mirrored, and half of them flipped."""
+def both(one: PictureLoader, other: PictureLoader) -> PictureLoader:
+    return lambda pictures: {**one(pictures), **other(pictures)}
+
+
+def without_colour(seed: int, step: int, batch: Batch) -> Batch:
+    """The batch with a share GRAY of the pictures in gray."""
+    rng = np.random.default_rng((seed, 3, step))
+    gray = torch.from_numpy(rng.random(len(batch.pixels)) < GRAY)
+    luma = (batch.pixels * batch.pixels.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)  # (P, 1, H, W)
+    return dataclasses.replace(batch, pixels=torch.where(gray[:, None, None, None], luma, batch.pixels))
+
+
+def shifted(seed: int, step: int, batch: Batch, flip: bool = False) -> Batch:
+    """The batch with each picture shifted by up to 1/SHIFT of its side, borders mirrored; half of them mirrored if
+    `flip`."""
     rng = np.random.default_rng((seed, 2, step))
     pixels = batch.pixels
     side, reach = pixels.shape[-1], max(pixels.shape[-1] // SHIFT, 1)
@@ -122,6 +139,9 @@ def augment(flip: bool, seed: int, step: int, batch: Batch) -> Batch:
         crop = one[:, y : y + side, x : x + side]
         moved.append(crop.flip(-1) if flip and rng.random() < 0.5 else crop)
     return dataclasses.replace(batch, pixels=torch.stack(moved))
+
+
+AUGMENTATIONS = {"gray": without_colour, "shift": shifted, "shift-flip": partial(shifted, flip=True)}
 
 
 if __name__ == "__main__":

@@ -55,7 +55,9 @@ def main() -> int:
     for name, value, sign, floor, goal in checks:
         good, there = (reaches(value, sign, bound) for bound in (floor, goal))
         failed += not good
-        print(f"{'ok  ' if good else 'FAIL'} {name}: {value:.3f} ({sign} {floor}{'' if there else f', goal {goal}'})")
+        aim = "" if there else f", goal {goal}"
+        print(f"{name:<44} {value:.3f}  (must be {sign} {floor}{aim}){'' if good else '  NOT REACHED'}")
+    print(f"{len(checks) - failed} passed, {failed} failed")
     return 1 if failed else 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +52,7 @@ class Examples:
         self.records = records
         self.encode = encode
         bad = bad or BadRows()
-        kept: list[tuple[int, int, int]] = []
+        kept = array("q")  # row, tokens and supervised tokens of each example
         self.truncated = 0  # examples that lost text to the length limit
         for row in progress(range(len(records))):
             bad.seen()
@@ -63,12 +64,12 @@ class Examples:
             except BadRow as error:
                 bad.add(error.row_id or name, error)
                 continue
-            kept.append((row, len(example.ids), example.supervised_tokens))
+            kept.extend((row, len(example.ids), example.supervised_tokens))
             self.truncated += example.truncated
         bad.finish()
         if not kept:
             raise DataError(f"no row can be trained on; expected at least one.\n{bad.report()}")
-        table = np.asarray(kept, np.int64)
+        table = np.array(kept, np.int64).reshape(-1, 3)
         self.rows = table[:, 0]  # which record each example is
         self.lengths = table[:, 1]  # tokens, image tokens included
         self.supervised = table[:, 2]  # tokens with a label

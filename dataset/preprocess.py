@@ -1,7 +1,8 @@
-"""From an image to the numbers that an encoder reads: resize, crop, rescale, normalise, as CLIP's processor does."""
+"""From an image to the numbers that an encoder reads: resize, crop, rescale, normalise, as its own processor does."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,20 @@ from PIL import Image
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+HALF = (0.5, 0.5, 0.5)
+SHORTEST, EXACT = {"shortest_edge": 224}, {"height": 224, "width": 224}
+BILINEAR, BICUBIC = int(Image.Resampling.BILINEAR), int(Image.Resampling.BICUBIC)
+# What transformers' processors take for a setting that is absent. Each converts to RGB and rescales by 1/255.
+CLIP_DEFAULTS = {"size": SHORTEST, "do_center_crop": True, "crop_size": EXACT, "resample": BICUBIC,
+                 "image_mean": CLIP_MEAN, "image_std": CLIP_STD}  # fmt: skip
+EXACT_DEFAULTS = {**CLIP_DEFAULTS, "size": EXACT, "do_center_crop": False}
+PROCESSORS: dict[str, dict[str, Any]] = {
+    "CLIP": CLIP_DEFAULTS,
+    "ChineseCLIP": CLIP_DEFAULTS,
+    "Siglip": {**EXACT_DEFAULTS, "image_mean": HALF, "image_std": HALF},
+    "ViT": {**EXACT_DEFAULTS, "image_mean": HALF, "image_std": HALF, "resample": BILINEAR},
+    "GotOcr2": {**EXACT_DEFAULTS, "size": {"height": 384, "width": 384}},  # InternVL's, here without its tiles
+}
 LONG = 4  # a picture that is so many times longer than wide is resized only where the crop will be
 MARGIN = 8  # output pixels around that crop, more than any filter reaches
 
@@ -23,7 +38,7 @@ class PreprocessSpec:
     crop: tuple[int, int] | None = (224, 224)  # (height, width) of the centre that is kept; None keeps all
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
-    resample: int = int(Image.Resampling.BICUBIC)
+    resample: int = BICUBIC
     rescale: float = 1 / 255
 
     def __post_init__(self):
@@ -48,24 +63,33 @@ class PreprocessSpec:
     def from_settings(settings: Mapping[str, Any]) -> PreprocessSpec:
         """The spec in a Hugging Face preprocessor_config.json; ValueError names a setting that is not understood.
 
-        What is missing has the default of the processor named in it: CLIP crops, SigLIP and ViT do not.
+        What is missing has the default of the processor named there, and CLIP's where none is; a null switch is off.
+        A bare number as size is the shorter edge for CLIP; without a crop it is a square for the others, where only
+        that makes a batch (Chinese-CLIP was published so).
         """
-        kind = str(settings.get("image_processor_type") or settings.get("feature_extractor_type") or "CLIP")
-        crops = settings.get("do_center_crop", "CLIP" in kind or "crop_size" in settings)
-        if not settings.get("do_resize", True):
+        kind, found = processor_name(settings)
+        if kind not in PROCESSORS:
+            raise ValueError(
+                f"image_processor_type is {found!r}, expected that of {', '.join(PROCESSORS)}"
+                + ("; a NaFlex encoder has no fixed size" if kind == "Siglip2" else "")
+                + ": correct it in preprocessor_config.json, or take another encoder"
+            )
+        given = {name: value for name, value in settings.items() if value is not None or name[:3] == "do_"}
+        filled = {"do_resize": True, "do_rescale": True, "do_normalize": True, **PROCESSORS[kind], **given}
+        if not filled["do_resize"]:
             raise ValueError("do_resize is false, but a batch needs one size: set it in preprocessor_config.json")
-        size = _size(settings.get("size", 224), "size")
-        if not crops and isinstance(settings.get("size"), int) and "CLIP" not in kind:
-            size = (size, size)  # so ViT's and SigLIP's processors read a bare number
-        crop = _size(settings.get("crop_size", size), "crop_size") if crops else None
-        normalise = settings.get("do_normalize", True)
+        size = _size(filled["size"], "size")
+        if not filled["do_center_crop"] and isinstance(filled["size"], int) and kind != "CLIP":
+            size = (filled["size"], filled["size"])
+        crop = _size(filled["crop_size"], "crop_size") if filled["do_center_crop"] else None
+        normalise = filled["do_normalize"]
         return PreprocessSpec(
             size=size,
             crop=(crop, crop) if isinstance(crop, int) else crop,
-            mean=_three(settings.get("image_mean", CLIP_MEAN), "image_mean") if normalise else (0.0, 0.0, 0.0),
-            std=_three(settings.get("image_std", CLIP_STD), "image_std") if normalise else (1.0, 1.0, 1.0),
-            resample=int(settings.get("resample", Image.Resampling.BICUBIC)),
-            rescale=float(settings.get("rescale_factor", 1 / 255)) if settings.get("do_rescale", True) else 1.0,
+            mean=_three(filled["image_mean"], "image_mean") if normalise else (0.0, 0.0, 0.0),
+            std=_three(filled["image_std"], "image_std") if normalise else (1.0, 1.0, 1.0),
+            resample=_resample(filled["resample"]),
+            rescale=float(filled.get("rescale_factor", 1 / 255)) if filled["do_rescale"] else 1.0,
         )
 
     def to_settings(self) -> dict[str, Any]:
@@ -90,8 +114,14 @@ class PreprocessSpec:
         return settings
 
 
+def processor_name(settings: Mapping[str, Any]) -> tuple[str, str]:
+    """(a key of PROCESSORS or another family's name, what the settings call it), from new and old names of it."""
+    found = str(settings.get("image_processor_type") or settings.get("feature_extractor_type") or "CLIPImageProcessor")
+    return re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", found), found
+
+
 def preprocess(image: Image.Image, spec: PreprocessSpec) -> np.ndarray:
-    """(3, H, W) float32 of an RGB image, within 1/255 of transformers' CLIPImageProcessor on Pillow."""
+    """(3, H, W) float32 of an RGB image, within 1/255 of transformers' image processors on Pillow."""
     return normalise(np.asarray(resize_and_crop(image, spec)), spec)
 
 
@@ -145,6 +175,16 @@ def _size(value: Any, name: str) -> int | tuple[int, int]:
         f"{name} is {value!r}; expected a number, shortest_edge, or height and width: "
         "correct it in preprocessor_config.json"
     )
+
+
+def _resample(value: Any) -> int:
+    """A filter as configs number it: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming."""
+    if isinstance(value, bool) or value not in list(Image.Resampling):
+        raise ValueError(
+            f"resample is {value!r}; expected a number from 0 to {max(Image.Resampling)}: correct it in "
+            "preprocessor_config.json"
+        )
+    return int(value)
 
 
 def _three(value: Any, name: str) -> tuple[float, float, float]:

@@ -92,7 +92,8 @@ class Batch:
     """Padded tensors of B examples with P pictures between them, of M tokens each.
 
     Pictures are in reading order: row by row, left to right; each owns M consecutive True positions of
-    image_mask. At most one of pixels, features and words is given; none where P is 0.
+    image_mask. None of pixels, features and words is given where P is 0, else one; an encoder that learns from the
+    words of each cell is given these beside the pixels.
     """
 
     ids: Tensor  # (B, T) int64
@@ -101,7 +102,7 @@ class Batch:
     image_mask: Tensor  # (B, T) bool
     pixels: Tensor | None = None  # (P, 3, H, W) float32
     features: Tensor | None = None  # (P, N, Dv) of the frozen encoder
-    words: Tensor | None = None  # (P, M, W) int64 token ids in place of a picture, -1 where there are fewer
+    words: Tensor | None = None  # (P, M, W) int64 token ids of what each cell shows, -1 where there are fewer
     example_ids: tuple[str, ...] = ()  # (B,) names for messages
 
     @property

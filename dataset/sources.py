@@ -9,35 +9,30 @@ from typing import Any
 import numpy as np
 
 from dataset.bad_rows import BadImage, BadRow, BadRows
+from dataset.layout import Layout, layout_of
 from dataset.pictures import resolve_image_path
 from dataset.record import IMAGE, Picture, Record, Turn, turn_from_text
-from dataset.rows import (
-    CONVERSATION_COLUMNS,
-    IMAGE_COLUMNS,
-    is_parquet,
-    open_parquet,
-    open_rows,
-    parquet_batches,
-    parse_json,
-)
+from dataset.rows import open_rows, stream_rows
+from dataset.textrows import parse_json
 
-SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+KNOWN = Layout()
 
 
 def read_records(path: Path | str, images: Path | str | None = None, bad: BadRows | None = None) -> Iterator[Record]:
     """The good records of a data file in order, in bounded memory; bad rows are counted, named and left out.
 
-    path: MiniMind-V's JSONL or parquet, a JSON list as LLaVA's, sharegpt's messages; recognised by content.
+    path: JSONL, a JSON list, parquet or a webdataset's tar, recognised by content; rows as MiniMind-V's, LLaVA's,
+    LLaMA-Factory's (its dataset_info.json beside the file is heeded) or Alpaca's.
     images: the folder of the image files; by default the one that path is in.
     Raises DataError for a file that cannot be used, TooManyBadRows where the share of bad rows passes the limit.
     """
     path, bad = Path(path), bad or BadRows()
-    root = Path(images) if images is not None else path.parent
-    for number, row in _in_order(path):
+    root, layout = Path(images) if images is not None else path.parent, layout_of(path)
+    for number, row in stream_rows(path):
         row_id = f"{path.name}:{number}"
         bad.seen()
         try:
-            record, note = record_from_row(row, row_id, root)
+            record, note = record_from_row(row, row_id, root, layout)
         except BadRow as error:
             bad.add(row_id, error)
             continue
@@ -47,25 +42,19 @@ def read_records(path: Path | str, images: Path | str | None = None, bad: BadRow
     bad.finish()
 
 
-def _in_order(path: Path) -> Iterator[tuple[int, Any]]:
-    if not is_parquet(path):
-        yield from open_rows(path)
-        return
-    number = 0
-    for batch in parquet_batches(path, open_parquet(path)):
-        for row in batch.to_pylist():
-            yield number, row
-            number += 1
-
-
 class RecordFile:
     """The rows of a data file as records, in any order: len() counts all rows, [i] raises BadRow for a bad one.
 
     Memory stays bounded, and [i] may be called from several threads. `bad` is told of rows that were put right.
+    name: what the rows' ids begin with, by default the file's name.
     """
 
-    def __init__(self, path: Path | str, images: Path | str | None = None, bad: BadRows | None = None):
+    def __init__(
+        self, path: Path | str, images: Path | str | None = None, bad: BadRows | None = None, name: str = ""
+    ):
         self.path = Path(path)
+        self.name = name or self.path.name
+        self._layout = layout_of(self.path)
         self.root = Path(images) if images is not None else self.path.parent
         self._rows = open_rows(self.path)
         self._bad = bad
@@ -77,9 +66,9 @@ class RecordFile:
     def __getitem__(self, index: int) -> Record:
         if not 0 <= index < len(self):
             raise IndexError(f"{self.path} has {len(self)} rows; there is no row {index}")
-        row_id = f"{self.path.name}:{self._rows.number(index)}"
+        row_id = f"{self.name}:{self._rows.number(index)}"
         try:
-            record, note = record_from_row(self._rows.read(index), row_id, self.root)
+            record, note = record_from_row(self._rows.read(index), row_id, self.root, self._layout)
         except BadRow as error:
             error.row_id = row_id
             raise
@@ -89,17 +78,17 @@ class RecordFile:
         return record
 
 
-def record_from_row(row: Any, row_id: str, root: Path) -> tuple[Record, str]:
-    """The record of a raw row (a dict, or JSON text of one) and a note on what was put right, or BadRow.
+def record_from_row(row: Any, row_id: str, root: Path, layout: Layout = KNOWN) -> tuple[Record, str]:
+    """The record of a raw row (a mapping, or the BadRow in its place) and a note on what was put right, or BadRow.
 
     As many "<image>" tags as images are needed; a single image without one is put in front of the question.
     """
-    if isinstance(row, (bytes, str)):
-        row = parse_json(row, "row is not JSON")
+    if isinstance(row, BadRow):
+        raise row
     if not isinstance(row, Mapping):
         raise BadRow("row is not an object", f"found {type(row).__name__}")
-    turns, note = _in_turn(_turns(row))
-    pictures = _pictures(row, root)
+    turns, note = _in_turn(_turns(row, layout))
+    pictures = _pictures(row, root, layout)
     tags = sum(turn.image_count for turn in turns)
     if tags == 0 and len(pictures) == 1:
         first = next(i for i, turn in enumerate(turns) if turn.role == "user")
@@ -107,40 +96,60 @@ def record_from_row(row: Any, row_id: str, root: Path) -> tuple[Record, str]:
         note = "image tag was missing, put in front of the question"
     elif tags != len(pictures):
         raise BadRow("image tags and images disagree", f"{tags} tags for {len(pictures)} images")
-    label = row.get("label")
+    label = _first(row, layout.label)
     return Record(row_id, pictures, tuple(turns), label=None if label is None else str(label)), note
 
 
-def _turns(row: Mapping[str, Any]) -> list[Turn]:
-    key = next((name for name in CONVERSATION_COLUMNS if row.get(name)), None)
-    if key is None:
+def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
+    """The first of the named columns that holds something, or None."""
+    return next((row[name] for name in names if row.get(name) is not None), None)
+
+
+def _turns(row: Mapping[str, Any], layout: Layout) -> list[Turn]:
+    key = next((name for name in layout.conversations if row.get(name)), None)
+    if key is not None:
+        messages = row[key]
+        if isinstance(messages, (str, bytes)):
+            messages = parse_json(messages, f"{key} is not JSON")
+        if not isinstance(messages, list):
+            raise BadRow(f"{key} is not a list", f"found {type(messages).__name__}")
+        turns = [_turn(message, layout) for message in messages]
+    elif _first(row, layout.answer) is not None and _first(row, layout.question) is not None:
+        asked = [_first(row, names) for names in (layout.question, layout.context)]
+        answer = _first(row, layout.answer)
+        if not all(isinstance(text, str) for text in asked if text is not None):
+            raise BadRow("turn has no text", f"found {type(asked[0]).__name__} in {layout.question[0]}")
+        turns = [turn_from_text("user", "\n".join(text for text in asked if text)), _answer(answer)]
+    else:
         raise BadRow("row has no conversation", f"found {', '.join(map(str, row)) or 'nothing'}")
-    messages = row[key]
-    if isinstance(messages, (str, bytes)):
-        messages = parse_json(messages, f"{key} is not JSON")
-    if not isinstance(messages, list):
-        raise BadRow(f"{key} is not a list", f"found {type(messages).__name__}")
-    turns = [_turn(message) for message in messages]
-    system = row.get("system")
+    system = _first(row, layout.system)
     if isinstance(system, str) and system and (not turns or turns[0].role != "system"):
         turns.insert(0, Turn("system", (system,)))
     return turns
 
 
-def _turn(message: Any) -> Turn:
+def _turn(message: Any, layout: Layout) -> Turn:
     if not isinstance(message, Mapping):
         raise BadRow("turn is not an object", f"found {type(message).__name__}")
-    speaker, text = message.get("role", message.get("from")), message.get("content", message.get("value"))
-    role = SPEAKERS.get(speaker) if isinstance(speaker, str) else None
+    speaker, text = _first(message, layout.role), _first(message, layout.content)
+    speakers = dict(layout.speakers)
+    role = speakers.get(speaker) if isinstance(speaker, str) else None
     if role is None:
-        raise BadRow("role is unknown", f"found {speaker!r}, expected one of {', '.join(SPEAKERS)}")
+        raise BadRow("role is unknown", f"found {speaker!r}, expected one of {', '.join(speakers)}")
+    if role == "assistant":
+        return _answer(text)
     if not isinstance(text, str):
         raise BadRow("turn has no text", f"found {type(text).__name__}")
-    if role == "assistant":
-        if not text.strip():
-            raise BadRow("answer is empty")
-        return Turn(role, (text,))  # an answer shows no pictures: a tag in it is text
     return turn_from_text(role, text)
+
+
+def _answer(text: Any) -> Turn:
+    """An answer's turn; it shows no pictures, so a tag in it is text."""
+    if not isinstance(text, str):
+        raise BadRow("turn has no text", f"found {type(text).__name__}")
+    if not text.strip():
+        raise BadRow("answer is empty")
+    return Turn("assistant", (text,))
 
 
 def _in_turn(turns: list[Turn]) -> tuple[list[Turn], str]:
@@ -160,9 +169,9 @@ def _in_turn(turns: list[Turn]) -> tuple[list[Turn], str]:
     return opening + turns, note
 
 
-def _pictures(row: Mapping[str, Any], root: Path) -> tuple[Picture, ...]:
+def _pictures(row: Mapping[str, Any], root: Path, layout: Layout) -> tuple[Picture, ...]:
     """The row's pictures: bytes, a list of bytes, a name, several names in one text, or a list of names."""
-    value = next((row[name] for name in IMAGE_COLUMNS if row.get(name) is not None), None)
+    value = _first(row, layout.images)
     if isinstance(value, str):
         value = _names(value, root)
     elif value is None or isinstance(value, (bytes, Mapping)):

@@ -104,7 +104,7 @@ def generate_batch(
     """One answer for each row of a left-padded batch."""
     run = partial(
         generate, model, batch.ids, batch.attention_mask, batch.image_mask,
-        max_new_tokens=decoding.max_new_tokens, end_id=tokenizer.end_id, pad_id=tokenizer.pad_id,
+        max_new_tokens=decoding.max_new_tokens, end_id=tokenizer.end_ids, pad_id=tokenizer.pad_id,
         pixels=batch.pixels, features=batch.features, words=batch.words,
         temperature=decoding.temperature, top_p=decoding.top_p,
         repetition_penalty=decoding.repetition_penalty, generator=generator, stream=stream,

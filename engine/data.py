@@ -9,10 +9,10 @@ import numpy as np
 
 from dataset.bad_rows import BadRows
 from dataset.batching import Records
+from dataset.mixture import join, open_sources, share_out, shares_of
 from dataset.picturebook.book import MIXES, PictureBook
-from dataset.sources import RecordFile
 from dataset.views import Subset, split_off
-from engine.stage import Stage, UsageError
+from engine.stage import Stage
 
 VALIDATION_ROWS = 256  # at most, and a twentieth of the file at most
 
@@ -25,21 +25,34 @@ class Data:
 
 
 def stage_data(stage: Stage, mix: str, size: int) -> Data:
-    """The picture book's texts in a mix (`size` of them unless --samples says otherwise), or the rows of --data."""
-    if stage.images and not Path(stage.images).is_dir():
-        raise UsageError(f"--images {stage.images}: no such folder; give the folder that the data's image names are in")
+    """The picture book's texts in a mix (`size` of them unless --samples says otherwise), or the rows of --data.
+
+    Of each file of --data its share of the validation rows is kept apart, a twentieth of its rows at most.
+    """
     bad = BadRows(stage.max_bad)
     if not stage.data:
         size = stage.samples or size
         train = PictureBook("train", stage.scenes, size, MIXES[mix], stage.english, stage.seed)
         val = PictureBook("val", VALIDATION_ROWS, VALIDATION_ROWS, MIXES[mix], stage.english, stage.seed)
         return Data(train, val, bad)
-    rows = RecordFile(stage.data, stage.images or None, bad)
+    sources, parts = open_sources(stage.data, stage.images, bad)
+    shares = shares_of(sources, parts)
     if stage.val_data:
-        train, val = rows, RecordFile(stage.val_data, stage.images or None, bad)
+        val = join(*open_sources(stage.val_data, stage.images if Path(stage.images).is_dir() else "", bad))
     else:
-        train, val = split_off(rows, min(VALIDATION_ROWS, len(rows) // 20), stage.seed)
-    if stage.samples and stage.samples < len(train):
-        chosen = np.random.default_rng((stage.seed, 1)).permutation(len(train))[: stage.samples]
-        train = Subset(train, np.sort(chosen))
-    return Data(train, val, bad)
+        split = [
+            split_off(part, min(round(VALIDATION_ROWS * share), len(part) // 20), stage.seed)
+            for part, share in zip(parts, shares, strict=True)
+        ]
+        parts, val = [rest for rest, _ in split], join(sources, [apart for _, apart in split])
+    if stage.samples:
+        counts = share_out(stage.samples, shares)
+        parts = [_some(part, count, stage.seed) for part, count in zip(parts, counts, strict=True)]
+    return Data(join(sources, parts), val, bad)
+
+
+def _some(records: Records, count: int, seed: int) -> Records:
+    """At most so many of the records, chosen at random, one at least."""
+    if count >= len(records):
+        return records
+    return Subset(records, np.sort(np.random.default_rng((seed, 1)).permutation(len(records))[: max(count, 1)]))

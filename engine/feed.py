@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
-from dataset.bad_rows import BadRows
+from dataset.bad_rows import BadRows, DataError
 from dataset.batching import (
     Examples,
     PictureLoader,
@@ -23,6 +24,7 @@ from dataset.batching import (
     pixel_loader,
 )
 from dataset.features import FeatureCache
+from dataset.mixture import Mixture, draw, mixture_of, share_out
 from dataset.picturebook.words import word_picture
 from dataset.record import Batch, Picture
 from engine.parts import Encoder
@@ -34,7 +36,10 @@ ENCODE_AT_ONCE = 64  # pictures
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """Examples with what makes batches of them. Everything is decided by seed, batch_size and the examples."""
+    """Examples with what makes batches of them. Everything is decided by seed, sizes and the examples.
+
+    token_budget: where it is not 0, a batch holds as many examples as keep longest x count within it.
+    """
 
     examples: Examples
     batch_size: int
@@ -43,9 +48,42 @@ class Feed:
     load: PictureLoader | None
     bad: BadRows
     workers: int = 0
+    token_budget: int = 0
 
     def plan(self, epoch: int) -> list:
-        return batch_plan(self.examples.lengths, self.batch_size, self.seed, epoch)
+        """The batches of an epoch as example numbers: each example once, or as a weighted mixture draws them."""
+        lengths = self.examples.lengths
+        if self._mixture is None:
+            return self._batches(lengths, epoch)
+        drawn = draw(self._of, self._mixture.shares, self.seed, epoch)
+        return [drawn[batch] for batch in self._batches(lengths[drawn], epoch)]
+
+    def _batches(self, lengths: np.ndarray, epoch: int) -> list[np.ndarray]:
+        return batch_plan(lengths, self.batch_size, self.seed, epoch, self.token_budget or None)
+
+    @cached_property
+    def _mixture(self) -> Mixture | None:
+        return mixture_of(self.examples.records)[0]
+
+    @cached_property
+    def _of(self) -> np.ndarray:
+        """(examples,) which source of the mixture each is of; DataError where one has none."""
+        of = mixture_of(self.examples.records)[1][self.examples.rows]
+        for source, name in enumerate(self._mixture.names):
+            if not (of == source).any():
+                raise DataError(f"--data {name}: no row of it can be trained on; leave it out, or repair it")
+        return of
+
+    def mixing(self) -> list[str]:
+        """A line for each source of a weighted mixture: its share, samples of an epoch, passes over its rows."""
+        if self._mixture is None:
+            return []
+        rows = np.bincount(self._of, minlength=len(self._mixture.names))
+        drawn = share_out(len(self._of), self._mixture.shares)
+        return [
+            f"from {name}: {count:,} samples an epoch ({count / sum(drawn):.1%}), {count / have:.2f} times its {have:,}"
+            for name, count, have in zip(self._mixture.names, drawn, rows, strict=True)
+        ]
 
     def steps_from(self, start: int, accumulation: int) -> Iterator[list[Batch]]:
         """The micro-batches of each optimizer step from step `start` on, without end; a list may lack some."""

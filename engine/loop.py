@@ -137,7 +137,8 @@ def gradients(
     for batch in micro_batches:
         with autocast(batch.ids.device, plan.dtype):
             loss_sum, _ = model.loss(batch)
-        (loss_sum / max(total, 1)).backward()
+        if loss_sum.requires_grad:  # not where only the projector trains and no row has a picture
+            (loss_sum / max(total, 1)).backward()
         loss += loss_sum.item() / max(total, 1)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     norm = torch.nn.utils.clip_grad_norm_(parameters, plan.grad_clip or math.inf).item()

@@ -21,16 +21,17 @@ class Stage:
     out: str = flag("", "the run's folder")
     from_run: str = flag("", "start from this run's folder", flag="from")
     # data: the picture book unless a file is given
-    data: str = flag("", "train on this file: MiniMind-V JSONL or parquet (default: the picture book)")
-    images: str = flag("", "folder of the pictures that --data names")
+    data: str = flag("", "train on this file, or these: FILE[:SHARE],FILE[:SHARE]; JSONL, JSON, parquet or tar "
+                         "(default: the picture book)")  # fmt: skip
+    images: str = flag("", "folder of the pictures that --data names, or one for each file with commas between")
     val_data: str = flag("", "validate on this file (default: a part of --data that is not trained on)")
     max_bad: float = flag(0.01, "stop when more than this share of rows is bad")
     samples: int = flag(0, "train on at most so many rows an epoch, chosen at random (0: all)")
     scenes: int = flag(10_000, "pictures of the picture book to train on")
     english: float = flag(0.1, "share of English in the picture book's texts")
     # parts
-    vision: str = flag("", "encoder: a Hugging Face CLIP folder or a train_vision.py run (default: the one shipped)")
-    llm: str = flag("", "language model: a run's folder, .pth, .safetensors or 'random'")
+    vision: str = flag("", "encoder: a CLIP, SigLIP or InternViT folder, or a train_vision.py run (default: ours)")
+    llm: str = flag("", "language model: a run's, Llama's or Qwen2's folder, .pth, .safetensors or 'random'")
     tokenizer: str = flag("", "tokenizer folder (default: the run's it starts from, else the one shipped)")
     projector: str = flag("ldp", "how features become tokens", choices=("linear", "mlp", "ldp"))
     train: str = flag("", "comma-separated module prefixes that train, as projector,llm or llm.layers.-1")
@@ -38,6 +39,7 @@ class Stage:
     epochs: int = flag(1, "passes over the data")
     steps: int = flag(0, "optimizer steps in place of --epochs (0: as --epochs says)")
     batch_size: int = flag(32, "samples a step (a micro-batch when accumulating)")
+    token_budget: int = flag(0, "tokens a micro-batch, padding included, in place of --batch_size (0: as that says)")
     accumulation_steps: int = flag(1, "micro-batches a step")
     learning_rate: float = flag(1e-3, "peak of the schedule: linear warm-up, then half a cosine")
     min_lr_ratio: float = flag(0.1, "where the cosine ends, as a share of the peak")
@@ -52,8 +54,8 @@ class Stage:
     patch_size: int = flag(16, "pixels a side of a patch, a power of two")
     hidden_size: int = flag(256, "the encoder's width, a multiple of 64")
     layers: int = flag(6, "the encoder's depth")
-    augment: str = flag("none", "pictures shifted, or shifted and mirrored, anew at each step",
-                        choices=("none", "shift", "shift-flip"))  # fmt: skip
+    augment: str = flag("none", "anew at each step: some pictures in gray, or all shifted, or shifted and mirrored",
+                        choices=("none", "gray", "shift", "shift-flip"))  # fmt: skip
     # curriculum (SFT)
     stage: int = flag(0, "stage of the curriculum", choices=(1, 2, 3))
     fit: str = flag("cut", "answers over the stage's bound: cut at the last sentence that fits, or dropped",
@@ -126,7 +128,7 @@ def check(stage: Stage) -> str:
     for name in ("max_bad", "warmup_ratio", "min_lr_ratio", "english"):
         if not 0 <= getattr(stage, name) <= 1:
             return f"--{name} {getattr(stage, name)}: expected a share from 0 to 1"
-    for name in ("steps", "samples", "weight_decay", "grad_clip", "num_workers", "cache_gb", "seed"):
+    for name in ("steps", "samples", "token_budget", "weight_decay", "grad_clip", "num_workers", "cache_gb", "seed"):
         if getattr(stage, name) < 0:
             return f"--{name} {getattr(stage, name)}: expected 0 or more"
     if stage.images and not stage.data:

@@ -117,10 +117,12 @@ def describe(stage: Stage, feed: Feed, plan: Plan, model: nn.Module, here: Machi
     """What will be trained on: samples, tokens, steps, padding, memory."""
     examples = feed.examples
     an_epoch = len(feed.plan(0)) / stage.accumulation_steps
+    size = f"{stage.token_budget} tokens" if stage.token_budget else f"{stage.batch_size} samples"
     lines = [
         f"samples: {len(examples):,} ({examples.truncated} cut at {stage.max_seq_len} tokens), "
         f"{int(examples.lengths.sum()):,} tokens, {int(examples.supervised.sum()):,} supervised an epoch",
-        f"steps: {plan.steps:,} of {stage.batch_size} x {stage.accumulation_steps} samples "
+        *feed.mixing(),
+        f"steps: {plan.steps:,} of {size} x {stage.accumulation_steps} "
         f"({plan.steps / an_epoch:.2f} epochs), {feed.padding():.1%} padding, on {here.device} in "
         f"{str(here.dtype).removeprefix('torch.')}",
         f"peak memory: about {estimate_memory(model, feed, here) / 2**30:.1f} GiB for weights, gradients, optimizer "

@@ -48,7 +48,8 @@ def train_vlm(
         )  # fmt: skip
     workers = stage.num_workers if not isinstance(getattr(load, "__self__", None), FeatureCache) else 0
     feed, val_feed = (
-        Feed(some, stage.batch_size, stage.seed, tokenizer.pad_id, load, data.bad, workers) if some else None
+        Feed(some, stage.batch_size, stage.seed, tokenizer.pad_id, load, data.bad, workers, stage.token_budget)
+        if some else None
         for some in (examples, val)
     )
     facts = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -25,15 +27,18 @@ def thin_decoder(vision: VisionConfig, vocab_size: int) -> LMConfig:
 
 
 class Captioner(nn.Module):
-    """The encoder, a thin decoder that captions from its features, and a head that names the caption's words.
+    """The encoder, a thin decoder that captions from its features, and a head that names words.
 
-    Captioning teaches what goes with what and where (image captioners are scalable vision learners,
-    arXiv 2306.07915); classifying the picture into its caption's tokens (arXiv 2411.03313) gives a strong signal
-    early. Both parts beside `.vision` are thrown away when training ends.
+    Captioning teaches what goes with what (image captioners are scalable vision learners, arXiv 2306.07915);
+    classifying the picture into its caption's tokens (arXiv 2411.03313) gives a strong signal early; and where it is
+    known what lies in each cell of a raster, classifying each cell into its words teaches small things too, and to
+    tell a thing by its looks and not by the company it keeps. All beside `.vision` is thrown away when training ends.
     """
 
-    def __init__(self, vision: VisionConfig, vocab_size: int, word_weight: float = 0.2):
-        """word_weight: of the word head's loss, against the caption's per token."""
+    def __init__(
+        self, vision: VisionConfig, vocab_size: int, word_weight: float = 0.2, cell_weight: float = 1.0
+    ):
+        """word_weight, cell_weight: of the picture's and of its cells' words, against the caption's loss per token."""
         super().__init__()
         decoder = thin_decoder(vision, vocab_size)
         projector = ProjectorConfig("ldp", vision.hidden_size, decoder.hidden_size)
@@ -42,13 +47,17 @@ class Captioner(nn.Module):
         self.norm = nn.LayerNorm(vision.hidden_size)
         self.words = nn.Linear(vision.hidden_size, vocab_size)
         self.word_weight = word_weight
+        self.cell_weight = cell_weight
 
     @property
     def image_tokens(self) -> int:
         return self.decoder.image_tokens
 
     def loss(self, batch) -> tuple[Tensor, int]:
-        """(caption loss summed over tokens plus as many word losses, supervised tokens); one picture a row."""
+        """(caption loss summed over tokens plus as many word losses, supervised tokens); one picture a row.
+
+        batch.words, where given, are the words (B, M, W) of the cells of a square raster of M cells.
+        """
         features = self.norm(self.vision(batch.pixels))  # (B, N, Dv)
         pictures = self.decoder.projector(features)
         hidden = self.decoder.llm(self.decoder.embed(batch.ids, batch.image_mask, pictures))
@@ -58,11 +67,26 @@ class Captioner(nn.Module):
         caption = F.cross_entropy(logits, targets[places], reduction="sum")
         words = word_loss(self.words(features.mean(1)).float(), batch.labels)
         count = int(places.sum())
-        return caption + self.word_weight * words * count, count
+        loss = caption + self.word_weight * words * count
+        if batch.words is not None:
+            cells = pool(features, batch.words.shape[1])  # (B, M, Dv)
+            named = word_loss(self.words(cells).float().flatten(0, 1), batch.words.flatten(0, 1))
+            loss = loss + self.cell_weight * named * count
+        return loss, count
+
+
+def pool(features: Tensor, cells: int) -> Tensor:
+    """Features (B, N, Dv) of a square of patches, averaged over the cells of a coarser square: (B, cells, Dv)."""
+    side = math.isqrt(features.shape[1])
+    plane = features.transpose(1, 2).unflatten(2, (side, side))  # (B, Dv, side, side)
+    return F.adaptive_avg_pool2d(plane, math.isqrt(cells)).flatten(2).transpose(1, 2)
 
 
 def word_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy of logits (B, V) against the set of tokens that each row of labels (B, T) holds, as a mean."""
+    """Mean cross entropy of logits (B, V) against the set of tokens that each row of labels (B, T) holds.
+
+    What is negative in labels is no token.
+    """
     held = torch.zeros_like(logits)
     held.scatter_add_(1, labels.clamp(min=0), (labels >= 0).to(held.dtype))
     present = (held > 0).to(logits.dtype)

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")
 PROJECTORS = ("linear", "mlp", "ldp")
 STEMS = ("patch", "conv")
+POST_NORMS = ("none", "kept", "applied")
+# Not in the files of earlier versions; their defaults say the same.
+LATER = ("patch_bias", "post_norm", "layer_scale", "pixel_shuffle", "head_width", "rope_scaling")
 
 
 def to_dict(config) -> dict:
@@ -22,7 +25,7 @@ def from_dict(kind, values: dict):
         raise ValueError(f"{kind.__name__}: found {type(values).__name__} {values!r}, expected a JSON object")
     names = [field.name for field in dataclasses.fields(kind)]
     unknown = sorted(set(values) - set(names))
-    missing = [name for name in names if name not in values]
+    missing = [name for name in names if name not in values and name not in LATER]
     if unknown or missing:
         raise ValueError(
             f"{kind.__name__}: unknown keys {unknown}, missing keys {missing}; expected exactly {names}. "
@@ -46,6 +49,24 @@ def _require_one_of(config, name: str, allowed: tuple[str, ...]) -> None:
 
 
 @dataclass(frozen=True)
+class RopeScaling:
+    """How Llama 3.1 and later stretch their rotary positions, under Hugging Face's names."""
+
+    factor: float  # the slow frequencies are divided by it
+    low_freq_factor: float  # slow: turns less often than this within the original length
+    high_freq_factor: float  # fast, and left alone: turns more often than this; in between is a mixture
+    original_max_position_embeddings: int  # the length before stretching
+
+    def __post_init__(self):
+        _require_positive(self, "original_max_position_embeddings")
+        if not (self.factor >= 1 and 0 < self.low_freq_factor < self.high_freq_factor):
+            raise ValueError(
+                f"RopeScaling: found factor {self.factor}, low_freq_factor {self.low_freq_factor}, high_freq_factor "
+                f"{self.high_freq_factor}; expected a factor of 1 or more, and a low below the high one"
+            )
+
+
+@dataclass(frozen=True)
 class LMConfig:
     """A Llama-shaped decoder; the defaults make 25,829,888 parameters."""
 
@@ -60,11 +81,19 @@ class LMConfig:
     max_position_embeddings: int = 8192  # longer sequences are refused
     tie_word_embeddings: bool = True  # the head is the embedding matrix
     attention_bias: bool = False  # biases on q, k and v (not o), as Qwen2 has
+    head_width: int | None = None  # None: hidden_size / num_attention_heads
+    rope_scaling: RopeScaling | None = None  # None: plain RoPE; may be given as a dict
 
     def __post_init__(self):
+        if isinstance(self.rope_scaling, dict):
+            object.__setattr__(self, "rope_scaling", from_dict(RopeScaling, self.rope_scaling))
         _require_positive(self, "hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size")
         _require_positive(self, "num_attention_heads", "num_key_value_heads", "max_position_embeddings")
-        if self.hidden_size % (2 * self.num_attention_heads):
+        if self.head_width is not None:
+            _require_positive(self, "head_width")
+        if self.head_width is not None and self.head_width % 2:
+            raise ValueError(f"LMConfig.head_width: found {self.head_width}, expected an even width, for RoPE")
+        if self.head_width is None and self.hidden_size % (2 * self.num_attention_heads):
             raise ValueError(
                 f"LMConfig: hidden_size {self.hidden_size} does not split into {self.num_attention_heads} "
                 "heads of even width; choose a multiple of twice the heads"
@@ -77,12 +106,12 @@ class LMConfig:
 
     @property
     def head_dim(self) -> int:
-        return self.hidden_size // self.num_attention_heads
+        return self.head_width or self.hidden_size // self.num_attention_heads
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """A vision transformer: CLIP's tower, or the small one that is trained here."""
+    """A vision transformer: CLIP's, SigLIP's or InternViT's, or the small one that is trained here."""
 
     hidden_size: int
     intermediate_size: int
@@ -96,12 +125,24 @@ class VisionConfig:
     pre_norm: bool = True  # a LayerNorm between the embeddings and the first layer
     stem: str = "patch"  # 'patch': one convolution; 'conv': stride-2 convolutions down to the same grid
     feature_layer: int = -1  # hidden state to return: -1 the last, -2 the one before, as in LLaVA
+    patch_bias: bool = False  # a bias on the 'patch' stem
+    post_norm: str = "none"  # a LayerNorm on the last hidden state: 'applied', or 'kept' only to be written out again
+    layer_scale: bool = False  # a learned factor per channel on what each attention and each MLP adds
+    pixel_shuffle: int = 1  # so many by so many neighbouring features become one, that much wider
 
     def __post_init__(self):
         _require_positive(self, "hidden_size", "intermediate_size", "num_hidden_layers")
-        _require_positive(self, "num_attention_heads", "image_size", "patch_size")
+        _require_positive(self, "num_attention_heads", "image_size", "patch_size", "pixel_shuffle")
         _require_one_of(self, "hidden_act", ACTIVATIONS)
         _require_one_of(self, "stem", STEMS)
+        _require_one_of(self, "post_norm", POST_NORMS)
+        if self.image_size < self.patch_size:
+            raise ValueError(f"VisionConfig: no patch of {self.patch_size} fits in a picture of {self.image_size}")
+        if self.image_size // self.patch_size % self.pixel_shuffle:
+            raise ValueError(
+                f"VisionConfig: a grid {self.image_size // self.patch_size} wide does not split into blocks "
+                f"{self.pixel_shuffle} wide; choose another image_size or pixel_shuffle"
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"VisionConfig: hidden_size {self.hidden_size} does not split into "
@@ -125,6 +166,16 @@ class VisionConfig:
     @property
     def num_patches(self) -> int:
         return (self.image_size // self.patch_size) ** 2
+
+    @property
+    def num_features(self) -> int:
+        """N, how many features a picture gives."""
+        return self.num_patches // self.pixel_shuffle**2
+
+    @property
+    def feature_size(self) -> int:
+        """Dv, how wide a feature is."""
+        return self.hidden_size * self.pixel_shuffle**2
 
 
 @dataclass(frozen=True)
@@ -163,10 +214,10 @@ class VLMConfig:
                 f"the projector gives width {self.projector.out_features}, the language model takes "
                 f"{self.lm.hidden_size}; use a projector made for this language model"
             )
-        if self.projector and self.vision and self.projector.in_features != self.vision.hidden_size:
+        if self.projector and self.vision and self.projector.in_features != self.vision.feature_size:
             raise ValueError(
                 f"the projector takes width {self.projector.in_features}, the encoder gives "
-                f"{self.vision.hidden_size}; use a projector made for this encoder"
+                f"{self.vision.feature_size}; use a projector made for this encoder"
             )
 
     @property
@@ -174,7 +225,7 @@ class VLMConfig:
         """M, the number of tokens that one picture takes in the language model's context."""
         if self.vision is None or self.projector is None:
             raise ValueError("the number of image tokens needs both a vision and a projector config")
-        return self.projector.tokens_out(self.vision.num_patches)
+        return self.projector.tokens_out(self.vision.num_features)
 
     def to_dict(self) -> dict:
         return to_dict(self)

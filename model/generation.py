@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -110,7 +110,7 @@ def generate(
     image_mask: Tensor,
     *,
     max_new_tokens: int,
-    end_id: int,
+    end_id: int | Collection[int],
     pad_id: int,
     pixels: Tensor | None = None,
     features: Tensor | None = None,
@@ -123,10 +123,12 @@ def generate(
 ) -> Generated:
     """What the model says after each prompt (B, T), which is padded on the left.
 
-    Each row stops at its own end token; rows that are done leave the batch once they are half of it. The
-    penalty counts a row's real text, prompt included, not its pictures. stream(row, token) is called for
-    each new token in turn, end tokens apart. ValueError for a prompt padded on the right or too long.
+    Each row stops at its first end token, of one or several kinds; rows that are done leave the batch once they
+    are half of it. The penalty counts a row's real text, prompt included, not its pictures. stream(row, token) is
+    called for each new token in turn, end tokens apart. ValueError for a prompt padded on the right or too long.
     """
+    end_ids = [end_id] if isinstance(end_id, int) else list(end_id)
+    ends = torch.tensor(end_ids, device=ids.device)  # (E,)
     sampling = Sampling(temperature, top_p, repetition_penalty, generator)
     attention_mask = attention_mask.bool()
     _check_prompt(vlm, ids, attention_mask, max_new_tokens)
@@ -150,7 +152,7 @@ def generate(
     for step in range(max_new_tokens):
         tokens = choose(vlm.llm.logits(hidden[:, -1]), run.seen, sampling)  # (B,)
         for row, token in zip(run.rows, tokens.tolist(), strict=True):
-            if stopped[row] or token == end_id:
+            if stopped[row] or token in end_ids:
                 stopped[row] = True
                 continue
             answers[row].append(token)
@@ -163,7 +165,7 @@ def generate(
             tokens = tokens[run.keep(places)]
         if run.seen is not None:
             run.seen.scatter_(1, tokens[:, None], True)
-        tokens = tokens.masked_fill(tokens == end_id, pad_id)  # a finished row is fed anything
+        tokens = tokens.masked_fill((tokens[:, None] == ends).any(1), pad_id)  # a finished row is fed anything
         mask = None if run.mask is None else run.mask[:, : length + step + 1]
         hidden = vlm.llm(vlm.llm.embed(tokens[:, None]), mask, run.cache, run.positions + step)
     return Generated(answers, stopped)

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.config import LMConfig
+from model.attention import attend
+from model.config import LMConfig, RopeScaling
 
 Rotary = tuple[Tensor, Tensor]  # cos and sin, (1 or B, T, 1, head_dim / 2) fp32
 
 
-def rotary_angles(positions: Tensor, head_dim: int, theta: float) -> Rotary:
+def rotary_angles(positions: Tensor, head_dim: int, theta: float, scaling: RopeScaling | None = None) -> Rotary:
     """cos and sin for `positions` (T,) or (B, T), shared by all layers (RoFormer, arXiv 2104.09864)."""
     exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
-    angles = positions[..., None].float() / theta**exponents  # (T or B,T, head_dim / 2)
+    periods = theta**exponents  # positions per radian, (head_dim / 2,)
+    if scaling is not None:
+        periods = stretched(periods, scaling)
+    angles = positions[..., None].float() / periods  # (T or B,T, head_dim / 2)
     if angles.dim() == 2:
         angles = angles[None]
     return angles.cos()[:, :, None], angles.sin()[:, :, None]
+
+
+def stretched(periods: Tensor, scaling: RopeScaling) -> Tensor:
+    """Periods as Llama 3.1 uses them: the long ones times the factor, the short ones as they are."""
+    turns = scaling.original_max_position_embeddings / (2 * math.pi * periods)  # within the original length
+    low, high = scaling.low_freq_factor, scaling.high_freq_factor
+    kept = ((turns - low) / (high - low)).clamp(0, 1)  # the share of the old frequency that stays
+    return periods / (kept + (1 - kept) / scaling.factor)
 
 
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
@@ -93,11 +107,11 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.head_dim = config.head_dim
-        kv_width = config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.attention_bias)
+        width, kv_width = (n * config.head_dim for n in (config.num_attention_heads, config.num_key_value_heads))
+        self.q_proj = nn.Linear(config.hidden_size, width, bias=config.attention_bias)
         self.k_proj = nn.Linear(config.hidden_size, kv_width, bias=config.attention_bias)
         self.v_proj = nn.Linear(config.hidden_size, kv_width, bias=config.attention_bias)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.o_proj = nn.Linear(width, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache | None) -> Tensor:
         heads = (*x.shape[:2], -1, self.head_dim)
@@ -109,12 +123,10 @@ class Attention(nn.Module):
         if query.shape[2] == 1:
             # One position: the query heads of a group stand as its rows, so the cache is not copied per head.
             grouped = query.reshape(query.shape[0], key.shape[1], -1, self.head_dim)
-            out = F.scaled_dot_product_attention(grouped, key, value, attn_mask=mask).reshape(x.shape)
+            out = F.scaled_dot_product_attention(grouped, key, value, attn_mask=mask)
+            out = out.reshape(*x.shape[:2], -1)
         else:
-            out = F.scaled_dot_product_attention(
-                query, key, value, attn_mask=mask, is_causal=mask is None, enable_gqa=True
-            )
-            out = out.transpose(1, 2).reshape(x.shape)
+            out = attend(query, key, value, mask, causal=mask is None).transpose(1, 2).flatten(2)
         return self.o_proj(out)
 
 
@@ -210,7 +222,7 @@ class LanguageModel(nn.Module):
             positions = (attention_mask.cumsum(1) - 1).clamp(min=0)[:, past:]  # (B, T)
         elif positions is None:
             positions = torch.arange(past, past + new, device=embeddings.device)  # (T,)
-        rotary = rotary_angles(positions, self.config.head_dim, self.config.rope_theta)
+        rotary = rotary_angles(positions, self.config.head_dim, self.config.rope_theta, self.config.rope_scaling)
         mask = attention_mask_for(attention_mask, new, past, embeddings.device)
         x = embeddings
         for layer in self.model.layers:

@@ -17,6 +17,12 @@ from torch import Tensor, nn
 # Tables that a model computes by itself and some files hold all the same.
 BUFFERS = ("position_ids", "rotary_emb.inv_freq", "freqs_cos", "freqs_sin", "pos_cis")
 
+# A folder's weights, the best form first; an index names the file (shard) that holds each tensor.
+INDEX_SUFFIX = ".index.json"
+WEIGHT_FILES = (
+    "model.safetensors", "model.safetensors" + INDEX_SUFFIX, "pytorch_model.bin", "pytorch_model.bin" + INDEX_SUFFIX,
+)  # fmt: skip
+
 # A key table: (our prefix, their prefix) pairs; a key is renamed by the first pair that it starts with.
 KeyTable = tuple[tuple[str, str], ...]
 SAME: KeyTable = (("", ""),)
@@ -106,13 +112,15 @@ def _torn(path: Path, error: Exception) -> WeightsError:
 
 
 def read_tensors(path: Path | str, wanted: Callable[[str], bool] | None = None) -> dict[str, Tensor]:
-    """Names and tensors of a .safetensors file, or of a PyTorch state dict, on the CPU; runs no pickled code.
+    """Names and tensors of a .safetensors, a PyTorch state dict or a shard index, on the CPU; runs no pickled code.
 
-    `wanted` picks by name, so that of a large safetensors file only a part is read.
+    `wanted` picks by name, so that of a large safetensors file only a part is read, and of shards only those needed.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file, expected weights; check the path")
+    if path.name.endswith(INDEX_SUFFIX):
+        return _read_shards(path, wanted)
     if path.suffix == ".safetensors":
         with _open_safetensors(path) as file:
             names = [name for name in file.keys() if wanted is None or wanted(name)]  # noqa: SIM118
@@ -130,6 +138,51 @@ def read_tensors(path: Path | str, wanted: Callable[[str], bool] | None = None) 
             "Save model.state_dict() alone and load that"
         )
     return {name: tensor for name, tensor in state.items() if wanted is None or wanted(name)}
+
+
+def find_weights(folder: Path | str) -> Path:
+    """The folder's weights for `read_tensors`, the first of WEIGHT_FILES; WeightsError lists what is there instead."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise WeightsError(f"{folder}: no such folder, expected one with {WEIGHT_FILES[0]}; check the path")
+    for name in WEIGHT_FILES:
+        if (folder / name).is_file():
+            return folder / name
+    found = sorted(path.name for path in folder.iterdir())
+    raise WeightsError(
+        f"{folder}: found {found[:12]}, expected one of {', '.join(WEIGHT_FILES)}; copy or download the weights there"
+    )
+
+
+def read_weights(folder: Path | str, wanted: Callable[[str], bool] | None = None) -> dict[str, Tensor]:
+    """Names and tensors of a Hugging Face folder, whole or in shards, on the CPU; `wanted` as in `read_tensors`."""
+    return read_tensors(find_weights(folder), wanted)
+
+
+def _read_shards(index: Path, wanted: Callable[[str], bool] | None) -> dict[str, Tensor]:
+    """The tensors that an index lists, each from the shard it names; WeightsError where the two disagree."""
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
+        raise WeightsError(f"{index}: found no weight_map of names to files; copy or download the index again")
+    shards = sorted({place for name, place in places.items() if wanted is None or wanted(name)})
+    outside = [shard for shard in shards if Path(shard).name != shard or shard.endswith(INDEX_SUFFIX)]
+    absent = [shard for shard in shards if not (index.parent / shard).is_file()]
+    if outside or absent:
+        raise WeightsError(
+            f"{index}: names {_listed(outside or absent)}, {'not files' if outside else 'which are not'} in "
+            f"{index.parent}; expected all {len(set(places.values()))} shards beside it: download the rest"
+        )
+    tensors: dict[str, Tensor] = {}
+    for shard in shards:
+        here = read_tensors(index.parent / shard, wanted)
+        tensors |= {name: tensor for name, tensor in here.items() if places.get(name, shard) == shard}
+    lost = [name for name in places if name not in tensors and (wanted is None or wanted(name))]
+    if lost:
+        raise WeightsError(
+            f"{index}: lists {_listed(lost)}, which the files it names do not hold; the index and the shards are "
+            "of different checkpoints: download them again together"
+        )
+    return tensors
 
 
 def their_name(key: str, table: KeyTable) -> str:

@@ -1,11 +1,17 @@
-"""The image encoder: CLIP's vision tower under Hugging Face's names, and the small one trained here."""
+"""The image encoder: one vision transformer for CLIP, SigLIP, InternViT and the small one trained here.
+
+The names of its weights are those of Hugging Face's CLIP; model/vision_formats.py has the other families' names.
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.attention import attend
 from model.config import VisionConfig
 
 
@@ -22,8 +28,8 @@ ACTIVATION = {"quick_gelu": quick_gelu, "gelu": F.gelu, "gelu_pytorch_tanh": gel
 
 
 def patch_stem(config: VisionConfig) -> nn.Module:
-    """(B, 3, H, W) -> (B, Dv, h, w): one linear map per patch."""
-    return nn.Conv2d(3, config.hidden_size, config.patch_size, stride=config.patch_size, bias=False)
+    """(B, 3, H, W) -> (B, Dv, h, w): one linear map per patch; pixels beyond the last whole patch are left out."""
+    return nn.Conv2d(3, config.hidden_size, config.patch_size, stride=config.patch_size, bias=config.patch_bias)
 
 
 def conv_stem(config: VisionConfig) -> nn.Module:
@@ -76,7 +82,7 @@ class Attention(nn.Module):
             return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, N, head_dim)
 
         query, key, value = split(self.q_proj(x)), split(self.k_proj(x)), split(self.v_proj(x))
-        out = F.scaled_dot_product_attention(query, key, value)
+        out = attend(query, key, value)
         return self.out_proj(out.transpose(1, 2).reshape(x.shape))
 
 
@@ -92,7 +98,7 @@ class MLP(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention and MLP, each behind a LayerNorm and added to the stream."""
+    """Attention and MLP, each behind a LayerNorm and added to the stream, scaled where the config says so."""
 
     def __init__(self, config: VisionConfig):
         super().__init__()
@@ -100,10 +106,16 @@ class Layer(nn.Module):
         self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = MLP(config)
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layer_scale1 = nn.Parameter(torch.empty(config.hidden_size)) if config.layer_scale else None
+        self.layer_scale2 = nn.Parameter(torch.empty(config.hidden_size)) if config.layer_scale else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.self_attn(self.layer_norm1(x))
-        return x + self.mlp(self.layer_norm2(x))
+        x = x + _scaled(self.self_attn(self.layer_norm1(x)), self.layer_scale1)
+        return x + _scaled(self.mlp(self.layer_norm2(x)), self.layer_scale2)
+
+
+def _scaled(x: Tensor, scale: Tensor | None) -> Tensor:
+    return x if scale is None else x * scale.to(x.dtype)
 
 
 class Encoder(nn.Module):
@@ -112,11 +124,32 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
 
 
+class KeptNorm(nn.Module):
+    """The weights of a LayerNorm that no feature goes through: buffers, so that nothing counts or trains them."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.register_buffer("weight", torch.ones(width))
+        self.register_buffer("bias", torch.zeros(width))
+
+
+def shuffle_pixels(x: Tensor, factor: int) -> Tensor:
+    """(B, N, Dv) -> (B, N / factor², factor² · Dv): each square block of the grid becomes one feature.
+
+    Blocks stand row by row, and in a feature its patches row by row: InternVL's pixel shuffle with ps_version v2,
+    that of InternVL 1.5 and later. (v1 had the same features with the blocks column by column.)
+    """
+    side = math.isqrt(x.shape[1]) // factor
+    blocks = x.unflatten(1, (side, factor, side, factor)).transpose(2, 3)  # (B, h, w, factor, factor, Dv)
+    return blocks.flatten(3).flatten(1, 2)
+
+
 class VisionTransformer(nn.Module):
     """Pixels (B, 3, H, W) in, features (B, N, Dv) out: a hidden state without its class token.
 
-    The hidden state is config.feature_layer's, taken before CLIP's final LayerNorm, which therefore has no
-    place here. Random weights are scaled as CLIP's are (arXiv 2103.00020), from torch's global generator.
+    The hidden state is config.feature_layer's. The LayerNorm at the end is part of the last one in SigLIP
+    (post_norm 'applied'); CLIP has it for the class token alone, so its features are taken before it ('kept').
+    Random weights are scaled as CLIP's are (arXiv 2103.00020), from torch's global generator.
     """
 
     def __init__(self, config: VisionConfig):
@@ -126,6 +159,11 @@ class VisionTransformer(nn.Module):
         norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.pre_norm else None
         self.pre_layrnorm = norm  # the name, misspelt, is Hugging Face's
         self.encoder = Encoder(config)
+        self.post_layernorm: nn.Module | None = None
+        if config.post_norm == "applied":
+            self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        elif config.post_norm == "kept":
+            self.post_layernorm = KeptNorm(config.hidden_size)
         self._initialise()
 
     def _initialise(self) -> None:
@@ -136,6 +174,8 @@ class VisionTransformer(nn.Module):
             nn.init.normal_(self.embeddings.class_embedding, std=0.02)
         if self.config.stem == "patch":
             nn.init.normal_(self.embeddings.patch_embedding.weight, std=0.02)
+        if self.config.stem == "patch" and self.config.patch_bias:
+            nn.init.zeros_(self.embeddings.patch_embedding.bias)
         for layer in self.encoder.layers:
             attention, mlp = layer.self_attn, layer.mlp
             for linear in (attention.q_proj, attention.k_proj, attention.v_proj):
@@ -145,9 +185,12 @@ class VisionTransformer(nn.Module):
             nn.init.normal_(mlp.fc2.weight, std=residual)
             for linear in (*attention.children(), mlp.fc1, mlp.fc2):
                 nn.init.zeros_(linear.bias)
+            if self.config.layer_scale:
+                nn.init.constant_(layer.layer_scale1, 0.1)  # InternViT's
+                nn.init.constant_(layer.layer_scale2, 0.1)
 
     def hidden_state(self, pixels: Tensor) -> Tensor:
-        """The chosen hidden state with its class token, (B, 1 + N, Dv); ValueError for other sizes."""
+        """The chosen hidden state as it is, with any class token, (B, 1 + N, Dv); ValueError for other sizes."""
         size = self.config.image_size
         if pixels.dim() != 4 or pixels.shape[1:] != (3, size, size):
             raise ValueError(
@@ -159,8 +202,11 @@ class VisionTransformer(nn.Module):
             x = self.pre_layrnorm(x)
         for layer in self.encoder.layers[: self.config.num_hidden_layers + 1 + self.config.feature_layer]:
             x = layer(x)
+        if self.config.post_norm == "applied" and self.config.feature_layer == -1:
+            x = self.post_layernorm(x)
         return x
 
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.hidden_state(pixels)
-        return x[:, 1:] if self.config.class_token else x
+        x = x[:, 1:] if self.config.class_token else x
+        return shuffle_pixels(x, self.config.pixel_shuffle) if self.config.pixel_shuffle > 1 else x

@@ -1,4 +1,4 @@
-"""Checkpoints in and out: our own folders, MiniMind2's and MiniMind2-V's files, Llama's and CLIP's folders.
+"""Checkpoints in and out: our own folders, MiniMind2's and MiniMind2-V's files, Llama's and vision encoders' folders.
 
 One of our folders holds config.json (format, version, sizes) and model.safetensors, whose names are those of
 VLM.state_dict() (`llm.`, `projector.`, `vision.`) or, for an encoder alone, VisionTransformer.state_dict().
@@ -13,23 +13,19 @@ import torch
 
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig, from_dict, to_dict
 from model.foreign import (
-    CLIP_AFTER_FEATURES,
-    CLIP_OTHER_PARTS,
-    CLIP_PREFIXED,
-    LLAMA_TYPES,
     MINIMIND_V,
     MINIMIND_V_PROJECTOR,
-    clip_config,
-    llama_config,
     minimind_config,
     minimind_v_tensors,
     without_tied_head,
 )
 from model.language import LanguageModel
+from model.llama import LLAMA_TYPES, llama_config
 from model.tensors import (
     SAME,
     KeyTable,
     WeightsError,
+    find_weights,
     fingerprint,
     load_strict,
     read_json,
@@ -40,6 +36,8 @@ from model.tensors import (
     write_json,
 )
 from model.vision import VisionTransformer
+from model.vision_folders import read_vision, save_hf_vision
+from model.vision_formats import processor_settings
 from model.vlm import VLM
 
 __all__ = [
@@ -53,6 +51,7 @@ __all__ = [
     "read_json",
     "read_metadata",
     "read_tensors",
+    "save_hf_vision",
     "save_minimind_v",
     "save_safetensors",
     "save_vision",
@@ -64,8 +63,8 @@ FORMAT = "glimpse"
 FORMAT_VERSION = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-PICKLE_FILE = "pytorch_model.bin"
 PREPROCESSOR_FILE = "preprocessor_config.json"
+PROCESSOR_FILE = "processor_config.json"  # where transformers 5 puts the same, under image_processor
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
 
 
@@ -85,26 +84,15 @@ def _own_parts(document: dict, where: Path) -> dict:
     return {name: value for name, value in document.items() if name not in ("format", "format_version")}
 
 
-def _weights_in(folder: Path) -> Path:
-    """The folder's weights file, safetensors first; WeightsError lists what is there instead."""
-    for name in (WEIGHTS_FILE, PICKLE_FILE):
-        if (folder / name).is_file():
-            return folder / name
-    found = sorted(path.name for path in folder.iterdir())
-    split = f"{WEIGHTS_FILE}.index.json" in found
-    advice = "it is split into shards: save it again as one file" if split else "copy the weights there"
-    raise WeightsError(f"{folder}: found {found}, expected {WEIGHTS_FILE} or {PICKLE_FILE}; {advice}")
-
-
 def _locate(path: Path | str, what: str) -> tuple[Path, Path, dict]:
-    """(weights file, config file, its contents or {}) for a folder or a file; or WeightsError."""
+    """(weights file or shard index, config file, its contents or {}) for a folder or a file; or WeightsError."""
     path = Path(path)
     if path.is_dir():
         config_file = path / CONFIG_FILE
         if not config_file.is_file():
             found = sorted(entry.name for entry in path.iterdir())[:12]
             raise WeightsError(f"{path}: found {found}, expected {CONFIG_FILE} and {WEIGHTS_FILE} of {what}")
-        return _weights_in(path), config_file, read_json(config_file)
+        return find_weights(path), config_file, read_json(config_file)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file or folder, expected {what}; check the path")
     config_file = path.parent / CONFIG_FILE
@@ -127,13 +115,13 @@ def load_language(path: Path | str) -> LanguageModel:
         lm = llama_config(config, config_file)
         tensors = read_tensors(file)
         tensors = without_tied_head(tensors, file) if lm.tie_word_embeddings else tensors
-    elif file.suffix in PICKLE_SUFFIXES:
+    elif file.suffix in PICKLE_SUFFIXES and str(config.get("model_type") or "minimind").startswith("minimind"):
         lm, tensors = _minimind(file, config)
         other_parts = (MINIMIND_V_PROJECTOR,)
     else:
         raise WeightsError(
-            f"{config_file}: found model_type {config.get('model_type')!r}, expected one of {LLAMA_TYPES}, a "
-            "folder written by this program, or a MiniMind2 .pth"
+            f"{config_file}: found model_type {config.get('model_type')!r}, expected one of {LLAMA_TYPES} (Llama 1 to "
+            "3.2, Qwen2 and 2.5), a folder written by this program, or a MiniMind2 .pth; give one of those"
         )
     with torch.device("meta"):
         language = LanguageModel(lm)
@@ -228,58 +216,49 @@ def save_vision(folder: Path | str, vision: VisionTransformer, preprocess: dict)
 
 
 def load_vision(folder: Path | str) -> tuple[VisionTransformer, dict]:
-    """The encoder in one of our folders or a CLIP folder, and its preprocessor settings; fp32 on the CPU.
+    """The encoder in one of our folders or a Hugging Face one, and its preprocessor settings; fp32 on the CPU.
 
-    A CLIP folder may hold the whole CLIP or its vision half, in fp16 or fp32; without a
-    preprocessor_config.json it gets CLIP's, with a warning. WeightsError names every key that is missing,
-    unexpected or of another shape, and says what a vision folder holds where this is none.
+    A Hugging Face folder is of a family of model/vision_formats.py, the whole model or its vision half, in one file
+    or in shards; without preprocessor settings it gets its family's, with a warning. WeightsError names every key
+    that is missing, unexpected or of another shape, and says what a vision folder holds where this is none.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise WeightsError(f"{folder}: no such folder, expected a vision encoder's with {CONFIG_FILE}")
     file, config_file, document = _locate(folder, "a vision encoder")
-    if document.get("format") == FORMAT:
-        parts = _own_parts(document, config_file)
-        try:
-            config = from_dict(VisionConfig, parts.get("vision"))
-        except ValueError as error:
-            raise WeightsError(f"{config_file}: {error}") from error
-        inside_vlm = "lm" in parts
-        table: KeyTable = (("", "vision."),) if inside_vlm else SAME
-        other_parts: tuple[str, ...] = ("llm.", "projector.") if inside_vlm else ()
-        tensors = read_tensors(file)
-    else:
-        config = clip_config(document, config_file)
-        tensors = read_tensors(file, lambda name: not name.startswith(CLIP_OTHER_PARTS))
-        prefixed = any(name.startswith("vision_model.") for name in tensors)
-        table = CLIP_PREFIXED if prefixed else SAME
-        other_parts = ("vision_model." + CLIP_AFTER_FEATURES if prefixed else CLIP_AFTER_FEATURES,)
+    if document.get("format") != FORMAT:
+        family, vision = read_vision(file, config_file, document)
+        return vision, _preprocess_settings(folder, family, vision.config.image_size)
+    parts = _own_parts(document, config_file)
+    try:
+        config = from_dict(VisionConfig, parts.get("vision"))
+    except ValueError as error:
+        raise WeightsError(f"{config_file}: {error}") from error
+    inside_vlm = "lm" in parts
     with torch.device("meta"):
         vision = VisionTransformer(config)
-    load_strict(vision, tensors, file, table, other_parts)
-    return vision, _preprocess_settings(folder, config)
+    table: KeyTable = (("", "vision."),) if inside_vlm else SAME
+    load_strict(vision, read_tensors(file), file, table, ("llm.", "projector.") if inside_vlm else ())
+    return vision, _preprocess_settings(folder, "clip", config.image_size)
 
 
-def _preprocess_settings(folder: Path, config: VisionConfig) -> dict:
+def _preprocess_settings(folder: Path, family: str, size: int) -> dict:
+    """What a folder says of preprocessing; the family's own settings, with a warning, where it says nothing."""
+    own = processor_settings(family, size)
     if (folder / PREPROCESSOR_FILE).is_file():
-        return read_json(folder / PREPROCESSOR_FILE)
-    warnings.warn(f"{folder}: no {PREPROCESSOR_FILE}; taking CLIP's own settings", stacklevel=3)
-    return clip_preprocess(config.image_size)
+        settings = read_json(folder / PREPROCESSOR_FILE)
+    else:
+        whole = read_json(folder / PROCESSOR_FILE) if (folder / PROCESSOR_FILE).is_file() else {}
+        settings = whole.get("image_processor")
+    if not isinstance(settings, dict):
+        warnings.warn(f"{folder}: no {PREPROCESSOR_FILE}; taking the settings of {family}'s own", stacklevel=3)
+        return own
+    named = settings.get("image_processor_type") or settings.get("feature_extractor_type")
+    if named or family == "clip":  # which is what no name means
+        return settings
+    return {**settings, "image_processor_type": own["image_processor_type"]}
 
 
 def clip_preprocess(size: int) -> dict:
     """CLIPImageProcessor's defaults for pictures of `size` pixels a side."""
-    return {
-        "image_processor_type": "CLIPImageProcessor",
-        "do_resize": True,
-        "size": {"shortest_edge": size},
-        "resample": 3,
-        "do_center_crop": True,
-        "crop_size": {"height": size, "width": size},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": [0.48145466, 0.4578275, 0.40821073],
-        "image_std": [0.26862954, 0.26130258, 0.27577711],
-        "do_convert_rgb": True,
-    }
+    return processor_settings("clip", size)

@@ -78,7 +78,7 @@ def test_with_clip_the_model_has_the_reference_experiments_parameters(here, tmp_
     assert table["all"] == [count - 25_829_888, 25_829_888 + encoder, count + encoder]
     samples = f"{train_pretrain.TEXTS:,}"
     assert re.search(rf"^samples: {samples} \(0 cut at 512 tokens\), [\d,]+ tokens, [\d,]+ supervised", said, re.M)
-    assert f"steps: {math.ceil(train_pretrain.TEXTS / 32)} of 32 x 1 samples (1.00 epochs)" in said
+    assert f"steps: {math.ceil(train_pretrain.TEXTS / 32)} of 32 samples x 1 (1.00 epochs)" in said
     assert 0.3 < gib(said) < 30
     assert not files_in(here)
 
@@ -98,7 +98,7 @@ def test_samples_and_tokens_are_those_of_the_data(tiny, here, capsys):
     rows, tokens, supervised = (int(number.replace(",", "")) for number in found)
     assert rows == 57 and supervised == 57 * answer
     assert abs(tokens - 57 * (prompt + answer + 1)) <= 57 * 3  # "\n" may join its neighbours
-    assert "steps: 12 of 8 x 2 samples (3.00 epochs)" in said
+    assert "steps: 12 of 8 samples x 2 (3.00 epochs)" in said
     assert numbers(said)["projector"][0] > 0 and numbers(said)["llm"][0] == 0
     assert not files_in(here) and files_in(tiny) == before
 
@@ -106,7 +106,18 @@ def test_samples_and_tokens_are_those_of_the_data(tiny, here, capsys):
 def test_steps_that_are_given_count(tiny, here, capsys):
     dry_run(train_pretrain.main, "--data", tiny / "data.jsonl", "--images", tiny / "images", "--llm", tiny / "lm",
             "--vision", tiny / "vision", "--batch_size", 8, "--steps", 40)  # fmt: skip
-    assert "steps: 40 of 8 x 1 samples (5.00 epochs)" in capsys.readouterr().out
+    assert "steps: 40 of 8 samples x 1 (5.00 epochs)" in capsys.readouterr().out
+
+
+def test_a_token_budget_takes_the_place_of_the_batch_size_and_wastes_little(here, tmp_path, capsys):
+    train_pretrain.main(["--token_budget", "2000", "--samples", "1000", "--llm", "random", "--dry-run"])
+    said = capsys.readouterr().out
+    pattern = r"samples: .*?, ([\d,]+) tokens.*?steps: (\d+) of 2000 tokens x 1 \(1.00 epochs\), ([\d.]+)% padding"
+    tokens, steps, padding = re.search(pattern, said, re.S).groups()
+    tokens, steps, padding = int(tokens.replace(",", "")), int(steps), float(padding) / 100
+    assert padding <= 0.08
+    assert tokens / (1 - padding) <= 2000 * steps  # no batch holds more
+    assert tokens > 0.85 * 2000 * steps
 
 
 def test_every_training_command_can_be_tried_dry(tiny, tiny_run, here, capsys):

@@ -124,6 +124,17 @@ def test_each_row_stops_at_its_own_end_token():
     assert sum(stopped_somewhere.stopped) > 0
 
 
+def test_a_row_stops_at_the_first_of_several_end_tokens():
+    vlm = seeded()
+    ids = prompt(9, rows=4)
+    free = say(vlm, ids, new=20)
+    ends = (free.ids[0][4], free.ids[1][2])
+    done = say(vlm, ids, new=20, end=ends)
+    cut = [next((i for i, token in enumerate(row) if token in ends), 20) for row in free.ids]
+    assert done.ids == [row[:at] for row, at in zip(free.ids, cut, strict=True)]
+    assert done.stopped == [at < 20 for at in cut] and cut[0] <= 4 and cut[1] <= 2
+
+
 def test_generation_ends_when_every_row_has(monkeypatch):
     vlm, ids = seeded(), prompt(5)
     first = say(vlm, ids, new=1).ids[0][0]

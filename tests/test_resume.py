@@ -122,7 +122,8 @@ def test_on_a_users_pictures_with_other_settings(parts, tmp_path, changes):
     )  # fmt: skip
 
 
-MUCH = {"accumulation_steps": 2, "cache_gb": 0, "num_workers": 2, "dtype": "bfloat16"}
+MUCH = {"accumulation_steps": 2, "token_budget": 250, "cache_gb": 0, "num_workers": 2,
+        "dtype": "bfloat16"}  # fmt: skip
 
 
 @pytest.mark.slow

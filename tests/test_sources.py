@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dataset import rows
+from dataset import parquet
 from dataset.bad_rows import BadRow, BadRows, DataError, TooManyBadRows
 from dataset.record import IMAGE
 from dataset.sources import RecordFile, read_records
@@ -264,7 +264,7 @@ def random_access_files(folder: Path) -> list[Path]:
 @pytest.mark.parametrize("kind", [0, 1, 2])
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_any_order_gives_the_records_that_reading_in_order_does(folder, kind, in_memory, monkeypatch):
-    monkeypatch.setattr(rows, "IN_MEMORY", 1 << 20 if in_memory else 0)
+    monkeypatch.setattr(parquet, "IN_MEMORY", 1 << 20 if in_memory else 0)
     path = random_access_files(folder)[kind]
     records, in_order = RecordFile(path), list(read_records(path))
     assert len(records) == len(in_order) == 600
@@ -277,7 +277,7 @@ def test_any_order_gives_the_records_that_reading_in_order_does(folder, kind, in
 
 def test_the_copy_of_a_large_parquet_file_leaves_nothing_behind(folder, monkeypatch):
     (folder / "tmp").mkdir()
-    monkeypatch.setattr(rows, "IN_MEMORY", 0)
+    monkeypatch.setattr(parquet, "IN_MEMORY", 0)
     monkeypatch.setattr("tempfile.tempdir", str(folder / "tmp"))
     records = RecordFile(random_access_files(folder)[2])
     assert records[5].turns[0].text == "question 5"

@@ -1,8 +1,4 @@
-r"""A conversation as token ids, by MiniMind2's chat template.
-
-    <|im_start|>system\nYou are a helpful assistant<|im_end|>\n        (or the conversation's own system turn)
-    <|im_start|>user\nWHAT IS ASKED<|im_end|>\n<|im_start|>assistant\n     for each user turn
-    THE ANSWER<|im_end|>\n                                                 for each assistant turn
+"""A conversation as token ids, by the chat template of the tokenizer's folder (tokenizer/template.py).
 
 Markers are placed as ids and text is encoded as text: what a user types cannot become a marker or an image.
 """
@@ -13,9 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tokenizer.template import DEFAULT_SYSTEM
 from tokenizer.tokenizer import Tokenizer
 
-DEFAULT_SYSTEM = "You are a helpful assistant"
+__all__ = ["DEFAULT_SYSTEM", "Segment", "render"]
 
 
 @dataclass(frozen=True)
@@ -31,34 +28,47 @@ def render(tokenizer: Tokenizer, turns: Sequence[Any], for_generation: bool = Fa
     r"""The segments of a conversation; their ids in order are what the template gives.
 
     turns: objects with .role ("system", "user" or "assistant") and .parts: a str is text, else an image.
-    Supervised are an answer's content and its <|im_end|>, not the line break after it. For generation the
-    last turn must be the user's: the result then ends after "<|im_start|>assistant\n".
-    Raises ValueError for no turns, an unknown role, and a system turn that is not the first, which the
-    template would silently drop.
+    Supervised are an answer's content and its end marker, not the line break after it. For generation the
+    last turn must be the user's: the result then ends with the opening of an answer.
+    Raises ValueError for no turns, an unknown role, and a system turn that is not the first, which
+    templates would silently drop or refuse.
 
-    An answer is encoded apart from the "assistant\n" before it, as generation meets it. A tool that encodes
-    both in one go gets other ids where an answer starts with white space that the vocabulary merges with
-    "\n". Our vocabulary has no such merge.
+    An answer is encoded apart from the line break before it, as generation meets it. A tool that encodes both
+    in one go gets other ids where an answer starts with white space that the vocabulary merges with "\n". Our
+    vocabulary has no such merge, and Llama 3's template drops such white space.
     """
     _check(turns, for_generation)
+    template = tokenizer.template
     writer = _Writer(tokenizer)
-    if turns[0].role != "system":
-        writer.opening("system", (DEFAULT_SYSTEM,))
-        writer.closing()
-    for turn in turns:
+    writer.marker(template.begin)
+    if turns[0].role != "system" and template.default_system is not None:
+        writer.turn("system", (template.system_prefix, template.default_system))
+    for index, turn in enumerate(turns):
+        parts = _trimmed(turn.parts) if template.trims else turn.parts
         if turn.role == "assistant":
-            writer.flush()
-            writer.parts(turn.parts, supervised=True)
-            writer.marker(tokenizer.end_id)
-            writer.flush(supervised=True)
-            writer.text("\n")
+            if not template.opens_answers:
+                writer.opening("assistant")
+            writer.answer(parts)
+        elif turn.role == "system":
+            writer.turn("system", (template.system_prefix, *parts))
         else:
-            writer.opening(turn.role, turn.parts)
-            writer.closing()
-        if turn.role == "user":
-            writer.opening("assistant", ())
+            writer.turn("user", parts)
+            if template.opens_answers or (for_generation and index == len(turns) - 1):
+                writer.opening("assistant")
     writer.flush()
     return writer.segments
+
+
+def _trimmed(parts: Sequence[Any]) -> list[Any]:
+    """The parts without white space at the two ends of the whole."""
+    kept = list(parts)
+    for end, strip in ((0, str.lstrip), (-1, str.rstrip)):
+        while kept and isinstance(kept[end], str):
+            kept[end] = strip(kept[end])
+            if kept[end]:
+                break
+            del kept[end]
+    return kept
 
 
 class _Writer:
@@ -66,6 +76,7 @@ class _Writer:
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
+        self.template = tokenizer.template
         self.segments: list[Segment] = []
         self._ids: list[int] = []
         self._text = ""
@@ -73,9 +84,11 @@ class _Writer:
     def text(self, text: str) -> None:
         self._text += text
 
-    def marker(self, token: int) -> None:
-        self._encode()
-        self._ids.append(token)
+    def marker(self, name: str) -> None:
+        """A special token; none where the name is empty."""
+        if name:
+            self._encode()
+            self._ids.append(self.tokenizer.special(name))
 
     def parts(self, parts: Sequence[Any], supervised: bool = False) -> None:
         for part in parts:
@@ -85,14 +98,24 @@ class _Writer:
                 self.flush(supervised)
                 self.segments.append(Segment(ids=[], supervised=False, image=True))
 
-    def opening(self, role: str, parts: Sequence[Any]) -> None:
-        self.marker(self.tokenizer.start_id)
-        self.text(role + "\n")
-        self.parts(parts)
+    def opening(self, role: str) -> None:
+        self.marker(self.template.start)
+        self.text(role)
+        self.marker(self.template.after_role)
+        self.text(self.template.gap)
 
-    def closing(self) -> None:
-        self.marker(self.tokenizer.end_id)
-        self.text("\n")
+    def turn(self, role: str, parts: Sequence[Any]) -> None:
+        self.opening(role)
+        self.parts(parts)
+        self.marker(self.template.end)
+        self.text(self.template.after_end)
+
+    def answer(self, parts: Sequence[Any]) -> None:
+        self.flush()
+        self.parts(parts, supervised=True)
+        self.marker(self.template.end)
+        self.flush(supervised=True)
+        self.text(self.template.after_end)
 
     def flush(self, supervised: bool = False) -> None:
         """Ends the segment under way, if it holds anything."""

@@ -1,7 +1,8 @@
 """Text to token ids and back, so that no text can forge a special token.
 
-A tokenizer is a folder with Hugging Face's `tokenizer.json` and, for other tools, `tokenizer_config.json`.
-Any byte-level BPE with the chat template's markers loads: ours, MiniMind2's, Qwen2's.
+A tokenizer is a folder with Hugging Face's `tokenizer.json`; beside it may stand `tokenizer_config.json`,
+`chat_template.jinja` and `generation_config.json`. No code in it is run. Any byte-level BPE with the markers of a
+known chat template loads: ours, MiniMind2's, Qwen2's and 2.5's, Llama 3's to 3.2's.
 """
 
 from __future__ import annotations
@@ -9,23 +10,25 @@ from __future__ import annotations
 import codecs
 import hashlib
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
 import tokenizers
 
+from tokenizer.template import TokenizerError, recognise
+
 PAD, START, END, IMAGE_TOKEN = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image|>"
 SPECIALS = (PAD, START, END, IMAGE_TOKEN)  # ours have the ids 0, 1, 2, 3
-REQUIRED = (PAD, START, END)
-IMAGE_NAMES = (IMAGE_TOKEN, "<|image_pad|>")  # ours; MiniMind-3V's and Qwen2-VL's
+PAD_NAMES = (PAD, "<|finetune_right_pad_id|>", "<|end_of_text|>")  # the last two are Llama 3's
+# ours; MiniMind-3V's and Qwen2.5's; one that Llama 3 has never seen
+IMAGE_NAMES = (IMAGE_TOKEN, "<|image_pad|>", "<|reserved_special_token_0|>")
 MINIMIND2_IMAGE_ID = 34  # "@": MiniMind2 has no image token of its own
 
 TOKENIZER_FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
-
-
-class TokenizerError(ValueError):
-    """A folder is not a tokenizer that this project can use; the message says what to do."""
+TEMPLATE_FILE, GENERATION_FILE, MODEL_FILE = "chat_template.jinja", "generation_config.json", "config.json"
+BESIDE = (CONFIG_FILE, TEMPLATE_FILE, GENERATION_FILE)
 
 
 def default_folder() -> Path:
@@ -50,23 +53,40 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
         )
     try:
         text = file.read_text(encoding="utf-8")
-        config = folder / CONFIG_FILE
-        config_text = config.read_text(encoding="utf-8") if config.is_file() else None
+        beside = {n: (folder / n).read_text(encoding="utf-8") for n in BESIDE if (folder / n).is_file()}
+        model = (folder / MODEL_FILE).read_text(encoding="utf-8") if (folder / MODEL_FILE).is_file() else "{}"
     except UnicodeDecodeError as error:
         raise TokenizerError(
             f"{folder} holds a file that is not text ({error}). Expected JSON in UTF-8: copy it again."
         ) from error
-    return Tokenizer(text, config_text, where=str(file))
+    return Tokenizer(text, beside, _rows(model), where=str(file))
+
+
+def _rows(model_text: str) -> int:
+    """The rows of the embedding that a config.json beside a tokenizer speaks of; 0 where it speaks of none."""
+    try:
+        config = json.loads(model_text)
+        rows = config.get("lm", config).get("vocab_size", 0)  # ours has it under lm, Hugging Face's at the top
+    except (json.JSONDecodeError, AttributeError):
+        return 0  # whoever loads the model says what is wrong with it
+    return rows if isinstance(rows, int) else 0
 
 
 class Tokenizer:
-    """Encodes and decodes text. Made from the text of a tokenizer.json, which `save` writes unchanged."""
+    """Encodes and decodes text by a tokenizer.json; knows its chat template, its markers and where answers end.
 
-    def __init__(self, json_text: str, config_text: str | None = None, where: str = TOKENIZER_FILE):
+    Made from the texts of that file and, by name, of those beside it; `save` writes all of them unchanged.
+    rows: of the model's embedding, where it is known; an image may stand as one that the vocabulary leaves free.
+    """
+
+    def __init__(
+        self, json_text: str, beside: Mapping[str, str] | None = None, rows: int = 0, where: str = TOKENIZER_FILE
+    ):
         data = _parse(json_text, where)
-        self._source = (json_text, config_text, where)
+        self._source = (json_text, dict(beside or {}), rows, where)
         for token in data["added_tokens"]:
-            token["special"] = token.get("special", False) or token["content"] in REQUIRED + IMAGE_NAMES
+            # Qwen2.5 leaves some of its markers, such as <|file_sep|>, open to being typed.
+            token["special"] = token.get("special", False) or bool(re.fullmatch(r"<\|.*\|>", token["content"]))
         try:
             self._fast = tokenizers.Tokenizer.from_str(json.dumps(data))
         except Exception as error:  # the library raises plain Exception
@@ -80,25 +100,32 @@ class Tokenizer:
         self._fast.no_truncation()
 
         self._specials = {token["content"]: token["id"] for token in data["added_tokens"] if token["special"]}
-        missing = [name for name in REQUIRED if name not in self._specials]
-        if missing:
-            found = ", ".join(self._specials) or "none"
-            raise TokenizerError(
-                f"{where} lacks the special tokens {', '.join(missing)} (found: {found}). Expected "
-                f"{', '.join(REQUIRED)}, which the chat template needs: use a tokenizer that has them, or "
-                f"train one with `python -m tokenizer.train_tokenizer`."
-            )
+        config, generation = (_beside(name, self._source[1], where) for name in (CONFIG_FILE, GENERATION_FILE))
+        source = self._source[1].get(TEMPLATE_FILE) or _template_in(config, where)
+        bos = _token(config, "bos_token")
+        self.template = recognise(source, self._specials, bos if bos in self._specials else "", where)
+        self.start_id, self.end_id = self._specials[self.template.start], self._specials[self.template.end]
+        pads = (_token(config, "pad_token"), *PAD_NAMES, self.template.end)
+        self.pad_id = next(self._specials[name] for name in pads if name in self._specials)
+        self.end_ids = self._end_ids(_token(config, "eos_token"), generation.get("eos_token_id"))
         self.vocab_size = max(self._fast.get_vocab(with_added_tokens=True).values()) + 1
-        self.pad_id, self.start_id, self.end_id = (self._specials[name] for name in REQUIRED)
-        self.image_id = self._image_id()
+        self.image_id = self._image_id(rows)
+        self.vocab_size = max(self.vocab_size, self.image_id + 1)  # of ids that a model must have rows for
 
-    def _image_id(self) -> int:
+    def _end_ids(self, eos_token: str, eos_ids: int | list[int] | None) -> tuple[int, ...]:
+        """What ends an answer: the template's end first, which is learned, then what the folder's files name."""
+        named = [self._specials[eos_token]] if eos_token in self._specials else []
+        listed = eos_ids if isinstance(eos_ids, list) else [eos_ids]
+        return tuple(dict.fromkeys([self.end_id, *named, *(i for i in listed if isinstance(i, int))]))
+
+    def _image_id(self, rows: int) -> int:
         """The id that stands where an image's features go. A mask carries the places: it can be any id."""
         for name in IMAGE_NAMES:
             if name in self._specials:
                 return self._specials[name]
-        is_minimind2 = self.vocab_size == 6400 and self._fast.id_to_token(MINIMIND2_IMAGE_ID) == "@"
-        return MINIMIND2_IMAGE_ID if is_minimind2 else self.pad_id
+        if self.vocab_size == 6400 and self._fast.id_to_token(MINIMIND2_IMAGE_ID) == "@":
+            return MINIMIND2_IMAGE_ID
+        return self.vocab_size if rows > self.vocab_size else self.pad_id  # Qwen2's embedding has rows to spare
 
     def special(self, name: str) -> int:
         """The id of a special token, such as "<|im_end|>"; KeyError names what there is."""
@@ -146,10 +173,8 @@ class Tokenizer:
         """Writes the files that this tokenizer was read from, byte for byte."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        json_text, config_text, _ = self._source
-        (folder / TOKENIZER_FILE).write_text(json_text, encoding="utf-8")
-        if config_text is not None:
-            (folder / CONFIG_FILE).write_text(config_text, encoding="utf-8")
+        for name, text in {TOKENIZER_FILE: self._source[0], **self._source[1]}.items():
+            (folder / name).write_text(text, encoding="utf-8")
 
     def __reduce__(self):
         # The library's own pickle forgets encode_special_tokens: in a worker, text could forge markers.
@@ -197,3 +222,37 @@ def _parse(json_text: str, where: str) -> dict:
         raise TokenizerError(f"{where} has the decoder {decoder.get('type')!r}, not 'ByteLevel'. {what}")
     data["added_tokens"] = data.get("added_tokens") or []
     return data
+
+
+def _beside(name: str, texts: Mapping[str, str], where: str) -> dict:
+    """The JSON object in a file beside tokenizer.json, empty where there is none."""
+    try:
+        value = json.loads(texts.get(name, "{}"))
+    except json.JSONDecodeError as error:
+        raise TokenizerError(f"{name} beside {where} is not JSON ({error}); copy it again.") from error
+    if not isinstance(value, dict):
+        raise TokenizerError(f"{name} beside {where} holds {type(value).__name__}, expected an object; copy it again.")
+    return value
+
+
+def _token(config: dict, name: str) -> str:
+    """The text of a token that tokenizer_config.json names, as a string or as an object; empty where it does not."""
+    token = config.get(name)
+    token = token.get("content") if isinstance(token, dict) else token
+    return token if isinstance(token, str) else ""
+
+
+def _template_in(config: dict, where: str) -> str | None:
+    """The source of the chat template in tokenizer_config.json: one, or the one named default of a list."""
+    source = config.get("chat_template")
+    if isinstance(source, list):
+        named = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
+        if not isinstance(named.get("default"), str):
+            raise TokenizerError(
+                f"{CONFIG_FILE} beside {where} has chat templates named {sorted(map(str, named))}, expected one named "
+                "'default'; leave only the one to use"
+            )
+        source = named["default"]
+    if source is not None and not isinstance(source, str):
+        raise TokenizerError(f"{CONFIG_FILE} beside {where} has a chat_template that is no text; copy it again.")
+    return source

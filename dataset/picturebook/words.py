@@ -15,6 +15,7 @@ from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene,
 GRID = 4  # cells along a side: 16 slots, as many as the default projector makes of a picture
 COUNTS_ZH = {1: "一", 2: "两", 3: "三"}
 RELATIONS_ZH = {"riding": "骑", "on": "上", "holding": "拿"}
+SIDES_ZH = {"left": "左边", "middle": "中间", "right": "右边"}
 SIZES_ZH = {"small": "小", "large": "大"}
 
 
@@ -36,8 +37,8 @@ def word_picture(scene: Scene, rng: random.Random) -> tuple[tuple[str, ...], ...
 
 
 def thing_words(thing: Thing) -> list[str]:
-    """Kind, colour, number, action and size, as single words."""
-    words = [KINDS[thing.kind].zh]
+    """Kind, side, colour, number, action and size, as single words."""
+    words = [KINDS[thing.kind].zh, SIDES_ZH[thing.side]]
     if thing.colour:
         words.append(COLOURS[thing.colour].zh)
     if thing.count > 1:

@@ -13,13 +13,13 @@ from dataset.picturebook.facts import KINDS, PLACES, Kind, Relation, Scene, Thin
 SPLITS = ("train", "val", "test", "compositional")
 
 # How often a kind is met at a place; every other possible kind there has weight ODD.
-ODD = 0.12
+ODD = 0.3
 LIKELY: dict[str, dict[str, float]] = {
     "street": {"car": 6, "bus": 4, "bicycle": 3, "man": 2.5, "woman": 2, "tree": 1.5, "umbrella": 1, "house": 1.5},
     "sea": {"boat": 5, "umbrella": 4, "woman": 2, "dog": 2, "child": 2, "ball": 2, "bird": 2, "sun": 2},
     "grassland": {"horse": 4, "sheep": 4, "panda": 2.5, "rabbit": 2, "kite": 2, "elephant": 2, "tree": 1.5, "cloud": 1},
     "space": {"astronaut": 6, "rocket": 6, "moon": 3, "sun": 1.5, "plane": 0.5, "panda": 0.4, "cat": 0.4, "dog": 0.4},
-    "waterfall": {"rainbow": 5, "bird": 2.5, "tree": 2, "man": 1.5, "woman": 1.5, "butterfly": 2, "elephant": 1.5},
+    "waterfall": {"rainbow": 6, "bird": 3, "tree": 2.5, "man": 2, "woman": 2, "butterfly": 3, "elephant": 2},
     "stage": {"dancer": 6, "child": 1.5, "man": 1.5, "chair": 2, "balloon": 2, "lamp": 1.5, "flower": 1},
     "garden": {"flower": 6, "butterfly": 4, "rabbit": 2.5, "elder": 1.5, "chair": 1.5, "bicycle": 1.2, "woman": 1.2},
     "park": {"elder": 3, "child": 3, "balloon": 2, "bicycle": 2, "tree": 2, "ball": 2, "kite": 1.5, "bird": 1.5},
@@ -82,9 +82,9 @@ def kind_weights(place: str) -> dict[str, float]:
 
 
 def colour_weights(kind: Kind) -> dict[str, float]:
-    """How likely each colour of a kind is: each half as likely as the one before, held-out pairs left out."""
+    """How likely each colour of a kind is: each 0.7 times as likely as the one before, held-out pairs left out."""
     return {
-        colour: 0.6**rank
+        colour: 0.7**rank
         for rank, colour in enumerate(kind.colours)
         if (kind.name, colour) not in HELD_OUT_COLOURS
     }
@@ -114,7 +114,7 @@ def _try_scene(rng: random.Random, forced: tuple[str, str] | None) -> Scene | No
 
 def _pick_kinds(rng: random.Random, place: str, first: str | None) -> list[str]:
     weights = kind_weights(place)
-    wanted = rng.choices((1, 2, 3, 4), weights=(0.18, 0.37, 0.31, 0.14))[0]
+    wanted = rng.choices((1, 2, 3, 4), weights=(0.2, 0.4, 0.3, 0.1))[0]
     kinds = [first] if first else []
     if rng.random() < 0.22:  # a pair that can be related, so that relations are not rare
         objects = [kind for kind in (*RIDDEN, *HELD, *PERCHES) if weights.get(kind, 0) > ODD or rng.random() < 0.15]
@@ -126,7 +126,7 @@ def _pick_kinds(rng: random.Random, place: str, first: str | None) -> list[str]:
     for one, other in TOGETHER:
         if one in kinds and other in kinds:
             kinds.remove(other)
-    return sorted(kinds, key=lambda kind: ORDER.index(KINDS[kind].group))
+    return sorted(kinds, key=lambda kind: (ORDER.index(KINDS[kind].group), list(KINDS).index(kind)))
 
 
 def _pick_relation(rng: random.Random, kinds: list[str]) -> Relation | None:
@@ -233,7 +233,8 @@ def _lay_out_ground(rng, place: str, things: list[dict], ground: list[int], rela
 def _lift(rng: random.Random, place: str, thing: dict) -> None:
     """Put something that flies or hangs in the sky somewhere above the ground."""
     kind = KINDS[thing["kind"]]
-    half = min(kind.aspect * thing["height"] * thing["count"] / 2, 0.49)
+    thing["height"] = min(thing["height"], 0.98 / (kind.aspect * thing["count"]))
+    half = kind.aspect * thing["height"] * thing["count"] / 2
     highest = thing["height"] + 0.03
     lowest = max(highest + 0.02, PLACES[place].horizon * (0.75 if kind.where == "sky" else 0.95))
     thing["x"] = round(rng.uniform(half + 0.01, 0.99 - half), 4)

@@ -1,0 +1,182 @@
+"""What is in a data file, before it is trained on: format, counts, lengths, bad rows, and ten rows to look at."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataset.bad_rows import BadRow, BadRows, DataError
+from dataset.check_page import write_page
+from dataset.encoding import encode_record
+from dataset.layout import Layout, layout_of
+from dataset.mixture import read_folders, read_names
+from dataset.pictures import open_picture
+from dataset.record import Example, Record
+from dataset.rows import recognise, stream_rows
+from dataset.sources import record_from_row
+from tokenizer.tokenizer import Tokenizer, TokenizerError, default_folder, load_tokenizer
+
+FORMATS = {"parquet": "parquet", "tar": "tar of a webdataset", "list": "JSON list", "lines": "JSONL"}
+ANY_LENGTH = 1 << 30
+
+
+@dataclass
+class Found:
+    """What was found in a file."""
+
+    format: str
+    bad: BadRows
+    styles: Counter = field(default_factory=Counter)  # of the good rows
+    pictures: array = field(default_factory=lambda: array("q"))  # of each good row
+    tokens: array = field(default_factory=lambda: array("q"))  # of each good row, its pictures' own left out
+    supervised: array = field(default_factory=lambda: array("q"))
+    answers: int = 0
+    opened: int = 0  # pictures
+    sizes: array = field(default_factory=lambda: array("q"))  # width, height of each picture that was opened
+    samples: list[tuple[Record, Example]] = field(default_factory=list)
+
+
+def examine(
+    path: Path, tokenizer: Tokenizer, images: Path | None = None, opened: int = 1000, samples: int = 10, seed: int = 42
+) -> Found:
+    """Read the whole file once, in bounded memory; open the pictures of `opened` good rows at most (0: of all).
+
+    The first `opened` rows' pictures are opened. The samples are drawn from all good rows.
+    """
+    found = Found(FORMATS[recognise(path)], BadRows(1.0))
+    layout, root, rng = layout_of(path), images or path.parent, random.Random(seed)
+    for number, row in stream_rows(path):
+        row_id = f"{path.name}:{number}"
+        found.bad.seen()
+        try:
+            record, note = record_from_row(row, row_id, root, layout)
+            example = encode_record(record, tokenizer, 1, ANY_LENGTH)
+            if not opened or len(found.tokens) < opened:
+                _open(found, record)
+        except BadRow as error:
+            found.bad.add(row_id, error)
+            continue
+        if note:
+            found.bad.repaired(row_id, note)
+        _count(found, record, example, style_of(row, layout))
+        kept = len(found.samples) if len(found.samples) < samples else rng.randrange(len(found.tokens))
+        if kept < samples:
+            found.samples[kept : kept + 1] = [(record, example)]
+    return found
+
+
+def _open(found: Found, record: Record) -> None:
+    for picture in record.images:
+        found.sizes.extend(open_picture(picture).size)
+        found.opened += 1
+
+
+def _count(found: Found, record: Record, example: Example, style: str) -> None:
+    found.styles[style] += 1
+    found.pictures.append(len(record.images))
+    found.answers += sum(turn.role == "assistant" for turn in record.turns)
+    found.tokens.append(len(example.ids) - len(record.images))
+    found.supervised.append(example.supervised_tokens)
+
+
+def style_of(row: Mapping[str, Any], layout: Layout) -> str:
+    """How a good row is written, and whose way that is."""
+    key = next((name for name in layout.conversations if row.get(name)), None)
+    if key is None:
+        return "instruction and output (Alpaca)"
+    if "caption" in row or "text" in row:
+        return "captions of files with one base name"
+    turns, told = row[key], ""
+    if isinstance(turns, (str, bytes)):
+        turns, told = json.loads(turns), ", as JSON text"
+    keys = " and ".join(next(name for name in names if name in turns[0]) for names in (layout.role, layout.content))
+    whose = {"from and value": "LLaVA, ShareGPT"}.get(keys, "LLaMA-Factory" if key == "messages" else "MiniMind-V")
+    named = f", named by dataset_info.json as {layout.registered!r}" if layout.registered else ""
+    return f"{key} of {keys}{told} ({whose}){named}"
+
+
+def describe(path: Path, found: Found, image_tokens: int, max_seq_len: int) -> str:
+    """The report that is printed."""
+    rows = len(found.tokens)
+    lines = [f"{path}: {found.format}"]
+    lines += [f"  {count:,} rows: {style}" for style, count in found.styles.most_common()]
+    if rows:
+        tokens, supervised, pictures = (np.array(v) for v in (found.tokens, found.supervised, found.pictures))
+        total = int(pictures.sum())
+        several = ", ".join(
+            f"{count:,} {'has' if count == 1 else 'have'} {many or 'none'}"
+            for many, count in sorted(Counter(found.pictures).items())
+        )
+        lines += [
+            f"rows        {found.bad.total:,}, of which {rows:,} can be trained on, with {found.answers:,} answers",
+            f"pictures    {total:,}; of the rows {several}",
+            f"            {_sizes(found, total)}",
+            f"text        {_spread(tokens)} tokens a row, {tokens.sum():,} in all, those of pictures not counted",
+            f"supervised  {_spread(supervised)} tokens a row, {supervised.sum():,} in all "
+            f"({supervised.sum() / tokens.sum():.0%} of the text)",
+        ]
+        share = (tokens + pictures * image_tokens > max_seq_len).mean()
+        counted = f" with {image_tokens} for each picture," if image_tokens else ","
+        lines.append(f"too long    {share:.1%} of the rows: more than {max_seq_len} tokens{counted} these would be cut")
+    lines.append(found.bad.report())
+    return "\n".join(lines)
+
+
+def _sizes(found: Found, total: int) -> str:
+    if not found.opened:
+        return "none was opened" if total else "text alone"
+    sizes = np.array(found.sizes).reshape(-1, 2)
+    middle = "×".join(str(round(side)) for side in np.median(sizes, 0))
+    area = sizes.prod(1)
+    smallest, largest = ("×".join(map(str, sizes[place])) for place in (area.argmin(), area.argmax()))
+    return f"{found.opened:,} opened, {middle} in the median, from {smallest} to {largest}"
+
+
+def _spread(values: np.ndarray) -> str:
+    return f"median {np.median(values):.0f}, p95 {np.percentile(values, 95):.0f}, max {values.max()}"
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m dataset.check", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("data", metavar="FILE", help="JSONL, a JSON list, parquet or tar; several as for --data")
+    add("--images", default="", metavar="DIR", help="folder of the pictures (default: the one FILE is in)")
+    add("--tokenizer", default="", metavar="DIR", help="the tokenizer that counts (default: the one shipped)")
+    add("--page", type=Path, metavar="FILE", help="write an HTML page of ten rows, what is learned from marked")
+    add("--open", type=int, default=1000, metavar="N", help="open the pictures of N rows (default: 1000; 0: of all)")
+    add("--image_tokens", type=int, default=0, metavar="N", help="of a picture, for what is too long (default: 0)")
+    add("--max_seq_len", type=int, default=512, metavar="N", help="longest row that training takes (default: 512)")
+    add("--seed", type=int, default=42, help="of the ten rows (default: 42)")
+    args = parser.parse_args(argv)
+    if args.open < 0 or args.image_tokens < 0 or args.max_seq_len < 1:
+        parser.error("--open, --image_tokens and --max_seq_len take numbers from 0, 0 and 1 on")
+    tokenizer = load_tokenizer(args.tokenizer or default_folder())
+    sources = read_names(args.data)
+    folders = read_folders(args.images, len(sources))
+    files = [(file, folder) for source, folder in zip(sources, folders, strict=True) for file in source.files]
+    pages = []
+    for file, folder in files:
+        found = examine(file, tokenizer, folder, args.open, seed=args.seed)
+        text = describe(file, found, args.image_tokens, args.max_seq_len)
+        print(text, end="\n\n" if len(files) > 1 else "\n")
+        pages.append((text, found.samples))
+    if args.page:
+        write_page(args.page, pages, tokenizer)
+        print(f"kept in {args.page}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (DataError, TokenizerError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,189 @@
+"""Several data files as one: `a.jsonl:0.7,b.json:0.3` is what shares of an epoch's samples are drawn from each."""
+
+from __future__ import annotations
+
+import glob
+import math
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+
+from dataset.bad_rows import BadRows, DataError
+from dataset.batching import Records
+from dataset.record import Record
+from dataset.sources import RecordFile
+from dataset.views import Changed, Subset
+
+WEIGHTED = re.compile(r"(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)", re.DOTALL)
+RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as webdatasets name their shards
+
+
+@dataclass(frozen=True)
+class Source:
+    """One entry of --data: its files (several where it was a pattern), and the weight it was given."""
+
+    name: str  # as it was written
+    files: tuple[Path, ...]
+    weight: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """Records of several sources, one source after the other.
+
+    shares: the part of an epoch's samples that is drawn from each source, in all 1; None where every row of every
+    source is drawn once.
+    """
+
+    names: tuple[str, ...]
+    parts: tuple[Records, ...]
+    shares: tuple[float, ...] | None
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(map(len, self.parts)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Record:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        part = bisect_right(self._ends, index)
+        return self.parts[part][index - (self._ends[part - 1] if part else 0)]
+
+
+def read_names(text: str) -> list[Source]:
+    """The sources that --data names: FILE[:WEIGHT], several with commas between; weights for all of them or for none.
+
+    A name may be a pattern (`shards/*.tar`, `shard-{000..012}.tar`). What exists under its whole name is that file,
+    whatever commas and colons are in it, and a colon that no number follows (`C:\\data.jsonl`) belongs to the name.
+    """
+    pieces, sources = text.split(","), []
+    while pieces:
+        taken = next((n for n in range(len(pieces), 0, -1) if _source(",".join(pieces[:n])).files), 1)
+        sources.append(_source(",".join(pieces[:taken]).strip()))
+        del pieces[:taken]
+    weights = [source.weight for source in sources]
+    if len(sources) > 1 and any(weight is None for weight in weights) and any(weight is not None for weight in weights):
+        without = ", ".join(source.name for source in sources if source.weight is None)
+        raise DataError(f"--data {text}: {without} has no weight; give one to every file (FILE:0.7) or to none")
+    if any(weight is not None and not (weight > 0 and math.isfinite(weight)) for weight in weights):
+        raise DataError(f"--data {text}: a weight is not above 0; expected FILE:0.7, or leave the file out")
+    files = [path.resolve() for source in sources for path in source.files]
+    twice = next((path for path in files if files.count(path) > 1), None)
+    if twice:
+        raise DataError(f"--data {text}: {twice} is named twice; name each file once, with its whole weight")
+    return [source if source.files else Source(source.name, (Path(source.name),), source.weight) for source in sources]
+
+
+def _source(text: str) -> Source:
+    """An entry; without files where there are none of that name."""
+    found = _files(text)
+    weighted = None if found else WEIGHTED.fullmatch(text)
+    if weighted:
+        name = weighted.group(1)
+        return Source(name, _files(name), float(weighted.group(2)))
+    return Source(text, found, None)
+
+
+def _files(name: str) -> tuple[Path, ...]:
+    """The file of that name, or those of a pattern in the order of their names; none where there are none."""
+    try:
+        if not name or Path(name).exists():
+            return (Path(name),) if name else ()
+    except (OSError, ValueError):  # a name too long, or with a zero byte
+        return ()
+    between = RANGE.search(name)
+    if between:
+        low, high = between.groups()
+        numbers = range(int(low), int(high) + 1)
+        names = [name[: between.start()] + str(n).zfill(len(low)) + name[between.end() :] for n in numbers]
+        return tuple(map(Path, names)) if names and Path(names[0]).exists() else ()
+    return tuple(sorted(map(Path, glob.glob(name)))) if glob.has_magic(name) else ()
+
+
+def read_folders(text: str, count: int) -> list[Path | None]:
+    """The picture folder of each of `count` sources that --images names: one for all, or one for each with commas.
+
+    None, where a source's name is empty, is the folder that the file itself is in. DataError for one that is missing.
+    """
+    names = [text] if count == 1 or not text or Path(text).is_dir() else text.split(",")
+    if len(names) not in (1, count):
+        raise DataError(f"--images {text}: {len(names)} folders for {count} files of --data; give one, or one for each")
+    for name in names:
+        if name and not Path(name).is_dir():
+            raise DataError(f"--images {name}: no such folder; give the folder that the data's image names are in")
+    return [Path(name) if name else None for name in (names * count)[:count]]
+
+
+def open_sources(text: str, images: str, bad: BadRows) -> tuple[list[Source], list[Records]]:
+    """The sources that --data names, and the records of each."""
+    sources = read_names(text)
+    names = [path.name for source in sources for path in source.files]
+    parts: list[Records] = []
+    for source, folder in zip(sources, read_folders(images, len(sources)), strict=True):
+        files = [
+            RecordFile(path, folder, bad, str(path) if names.count(path.name) > 1 else "") for path in source.files
+        ]
+        parts.append(files[0] if len(files) == 1 else Mixture(tuple(map(str, source.files)), tuple(files), None))
+    return sources, parts
+
+
+def shares_of(sources: Sequence[Source], parts: Sequence[Records]) -> list[float]:
+    """The share of each source: by its weight, or by its rows where there are no weights."""
+    given = [source.weight or 0.0 for source in sources]
+    weights = given if len(given) > 1 and sum(given) else [len(part) for part in parts]
+    return [weight / sum(weights) for weight in weights]
+
+
+def join(sources: Sequence[Source], parts: Sequence[Records]) -> Records:
+    """The parts as one, in the shares that the sources' weights give; a single part as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    shares = tuple(shares_of(sources, parts)) if sources[0].weight is not None else None
+    return Mixture(tuple(source.name for source in sources), tuple(parts), shares)
+
+
+def mixture_of(records: Records) -> tuple[Mixture | None, np.ndarray]:
+    """The weighted mixture that some records are a view of, and of which of its sources each row is; None without."""
+    if isinstance(records, Mixture) and records.shares:
+        return records, np.repeat(np.arange(len(records.parts)), [len(part) for part in records.parts])
+    if isinstance(records, (Changed, Subset)):
+        mixture, of = mixture_of(records.records)
+        return mixture, of[records.rows] if mixture and isinstance(records, Subset) else of
+    return None, np.empty(0, np.int64)
+
+
+def draw(of: np.ndarray, shares: Sequence[float], seed: int, epoch: int) -> np.ndarray:
+    """The rows of an epoch, as many as there are rows in all, each source's share of them.
+
+    of: (rows,) which source each row is of; every source has one at least. A source's rows are gone through in a
+    random order, pass after pass, each epoch going on where the one before stopped: none is drawn again before
+    all were. It follows from the arguments alone.
+    """
+    counts = share_out(len(of), shares)
+    chosen = []
+    for source, count in enumerate(counts):
+        rows = np.flatnonzero(of == source)
+        start, stop = epoch * count, (epoch + 1) * count
+        for number in range(start // len(rows), -(-stop // len(rows))):
+            order = np.random.default_rng((seed, 2, source, number)).permutation(rows)
+            first = number * len(rows)
+            chosen.append(order[max(start - first, 0) : stop - first])
+    return np.concatenate(chosen)
+
+
+def share_out(total: int, shares: Sequence[float]) -> list[int]:
+    """Whole numbers in these shares that add up to total, each within 1 of its share."""
+    exact = np.asarray(shares, float) * total
+    counts = np.floor(exact).astype(int)
+    for place in np.argsort(counts - exact, kind="stable")[: total - counts.sum()]:
+        counts[place] += 1
+    return counts.tolist()

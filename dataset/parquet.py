@@ -1,0 +1,115 @@
+"""Rows of parquet files in any order: small files are held, large ones copied once to a file that can be."""
+
+from __future__ import annotations
+
+import bisect
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dataset.bad_rows import DataError
+from dataset.layout import COLUMNS, layout_of
+
+IN_MEMORY = 256 << 20  # bytes; a larger file is first copied to one that can be read at any row
+BATCH = 256  # rows read at once, in order
+COPIED = 16  # rows that the copy reads to give one of them
+BUFFER = 1 << 20  # bytes of a column that are read at once
+
+
+class ParquetRows:
+    """The rows of a parquet file. A large one is copied once, in a stream, to a file that can be read at any row.
+
+    The copy lies where Python puts temporary files (set TMPDIR to choose), holds the columns that are used, and
+    is gone when the program ends, however it ends.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        file = open_parquet(path)
+        size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
+        in_memory = size <= IN_MEMORY
+        batches = parquet_batches(path, file, BATCH if in_memory else COPIED)
+        self._batches = list(batches) if in_memory else _Copy(path, batches)
+        self._starts = [0]
+        for count in map(len, self._batches) if in_memory else self._batches.counts:
+            self._starts.append(self._starts[-1] + count)
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def number(self, index: int) -> int:
+        """The row, from 0."""
+        return index
+
+    def read(self, index: int) -> dict[str, Any]:
+        """The row's columns by name."""
+        block = bisect.bisect_right(self._starts, index) - 1
+        return self._batches[block].slice(index - self._starts[block], 1).to_pylist()[0]
+
+
+def open_parquet(path: Path) -> Any:
+    """A pyarrow ParquetFile with the columns that are needed, or DataError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:  # page by page, not by row group; not memory mapped, which would count as memory in use
+        file = pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is damaged ({error}); expected parquet: download it again") from error
+    names, layout = file.schema_arrow.names, layout_of(path)
+    if not any(name in names for name in (*layout.conversations, *layout.answer)):
+        raise DataError(
+            f"{path} has the columns {', '.join(names)}; expected one named "
+            f"{' or '.join(layout.conversations)}: rename the column that holds the turns"
+        )
+    if file.metadata.num_rows == 0:
+        raise DataError(f"{path} has no rows; expected at least one conversation: give another --data")
+    return file
+
+
+def parquet_batches(path: Path, file: Any, rows: int = BATCH, all_columns: bool = False) -> Iterator[Any]:
+    """pyarrow RecordBatches of the columns that are used, in order, never the whole file at once."""
+    import pyarrow as pa
+
+    wanted = {*COLUMNS, *layout_of(path).columns()}
+    columns = [name for name in file.schema_arrow.names if all_columns or name in wanted]
+    try:
+        yield from file.iter_batches(batch_size=rows, columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} is damaged ({error}); expected parquet: download it again") from error
+
+
+class _Copy:
+    """The same batches in a temporary file, read when asked for; it has no name any more where the system allows."""
+
+    def __init__(self, path: Path, batches: Iterator[Any]):
+        import pyarrow as pa
+
+        folder = tempfile.TemporaryDirectory(prefix="glimpse-", ignore_cleanup_errors=True)
+        copy = Path(folder.name) / "rows.arrow"
+        self.counts: list[int] = []
+        try:
+            first = next(batches)
+            with pa.OSFile(str(copy), "wb") as sink, pa.ipc.new_file(sink, first.schema) as writer:
+                batch: Any = first
+                while batch is not None:
+                    writer.write_batch(batch)
+                    self.counts.append(batch.num_rows)
+                    batch = next(batches, None)
+        except OSError as error:
+            raise DataError(
+                f"no copy of {path} could be written to {folder.name} ({error}); a large parquet file is copied once "
+                "so that its rows can be shuffled: set TMPDIR to a folder with room, or give JSONL with --images"
+            ) from error
+        source = pa.OSFile(str(copy))
+        weakref.finalize(self, source.close)
+        self._reader = pa.ipc.open_file(source)
+        self._lock = threading.Lock()
+        folder.cleanup()
+
+    def __getitem__(self, block: int) -> Any:
+        with self._lock:
+            return self._reader.get_batch(block)

@@ -1,0 +1,110 @@
+"""Rows of a webdataset's tar: files of one base name, as 0001.jpg with 0001.txt or 0001.json, are one row."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from array import array
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dataset.bad_rows import BadRow, DataError
+from dataset.textrows import Slices, parse_json
+
+PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm")
+TEXTS = ("txt", "caption")
+CAPTIONS = ("caption", "text")  # keys of a json that is a caption and no conversation
+PROMPTS = {"zh": "描述这张图片。", "en": "Describe the picture."}
+
+
+class TarRows:
+    """The rows of a tar file; only where each one lies is kept. A row's files must follow one another."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._bytes = Slices(path)
+        self._starts, self._ends = array("q"), array("q")
+        try:
+            for start, end in _samples(path):
+                self._starts.append(start)
+                self._ends.append(end)
+        except (tarfile.TarError, EOFError) as error:
+            raise DataError(f"{path} is damaged ({error}); expected a whole tar: download it again") from error
+        if not self._starts:
+            raise DataError(f"{path} holds no files; expected pictures with texts: give another --data")
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def number(self, index: int) -> str:
+        """The base name that the row's files share."""
+        return next((base_name(info.name) for info, _ in self._members(index)), str(index))
+
+    def read(self, index: int) -> dict[str, Any]:
+        """The row: of a json that holds one its columns, of a caption a request for it and the caption."""
+        row: dict[str, Any] = {}
+        pictures = []
+        for info, content in self._members(index):
+            kind = info.name.rpartition(".")[2].lower()
+            if kind in PICTURES:
+                pictures.append(content)
+            elif kind == "json":
+                found = parse_json(content, "row is not JSON")
+                row |= found if isinstance(found, Mapping) else {"conversations": found}
+            elif kind in TEXTS:
+                row["caption"] = content.decode("utf-8", "replace")
+        if not pictures and not row:
+            raise BadRow("files are neither picture nor text", f"expected .{', .'.join(PICTURES)}, .txt or .json")
+        if not any(key in row for key in ("conversations", "messages", "instruction")):
+            row = _captioned(row, len(pictures))
+        return {**row, **({"image_bytes": pictures, "image": None, "images": None} if pictures else {})}
+
+    def member_bytes(self, index: int) -> bytes:
+        """The row's files as they lie in the tar, headers and padding included."""
+        return self._bytes.read(self._starts[index], self._ends[index])
+
+    def _members(self, index: int) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
+        with tarfile.open(fileobj=io.BytesIO(self.member_bytes(index)), mode="r:") as tar:
+            for info in tar:
+                if info.isfile():
+                    yield info, tar.extractfile(info).read()
+
+
+def _captioned(row: dict[str, Any], pictures: int) -> dict[str, Any]:
+    """A row whose answer is the caption, with the request for one in the caption's language."""
+    caption = next((row[key] for key in CAPTIONS if isinstance(row.get(key), str)), None)
+    if caption is None:
+        return row
+    prompt = "<image>\n" * pictures + PROMPTS["zh" if re.search("[㐀-鿿]", caption) else "en"]
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": caption.strip()}]
+    return {**row, "conversations": turns}
+
+
+def base_name(name: str) -> str:
+    """A member's name up to the first dot of its last part, which is what its row's files share."""
+    folder, slash, file = name.rpartition("/")
+    return folder + slash + (file.partition(".")[0] or file)
+
+
+def _samples(path: Path) -> Iterator[tuple[int, int]]:
+    """(start, end) in bytes of each run of members with one base name; links, folders and the like are passed over."""
+    with tarfile.open(path, "r:") as tar:
+        name, start, end = None, 0, 0
+        while (info := tar.next()) is not None:
+            tar.members.clear()  # they would grow with the file
+            after = tar.offset
+            if not info.isfile() or info.name.rpartition("/")[2].startswith("."):
+                if name is not None:
+                    yield start, end
+                name = None
+                continue
+            base = base_name(info.name)
+            if base != name:
+                if name is not None:
+                    yield start, end
+                name, start = base, info.offset
+            end = after
+        if name is not None:
+            yield start, end

@@ -1,0 +1,126 @@
+"""Rows of JSONL files and JSON lists, found by byte offsets, so that the file itself stays on disk."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import weakref
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from dataset.bad_rows import BadRow, DataError
+
+BLOCK = 4 << 20  # bytes read at once
+LONGEST = 256 << 20  # bytes of a row of text that are still read
+
+# a string, its closing quote in the group (empty where the text ends before it), or a bracket
+_JSON_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("?)|[\[\]{}]', re.DOTALL)
+
+
+class Slices:
+    """Stretches of a file's bytes, read when asked for and not kept; threads may share it."""
+
+    def __init__(self, path: Path):
+        self._file = path.open("rb", buffering=0)
+        self._lock = threading.Lock()
+        weakref.finalize(self, self._file.close)
+
+    def read(self, start: int, end: int) -> bytes:
+        with self._lock:
+            self._file.seek(start)
+            parts, left = [], end - start
+            while left > 0 and (part := self._file.read(left)):
+                parts.append(part)
+                left -= len(part)
+        return b"".join(parts)
+
+
+class TextRows:
+    """The rows of a JSONL file or a JSON list, found by byte offsets; the file itself stays on disk."""
+
+    def __init__(self, path: Path, is_list: bool):
+        self.path = path
+        self.is_list = is_list
+        self._bytes = Slices(path)
+        self._starts, self._ends, self._numbers = array("q"), array("q"), array("q")
+        with path.open("rb") as file:
+            start = 3 if file.read(3) == b"\xef\xbb\xbf" else 0  # a byte order mark
+            file.seek(start)
+            for begin, end, number in _items(file, start) if self.is_list else _lines(file, start):
+                self._starts.append(begin)
+                self._ends.append(end)
+                self._numbers.append(number)
+        if not self._starts:
+            raise DataError(f"{path} has no rows; expected at least one conversation: give another --data")
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def number(self, index: int) -> int:
+        """The line, from 1; in a JSON list the item, from 0."""
+        return self._numbers[index]
+
+    def read(self, index: int) -> Any:
+        """What the row says. BadRow where it is not JSON."""
+        return parse_json(self.text(index), "row is not JSON")
+
+    def text(self, index: int) -> bytes:
+        """The row as it stands in the file, without the white space around it."""
+        start, end = self._starts[index], self._ends[index]
+        if end - start > LONGEST:
+            raise BadRow("row is not JSON", f"{end - start:,} bytes; a row is unfinished, or the file is no data set")
+        return self._bytes.read(start, end).strip()
+
+
+def _lines(file: BinaryIO, start: int) -> Iterator[tuple[int, int, int]]:
+    """(start, end, line number) of every line that is not blank, the file being at start."""
+    begin, end, number, blank = start, start, 1, True
+    while piece := file.readline(BLOCK):
+        end += len(piece)
+        blank = blank and not piece.strip()
+        if piece.endswith(b"\n"):
+            if not blank:
+                yield begin, end, number
+            begin, number, blank = end, number + 1, True
+    if not blank:
+        yield begin, end, number
+
+
+def _items(file: BinaryIO, start: int) -> Iterator[tuple[int, int, int]]:
+    """(start, end, index) of every object in the JSON list that begins at start; an unfinished one runs to the end."""
+    depth, begin, number, rest = 0, -1, 0, b""
+    base = start  # where in the file `data` begins
+    while block := file.read(max(BLOCK, len(rest))):
+        data = rest + block
+        used = len(data)
+        for token in _JSON_TOKEN.finditer(data):
+            sign = data[token.start()]
+            if sign == 0x22:  # a quote
+                if not token.group(1):  # the string goes on in the next block
+                    used = token.start()
+                    break
+            elif sign in b"[{":
+                depth += 1
+                if depth == 2:
+                    begin = base + token.start()
+            else:
+                depth -= 1
+                if depth == 1:
+                    yield begin, base + token.end(), number
+                    begin, number = -1, number + 1
+        rest, base = data[used:], base + used
+        if len(rest) > LONGEST:
+            break
+    if begin >= 0:
+        yield begin, file.seek(0, 2), number
+
+
+def parse_json(text: bytes | str, reason: str) -> Any:
+    """The JSON value, or a BadRow for the reason that says where it stops being JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadRow(reason, str(error)[:120]) from error

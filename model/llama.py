@@ -1,0 +1,93 @@
+"""Llama's and Qwen2's config.json, as transformers 4 and 5 write them, in this decoder's terms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from model.config import LMConfig, RopeScaling
+from model.tensors import WeightsError
+
+LLAMA_TYPES = ("llama", "qwen2")
+SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "vocab_size",
+)
+SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+ROPE_TYPES = ("default", "llama3")
+
+
+def llama_config(config: dict, where: Path | str) -> LMConfig:
+    """A Llama's or Qwen2's config.json as ours; WeightsError names what this decoder does not do."""
+    missing = [name for name in SIZES if name not in config]
+    if missing:
+        raise WeightsError(f"{where}: missing {missing}; expected a Llama's or Qwen2's config.json")
+    qwen = config.get("model_type") == "qwen2"
+    _check_kind(config, qwen, where)
+    rope = _rope(config, where)
+    heads = config["num_attention_heads"]
+    try:
+        own = config["hidden_size"] // heads  # what head_dim is where nothing else is said
+        return LMConfig(
+            **{name: config[name] for name in SIZES},
+            num_key_value_heads=config.get("num_key_value_heads") or heads,
+            rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
+            rms_norm_eps=config.get("rms_norm_eps", 1e-6),
+            max_position_embeddings=config.get("max_position_embeddings", 32768 if qwen else 2048),
+            tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
+            attention_bias=qwen,
+            head_width=None if config.get("head_dim") in (None, own) else config["head_dim"],
+            rope_scaling=_scaling(rope, config, where),
+        )
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        raise WeightsError(f"{where}: {error}") from error
+
+
+def _check_kind(config: dict, qwen: bool, where: Path | str) -> None:
+    """WeightsError for an option that makes another model than this decoder."""
+    wanted = {  # name: (found, what this decoder does)
+        "hidden_act": (config.get("hidden_act", "silu"), "silu"),
+        "attention_bias": (bool(config.get("attention_bias", qwen)), qwen),
+        "mlp_bias": (bool(config.get("mlp_bias", False)), False),
+    }
+    for name, (found, does) in wanted.items():
+        if found != does:
+            raise WeightsError(f"{where}: found {name} {found!r}, this decoder does only {does!r}; give another model")
+    kinds = sorted(set(config.get("layer_types") or ()) - {"full_attention"})
+    if config.get("use_sliding_window") or kinds:
+        raise WeightsError(
+            f"{where}: found use_sliding_window {config.get('use_sliding_window')!r} and layers of the kinds "
+            f"{kinds or ['full_attention']}; this decoder always attends to everything. Texts within the window "
+            f"({config.get('sliding_window')} tokens) need no other: set use_sliding_window to false and leave "
+            "layer_types out"
+        )
+
+
+def _rope(config: dict, where: Path | str) -> dict:
+    """The RoPE settings: `rope_parameters` of transformers 5, else `rope_scaling` of 4 or nothing."""
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
+        raise WeightsError(f"{where}: found rope settings {rope!r}, expected one set of them for all layers")
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in ROPE_TYPES:
+        length = rope.get("original_max_position_embeddings", config.get("max_position_embeddings"))
+        raise WeightsError(
+            f"{where}: found rope type {kind!r}, this decoder does {' and '.join(ROPE_TYPES)}. Give another model; "
+            f"where {kind!r} was only added for texts beyond {length} tokens, take it out of the file"
+        )
+    share = rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
+    if share != 1.0:
+        raise WeightsError(f"{where}: found partial_rotary_factor {share!r}, this decoder does 1.0; give another model")
+    return {**rope, "rope_type": kind}
+
+
+def _scaling(rope: dict, config: dict, where: Path | str) -> RopeScaling | None:
+    if rope["rope_type"] == "default":
+        return None
+    given = {"original_max_position_embeddings": config.get("original_max_position_embeddings"), **rope}
+    absent = [name for name in SCALING if given.get(name) is None]
+    if absent:
+        raise WeightsError(f"{where}: rope type 'llama3' lacks {absent}; copy the model's config.json again")
+    return RopeScaling(**{name: given[name] for name in SCALING})

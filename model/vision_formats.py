@@ -1,0 +1,222 @@
+"""The vision encoders of other projects: what their configs mean here, and what each family calls our weights.
+
+What a picture's features are, by family (in brackets: model_type of the whole model, and of its vision half):
+
+- clip, chinese_clip (clip, clip_vision_model, and the same after chinese_): the last hidden state without the class
+  token, before post_layernorm, which is kept to be written out again.
+- siglip (siglip, siglip_vision_model), SigLIP 2 of fixed resolution too: the last hidden state after post_layernorm.
+  There is no class token; the attention pooling (`head`) is left out.
+- internvl (internvl, internvl_vision): the last hidden state without the class token, then 2 x 2 neighbours as one,
+  (N / 4, 4 Dv). The layer and the block follow a config that names them.
+- intern_vit (internvl_chat, intern_vit_6b): the same encoder as InternVL's own code writes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model.config import VisionConfig
+from model.tensors import SAME, KeyTable, WeightsError
+
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
+BICUBIC = 3  # as preprocessor_config.json numbers it
+
+
+@dataclass(frozen=True)
+class VisionFormat:
+    """How one family's folder says what a VisionTransformer is; used for reading and for writing."""
+
+    whole: str  # model_type of a model with other halves, whose vision half is in vision_config
+    vision: str  # model_type of the vision half alone
+    architecture: str  # the class of that half
+    sizes: dict[str, Any]  # config keys, equal to ours, and the values of their config class for absent ones
+    fixed: dict[str, Any]  # fields of VisionConfig that every encoder of the family has
+    only: dict[str, tuple] = field(default_factory=dict)  # config key: (what absence means, the one value done here)
+    table: KeyTable = SAME  # our names and theirs; {n} is the number of a layer
+    fused: str = ""  # a linear that computes query, key and value at once
+    padded: dict[str, int] = field(default_factory=dict)  # their name: axes of size 1 before ours
+    prefix: str = "vision_model."  # of every name in a folder that is written; one that is read may have any
+    other_parts: tuple[str, ...] = ()  # the other halves of a whole model
+    unused: tuple[str, ...] = ()  # parts of the vision half that no feature goes through
+    written: dict[str, Any] = field(default_factory=dict)  # further config keys of a folder that is written
+    processor: str = "CLIPImageProcessor"
+    mean: tuple = CLIP_MEAN
+    std: tuple = CLIP_STD
+    crops: bool = True  # the shorter edge to size and the centre of it; else height and width to size
+
+
+_CLIP_SIZES = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+               "image_size": 224, "patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}  # fmt: skip
+_CLIP_FIXED = {"class_token": True, "pre_norm": True, "post_norm": "kept", "patch_bias": False, "layer_scale": False}
+_CLIP_PARTS = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
+_INTERN_SIZES = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16,
+                 "image_size": 448, "patch_size": 14, "hidden_act": "gelu", "layer_norm_eps": 1e-6}  # fmt: skip
+_INTERN_FIXED = {"class_token": True, "pre_norm": False, "post_norm": "none", "patch_bias": True, "layer_scale": True}
+_INTERN_PARTS = tuple(f"{start}{part}" for start in ("", "model.") for part in
+                      ("language_model.", "mlp1.", "multi_modal_projector.", "lm_head."))  # fmt: skip
+
+FORMATS: dict[str, VisionFormat] = {
+    "clip": VisionFormat(
+        "clip", "clip_vision_model", "CLIPVisionModel", _CLIP_SIZES, _CLIP_FIXED, other_parts=_CLIP_PARTS,
+    ),
+    "chinese_clip": VisionFormat(
+        "chinese_clip", "chinese_clip_vision_model", "ChineseCLIPVisionModel", _CLIP_SIZES, _CLIP_FIXED,
+        other_parts=_CLIP_PARTS, processor="ChineseCLIPImageProcessor",
+    ),
+    "siglip": VisionFormat(
+        "siglip", "siglip_vision_model", "SiglipVisionModel",
+        {**_CLIP_SIZES, "patch_size": 16, "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6},
+        {"class_token": False, "pre_norm": False, "post_norm": "applied", "patch_bias": True, "layer_scale": False},
+        other_parts=("text_model.", "logit_scale", "logit_bias"), unused=("head.",),
+        written={"vision_use_head": False}, processor="SiglipImageProcessor", mean=HALF, std=HALF, crops=False,
+    ),
+    "internvl": VisionFormat(
+        "internvl", "internvl_vision", "InternVLVisionModel", _INTERN_SIZES, _INTERN_FIXED,
+        only={
+            "use_qk_norm": (False, False), "attention_bias": (False, True), "norm_type": ("layer_norm", "layer_norm"),
+            "use_absolute_position_embeddings": (True, True), "use_mean_pooling": (True, True),
+        },
+        table=(
+            ("embeddings.class_embedding", "embeddings.cls_token"),
+            ("embeddings.position_embedding.weight", "embeddings.position_embeddings"),
+            ("embeddings.patch_embedding.", "embeddings.patch_embeddings.projection."),
+            ("encoder.layers.{n}.self_attn.out_proj.", "encoder.layer.{n}.attention.projection_layer."),
+            ("encoder.layers.{n}.self_attn.", "encoder.layer.{n}.attention."),
+            ("encoder.layers.{n}.mlp.", "encoder.layer.{n}.mlp."),
+            ("encoder.layers.{n}.layer_norm1.", "encoder.layer.{n}.layernorm_before."),
+            ("encoder.layers.{n}.layer_norm2.", "encoder.layer.{n}.layernorm_after."),
+            ("encoder.layers.{n}.layer_scale1", "encoder.layer.{n}.lambda_1"),
+            ("encoder.layers.{n}.layer_scale2", "encoder.layer.{n}.lambda_2"),
+        ),
+        padded={"embeddings.cls_token": 2, "embeddings.position_embeddings": 1}, prefix="", other_parts=_INTERN_PARTS,
+        unused=("embeddings.mask_token",), processor="GotOcr2ImageProcessor", mean=IMAGENET_MEAN, std=IMAGENET_STD,
+        crops=False,
+    ),
+    "intern_vit": VisionFormat(
+        "internvl_chat", "intern_vit_6b", "InternVisionModel",
+        {**_INTERN_SIZES, "hidden_size": 3200, "intermediate_size": 12800, "num_hidden_layers": 48,
+         "num_attention_heads": 25, "image_size": 224}, _INTERN_FIXED,  # their config class is made for the 6B model
+        only={"qk_normalization": (True, False), "qkv_bias": (False, True), "norm_type": ("rms_norm", "layer_norm")},
+        table=(
+            ("embeddings.position_embedding.weight", "embeddings.position_embedding"),
+            ("embeddings.", "embeddings."),
+            ("encoder.layers.{n}.self_attn.q_proj.", "encoder.layers.{n}.attn.qkv.q."),
+            ("encoder.layers.{n}.self_attn.k_proj.", "encoder.layers.{n}.attn.qkv.k."),
+            ("encoder.layers.{n}.self_attn.v_proj.", "encoder.layers.{n}.attn.qkv.v."),
+            ("encoder.layers.{n}.self_attn.out_proj.", "encoder.layers.{n}.attn.proj."),
+            ("encoder.layers.{n}.mlp.", "encoder.layers.{n}.mlp."),
+            ("encoder.layers.{n}.layer_norm1.", "encoder.layers.{n}.norm1."),
+            ("encoder.layers.{n}.layer_norm2.", "encoder.layers.{n}.norm2."),
+            ("encoder.layers.{n}.layer_scale1", "encoder.layers.{n}.ls1"),
+            ("encoder.layers.{n}.layer_scale2", "encoder.layers.{n}.ls2"),
+        ),
+        fused=".attn.qkv.", padded={"embeddings.class_embedding": 2, "embeddings.position_embedding": 1},
+        prefix="", other_parts=_INTERN_PARTS, mean=IMAGENET_MEAN, std=IMAGENET_STD,
+    ),
+}  # fmt: skip
+NAFLEX = ("siglip2", "siglip2_vision_model")
+
+
+def vision_config(document: dict, where: Path | str) -> tuple[str, VisionConfig]:
+    """(family, our config) of a folder's config.json; WeightsError names what this encoder does not do."""
+    kind = document.get("model_type")
+    if kind in NAFLEX:
+        raise WeightsError(
+            f"{where}: found model_type {kind!r}, a NaFlex SigLIP 2: its pictures keep their shape and give varying "
+            "numbers of patches, and this encoder has one grid; take a SigLIP 2 of fixed resolution (their "
+            "model_type is 'siglip')"
+        )
+    family = next((name for name, form in FORMATS.items() if kind in (form.whole, form.vision)), None)
+    if family is None:
+        kinds = tuple(kind for form in FORMATS.values() for kind in (form.whole, form.vision))
+        raise WeightsError(
+            f"{where}: found model_type {kind!r}, expected one of {kinds} (or an encoder trained here); give the "
+            "folder of a CLIP, Chinese-CLIP, SigLIP, SigLIP 2 (fixed resolution) or InternViT model"
+        )
+    form, vision = FORMATS[family], document
+    if kind == form.whole:  # early CLIP configs say it in vision_config_dict, which then counts
+        parts = [document.get(name) or {} for name in ("vision_config", "vision_config_dict")]
+        if not all(isinstance(part, dict) for part in parts):
+            raise WeightsError(f"{where}: found vision_config {parts[0]!r}, expected a JSON object")
+        vision = {**parts[0], **parts[1]}
+        if vision.get("model_type", form.vision) != form.vision:
+            raise WeightsError(
+                f"{where}: found the vision half {vision['model_type']!r} in a {kind!r} model, expected {form.vision!r}"
+            )
+    _check(form, vision, where)
+    sizes = {name: vision.get(name, default) for name, default in form.sizes.items()}
+    sizes |= {name: _square(sizes[name], name, where) for name in ("image_size", "patch_size")}
+    try:
+        return family, VisionConfig(**sizes, **form.fixed, **(_internvl(document) if form.fixed["layer_scale"] else {}))
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        raise WeightsError(f"{where}: {error}") from error
+
+
+def _check(form: VisionFormat, vision: dict, where: Path | str) -> None:
+    for name, (absent, does) in {"num_channels": (3, 3), **form.only}.items():
+        if vision.get(name, absent) != does:
+            found = repr(vision[name]) if name in vision else f"none, which means {absent!r}"
+            example = " (InternViT-300M is such a one)" if name in form.only else " (RGB)"
+            raise WeightsError(f"{where}: found {name} {found}, this encoder does only {does!r}{example}")
+
+
+def _internvl(document: dict) -> dict[str, int]:
+    """The block of the pixel shuffle and the layer that is read; InternVL's own where an InternViT stands alone."""
+    ratio = document.get("downsample_ratio", 0.5)
+    if ratio * round(1 / ratio) != 1:
+        raise ValueError(f"found downsample_ratio {ratio}, expected one over a whole number")
+    layer = document.get("select_layer", document.get("vision_feature_layer", -1))
+    return {"pixel_shuffle": round(1 / ratio), "feature_layer": layer}
+
+
+def _square(value: Any, name: str, where: Path | str) -> Any:
+    if isinstance(value, (list, tuple)):
+        if len(value) != 2 or value[0] != value[1]:
+            raise WeightsError(f"{where}: found {name} {value}, this encoder does only squares")
+        return value[0]
+    return value
+
+
+def family_of(config: VisionConfig) -> str:
+    """The first family whose folder can hold such an encoder; ValueError where none can."""
+    for family, form in FORMATS.items():
+        if config.stem == "patch" and all(getattr(config, name) == value for name, value in form.fixed.items()):
+            return family
+    raise ValueError(
+        f"no Hugging Face folder holds the encoder {config}: only those of {', '.join(FORMATS)} are written, and a "
+        "CLIP without its post_layernorm is none; keep our own format"
+    )
+
+
+def vision_document(config: VisionConfig, family: str) -> dict:
+    """The config.json of the vision half alone; which layer is read is in InternVL's only."""
+    form = FORMATS[family]
+    document = {"architectures": [form.architecture], "model_type": form.vision, "num_channels": 3}
+    document |= {name: getattr(config, name) for name in form.sizes}
+    document |= {name: does for name, (_, does) in form.only.items()}
+    if form.fixed["layer_scale"]:
+        document |= {"downsample_ratio": 1 / config.pixel_shuffle, "vision_feature_layer": config.feature_layer}
+    return {**document, **form.written}
+
+
+def processor_settings(family: str, size: int) -> dict[str, Any]:
+    """The preprocessor_config.json of such an encoder for pictures of `size` pixels a side."""
+    form = FORMATS[family]
+    square = {"height": size, "width": size}
+    settings = {
+        "image_processor_type": form.processor,
+        "do_resize": True,
+        "size": {"shortest_edge": size} if form.crops else square,
+        "resample": BICUBIC,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(form.mean),
+        "image_std": list(form.std),
+        "do_convert_rgb": True,
+    }
+    return settings | ({"do_center_crop": True, "crop_size": square} if form.crops else {})

@@ -1,0 +1,95 @@
+"""What the embedded encoder learns from: captions, the picture's words, the words of each cell."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import train_vision
+from dataset.picturebook.facts import KINDS
+from dataset.picturebook.words import GRID
+from dataset.picturebook.world import make_scene
+from dataset.record import IGNORE, Batch
+from engine.feed import word_loader
+from model.captioner import Captioner, pool, word_loss
+from model.config import VisionConfig
+from tokenizer.tokenizer import default_folder, load_tokenizer
+
+TINY = VisionConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=1, image_size=32,
+                    patch_size=4, hidden_act="gelu", class_token=False, pre_norm=False, stem="conv")  # fmt: skip
+VOCABULARY = 50
+
+
+def batch_of(words: torch.Tensor | None) -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, VOCABULARY, (2, 20), generator=generator)
+    image_mask = torch.arange(20).repeat(2, 1) < 16
+    labels = ids.masked_fill(image_mask, IGNORE)
+    pixels = torch.randn(2, 3, 32, 32, generator=generator)
+    return Batch(ids, labels, torch.ones_like(image_mask), image_mask, pixels=pixels, words=words)
+
+
+@pytest.fixture(scope="module")
+def captioner() -> Captioner:
+    torch.manual_seed(0)
+    return Captioner(TINY, VOCABULARY)
+
+
+def test_a_cell_is_the_mean_of_the_patches_that_lie_in_it():
+    features = torch.arange(16.0).view(1, 16, 1)  # a square of 4x4 patches
+    assert pool(features, 4).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+
+
+def test_a_set_of_words_costs_the_mean_of_their_surprisals_and_what_is_negative_is_no_word():
+    logits = torch.tensor([[2.0, 0.0, 1.0], [0.5, 0.0, 0.0]])
+    labels = torch.tensor([[0, 2, 2, IGNORE], [1, -1, -1, -1]])
+    by_hand = torch.stack([-(F.log_softmax(logits[0], 0)[[0, 2]]).mean(), -F.log_softmax(logits[1], 0)[1]]).mean()
+    torch.testing.assert_close(word_loss(logits, labels), by_hand)
+
+
+def test_the_words_of_the_cells_are_added_to_the_loss_by_their_weight(captioner):
+    words = torch.randint(0, VOCABULARY, (2, 16, 3), generator=torch.Generator().manual_seed(2))
+    without, count = captioner.loss(batch_of(None))
+    with_cells, same = captioner.loss(batch_of(words))
+    features = captioner.norm(captioner.vision(batch_of(None).pixels))
+    cells = word_loss(captioner.words(pool(features, 16)).flatten(0, 1), words.flatten(0, 1))
+    assert count == same == 8
+    torch.testing.assert_close(with_cells - without, captioner.cell_weight * cells * count)
+
+
+def test_the_words_of_a_cell_reach_the_patches_in_it_first(captioner):
+    """The gradient of one cell's words with respect to the last layer's features is nought outside of that cell."""
+    features = torch.randn(1, 64, TINY.hidden_size, requires_grad=True)
+    F.cross_entropy(captioner.words(pool(features, 16))[:, 5], torch.tensor([3])).backward()
+    touched = features.grad.abs().sum(-1).view(8, 8) > 0
+    expected = torch.zeros(8, 8, dtype=torch.bool)
+    expected[2:4, 2:4] = True  # cell 5 of a 4x4 raster is in row 1, column 1
+    assert torch.equal(touched, expected)
+
+
+def test_the_words_of_a_scene_name_each_of_its_things_in_some_cell():
+    tokenizer = load_tokenizer(default_folder())
+    scenes = [make_scene("train", i) for i in range(50)]
+    words = word_loader(tokenizer)(scenes)["words"]  # (50, 16, W)
+    assert words.shape[:2] == (50, GRID * GRID)
+    missed = total = 0
+    for scene, cells in zip(scenes, words, strict=True):
+        named = set(cells.flatten().tolist())
+        for thing in scene.things:
+            missed += not set(tokenizer.encode(KINDS[thing.kind].zh)) <= named
+            total += 1
+    assert missed <= 0.06 * total  # now and then a word is missing on purpose
+
+
+def test_a_share_of_the_pictures_loses_its_colour_and_nothing_else_and_a_step_repeats():
+    pixels = torch.randn(400, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    batch = dataclasses.replace(batch_of(None), pixels=pixels)
+    one, again, other = (train_vision.without_colour(7, step, batch).pixels for step in (3, 3, 4))
+    gray = (one == one[:, :1]).flatten(1).all(1)
+    assert abs(gray.float().mean() - train_vision.GRAY) < 0.08
+    assert torch.equal(one[~gray], pixels[~gray]) and torch.equal(one, again) and not torch.equal(one, other)
+    red, green, blue = pixels[gray][0, :, 2, 5].tolist()
+    assert one[gray][0, 0, 2, 5].item() == pytest.approx(0.299 * red + 0.587 * green + 0.114 * blue, abs=1e-5)
