@@ -24,18 +24,17 @@ from dataset.sources import read_records
 from engine.answer import Answer, Decoding, answer, generate_batch, prompt_room
 from engine.command import guarded
 from engine.feed import encode_pixels
-from engine.parts import Encoder, get_tokenizer, run_encoder
-from engine.run import Run
 from engine.runtime import pick_device, pick_dtype, prepare
 from engine.stage import UsageError
-from model.vlm import VLM
-from model.weights import load_vlm, read_json, write_json
+from engine.trained import Trained, load_trained
+from model.weights import read_json, write_json
 from scoring.page import Shown, shown_scenes, write_page
 from scoring.report import contact_sheet, score_table, write_scores
 from scoring.tasks import Ask, PictureBookTask, picture_book_task, question_task, reference_task, with_blank
-from tokenizer.tokenizer import TextStream, Tokenizer
+from tokenizer.tokenizer import TextStream
 
 STAGES = ("out/sft3", "out/sft2", "out/sft1", "out/pretrain")  # the furthest first
+FOREIGN_PROMPTS = {"zh": "描述一下这个图像的内容。", "en": "Describe the content of this image."}  # zh: MiniMind-V's
 LENGTHS = {0: "sentence", 1: "sentence", 2: "paragraph", 3: "long"}  # what each stage last learned
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SHOWN = 48  # pictures on a page of scores
@@ -43,12 +42,9 @@ SHOWN = 48  # pictures on a page of scores
 
 @dataclass(frozen=True, eq=False)
 class Looker:
-    """A trained model with everything that it needs to look at pictures and answer."""
+    """A trained model and how it answers."""
 
-    run: Run
-    model: VLM
-    tokenizer: Tokenizer
-    encoder: Encoder
+    trained: Trained
     decoding: Decoding
     load: PictureLoader
 
@@ -56,7 +52,7 @@ class Looker:
         self, asks: list[Ask], load: PictureLoader | None = None, bad: BadRows | None = None, title: str = "looking"
     ) -> list[Answer | None]:
         """An answer for each of asks, in order; None where `bad` took its picture or prompt."""
-        return answer(self.model, self.tokenizer, asks, load or self.load, self.decoding, bad, title)
+        return answer(self.trained.model, self.trained.tokenizer, asks, load or self.load, self.decoding, bad, title)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -68,8 +64,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     what.add_argument("--split", choices=("val", "test", "compositional"), help="score scenes of the picture book")
     what.add_argument("--data", metavar="FILE", help="score a data set that has answers: JSONL, JSON, parquet, tar")
     add = parser.add_argument
-    add("--weights", metavar="RUN", help="the run's folder (default: the furthest stage under out/)")
-    add("--vision", default="", metavar="DIR", help="where the run's encoder is now, if it was moved")
+    add("--weights", metavar="RUN", help="a run, or MiniMind2-V's .pth (default: the furthest stage under out/)")
+    add("--vision", default="", metavar="DIR", help="the encoder of a .pth; where a run's is now, if it was moved")
+    add("--tokenizer", default="", metavar="DIR", help="the tokenizer of a .pth, if it is not beside it")
     add("--n", type=int, default=1000, help="scenes or rows to score (default: 1000; 0: all rows)")
     add("--prompt", help="what to ask (default: what the run learned last)")
     add("--language", choices=("zh", "en"), default="zh", help="of the default prompt (default: zh)")
@@ -115,19 +112,18 @@ def load_looker(args: argparse.Namespace) -> Looker:
     """The model of --weights, on its device, with its parameters printed."""
     device = pick_device(args.device)
     prepare(device)
-    run = Run(find_weights(args.weights))
-    run.record()
-    encoder = run_encoder(run.path, args.vision)
-    model = load_vlm(run.path, encoder.module).to(device).eval()
-    tokenizer = get_tokenizer("", run.path)
+    trained = load_trained(find_weights(args.weights), args.vision, args.tokenizer, device)
     decoding = Decoding(
         args.max_new_tokens, args.batch_size, args.temperature, args.top_p, args.repetition_penalty, args.seed,
         pick_dtype(args.dtype, device),
     )  # fmt: skip
-    without = sum(p.numel() for part in (model.llm, model.projector) for p in part.parameters())
-    vision = sum(p.numel() for p in encoder.module.parameters())
-    print(f"{run.path}: VLM parameters {without / 1e6:.3f} million ({without:,}), encoder {vision / 1e6:.3f} million")
-    return Looker(run, model, tokenizer, encoder, decoding, pixel_loader(encoder.spec))
+    parts = (trained.model.llm, trained.model.projector)
+    without = sum(p.numel() for part in parts for p in part.parameters())
+    vision = sum(p.numel() for p in trained.encoder.module.parameters())
+    print(
+        f"{trained.path}: VLM parameters {without / 1e6:.3f} million ({without:,}), encoder {vision / 1e6:.3f} million"
+    )
+    return Looker(trained, decoding, pixel_loader(trained.encoder.spec))
 
 
 def find_weights(named: str | None) -> Path:
@@ -141,13 +137,14 @@ def find_weights(named: str | None) -> Path:
     )
 
 
-def default_prompt(run: Run, language: str) -> str:
-    """What the run learned to answer: its data's first prompt, or the picture book's for its stage."""
-    settings = run.record()["settings"]
-    samples = read_json(run.path / "samples.json")["samples"] if settings["data"] else []
+def default_prompt(trained: Trained, language: str) -> str:
+    """What the model learned to answer: its data's first prompt, the picture book's for its stage, or MiniMind-V's."""
+    if not trained.settings:
+        return FOREIGN_PROMPTS[language]
+    samples = read_json(trained.path / "samples.json")["samples"] if trained.settings["data"] else []
     if samples:
         return samples[0]["prompt"].replace("<image>", "").strip()
-    return prompt_for(LENGTHS[settings["stage"]], language)
+    return prompt_for(LENGTHS[trained.settings["stage"]], language)
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -162,7 +159,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None:
     """Print [Image] and answer for each picture, and keep them as captions.json, a contact sheet and a page."""
-    prompt = args.prompt or default_prompt(looker.run, args.language)
+    prompt = args.prompt or default_prompt(looker.trained, args.language)
     print(f"[Prompt]: {prompt}")
     began = time.perf_counter()
     asks = [Ask((Turn("user", (IMAGE, "\n" + prompt)),), (file,), str(file)) for file in files]
@@ -179,7 +176,7 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
     print(f"{len(files)} pictures in {time.perf_counter() - began:.1f} s")
     if bad.bad:
         print(bad.report())
-    name = f"{looker.run.path}/captions_{files[0].stem if args.image else files[0].parent.resolve().name}"
+    name = f"{looker.trained.outputs}/captions_{files[0].stem if args.image else files[0].parent.resolve().name}"
     write_json(f"{name}.json", {"prompt": prompt, "captions": kept})
     images = [open_picture(file) for file, _ in good]
     note = contact_sheet(Path(f"{name}.png"), images, [text for _, text in good])
@@ -190,7 +187,7 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
 
 def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
     """Score descriptions of the picture book's scenes, with the picture and without it."""
-    length = LENGTHS[looker.run.record()["settings"]["stage"]]
+    length = LENGTHS[looker.trained.settings.get("stage", 1)]
     task = picture_book_task(args.split, args.n or 1000, length, args.language)
     if args.prompt:
         task = PictureBookTask(task.scenes, args.prompt, task.split)
@@ -221,10 +218,10 @@ def columns(answers: list[Answer]) -> tuple[list[str], list[bool], list[int]]:
 
 def blank_loader(looker: Looker) -> PictureLoader:
     """Loads the same gray picture in place of every one."""
-    spec = looker.encoder.spec
+    spec = looker.trained.encoder.spec
     pixels = torch.from_numpy(preprocess(blank(max(spec.shape)), spec)[np.newaxis])
-    device = next(looker.model.parameters()).device
-    features = encode_pixels(looker.encoder, pixels, device, looker.decoding.dtype).float()
+    device = next(looker.trained.model.parameters()).device
+    features = encode_pixels(looker.trained.encoder, pixels, device, looker.decoding.dtype).float()
     return lambda pictures: {"features": features.expand(len(pictures), -1, -1)}
 
 
@@ -260,16 +257,17 @@ def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
 
 
 def report(looker: Looker, args: argparse.Namespace, command: str, n: int, metrics: dict) -> None:
-    print(f"\n{n} scored, seed {args.seed}, {looker.run.path}\n")
+    print(f"\n{n} scored, seed {args.seed}, {looker.trained.path}\n")
     print(score_table({args.split or Path(args.data).name: metrics}))
     if args.scores:
-        write_scores(args.scores, command, n, args.seed, str(looker.run.path), metrics)
+        write_scores(args.scores, command, n, args.seed, str(looker.trained.path), metrics)
         print(f"\nscores kept in {args.scores}")
 
 
 def chat(looker: Looker, file: Path) -> None:
     """Talk about one picture until an empty line or the end of input; what is typed cannot forge a picture."""
     open_picture(file)
+    model, tokenizer = looker.trained.model, looker.trained.tokenizer
     turns: list[Turn] = []
     print("Ask about the picture; an empty line ends.")
     while True:
@@ -281,17 +279,17 @@ def chat(looker: Looker, file: Path) -> None:
             return
         turns.append(Turn("user", (text,) if turns else (IMAGE, "\n" + text)))
         try:
-            room = prompt_room(looker.model, looker.decoding)
-            prompt = encode_prompt(turns, looker.tokenizer, looker.model.image_tokens, (file,), room)
-            batch = collate([prompt], looker.tokenizer.pad_id, looker.load, left=True)
+            room = prompt_room(model, looker.decoding)
+            prompt = encode_prompt(turns, tokenizer, model.image_tokens, (file,), room)
+            batch = collate([prompt], tokenizer.pad_id, looker.load, left=True)
         except (BadRow, BadImage) as error:
             raise DataError(f"{file}: {error}") from error
-        stream = TextStream(looker.tokenizer)
+        stream = TextStream(tokenizer)
         print("🤖️: ", end="", flush=True)
         show = lambda row, token, stream=stream: print(stream.push(token), end="", flush=True)  # noqa: E731
-        device = next(looker.model.parameters()).device
+        device = next(model.parameters()).device
         generator = torch.Generator(device).manual_seed(looker.decoding.seed + len(turns))
-        made = generate_batch(looker.model, looker.tokenizer, batch.to(device), looker.decoding, generator, show)
+        made = generate_batch(model, tokenizer, batch.to(device), looker.decoding, generator, show)
         print(stream.finish())
         turns.append(Turn("assistant", (made[0].text,)))
 

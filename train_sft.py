@@ -12,7 +12,7 @@ import train_pretrain
 from dataset.curriculum import stage_records
 from engine.command import guarded
 from engine.data import stage_data
-from engine.parts import get_tokenizer, run_encoder
+from engine.parts import check_vocabulary, get_tokenizer, run_encoder
 from engine.stage import Stage, UsageError, parse
 from engine.training import is_done, machine
 from engine.vlm_stage import train_vlm
@@ -30,6 +30,7 @@ def main(argv: list[str] | None = None) -> None:
 
     On your own data (--data FILE) stage k sees answers up to 32, 96 and any number of tokens. A stage goes on from
     the one before (stage 1 from out/pretrain), which is run first where it is missing; --from RUN names another.
+    MiniMind2-V's weights do too: --from pretrain_vlm_512.pth --vision CLIP_DIR --tokenizer DIR.
     """
     stage = parse(STAGE, argv, HIDDEN, main.__doc__)
     stage = dataclasses.replace(stage, stage=stage.stage or 1)
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = get_tokenizer(stage.tokenizer, start)
     encoder = run_encoder(start, stage.vision)
     model = load_vlm(start, encoder.module)
+    check_vocabulary(model.config.lm.vocab_size, tokenizer.vocab_size, str(start))
     data = stage_data(stage, f"sft{stage.stage}", TEXTS[stage.stage])
     if stage.data:
         length = lambda text: len(tokenizer.encode(text))  # noqa: E731

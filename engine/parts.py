@@ -99,8 +99,12 @@ def join(language: LanguageModel, encoder: Encoder | None, projector: str) -> VL
 def run_encoder(run: Path, folder: str = "") -> Encoder:
     """The encoder that a run was trained with: its own if it trained one, else the one it names, or `folder`.
 
-    RunError where that has other weights by now.
+    RunError where that has other weights by now. A weights file (MiniMind2-V's) names none: it takes `folder`.
     """
+    if run.is_file():
+        if not folder:
+            raise RunError(f"{run} holds no image encoder; name the folder of the one it was trained with by --vision")
+        return get_encoder(folder)
     if not (run / "config.json").is_file():
         raise RunError(f"{run}: no config.json, so this is no finished run; give a folder under out/")
     if (run / "preprocessor_config.json").is_file():

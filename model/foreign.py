@@ -59,18 +59,32 @@ def without_tied_head(tensors: dict[str, Tensor], where: Path | str) -> dict[str
     return {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
 
 
-def minimind_v_tensors(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def minimind_v_tensors(state: dict[str, Tensor], lm: LMConfig) -> dict[str, Tensor]:
     """A VLM's state dict as MiniMind2-V saves it: its names, fp16, the tied head twice, no encoder.
 
-    ValueError for a projector other than `linear`, or an untied or biased language model: it has no such.
+    WeightsError for a projector other than `linear`, an untied or biased language model (it has no such), and
+    for numbers other than MiniMind2's that the shapes do not tell: a reader would take those for granted.
     """
     state = {key: tensor for key, tensor in state.items() if not key.startswith("vision.")}
     strange = [key for key in state if key.endswith("_proj.bias") or key.startswith("llm.lm_head.")]
     strange += [key for key in state if key.startswith("projector.") and "linear_1." not in key]
     if strange or "projector.linear_1.weight" not in state:
-        raise ValueError(
+        raise WeightsError(
             "MiniMind2-V's format holds a linear projector and a tied head, and no biases in the language "
             f"model; found {strange or 'no projector'}. Keep our own format for this model"
         )
+    defaults = LMConfig()
+    wanted = {
+        "num_attention_heads": MINIMIND_HEADS,
+        "num_key_value_heads": MINIMIND_KV_HEADS,
+        "rope_theta": defaults.rope_theta,
+        "rms_norm_eps": defaults.rms_norm_eps,
+    }
+    for name, value in wanted.items():
+        if getattr(lm, name) != value:
+            raise WeightsError(
+                f"MiniMind2-V's format does not tell {name}, which is {value} in every MiniMind2; found "
+                f"{getattr(lm, name)}. Keep our own format for this model"
+            )
     theirs = rename({key: tensor.half() for key, tensor in state.items()}, MINIMIND_V)
     return {**theirs, "lm_head.weight": theirs["model.embed_tokens.weight"]}

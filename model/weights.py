@@ -171,7 +171,7 @@ def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
         if weight is None:
             raise WeightsError(
                 f"{file}: found no vision_proj.vision_proj.0.weight, expected a MiniMind2-V state dict; "
-                "for a language model alone use load_language"
+                "a language model alone is what train_pretrain.py takes: --llm"
             )
         projector = ProjectorConfig("linear", weight.shape[1], lm.hidden_size)
         vlm_config = _joined(lm, None if vision is None else vision.config, projector, file)
@@ -203,8 +203,8 @@ def _fill_vlm(
 
 
 def save_minimind_v(path: Path | str, vlm: VLM) -> None:
-    """`vlm` as MiniMind2-V's own .pth, without the encoder; ValueError where that format cannot hold it."""
-    save_pickle(path, minimind_v_tensors(vlm.state_dict()))
+    """`vlm` as MiniMind2-V's own .pth, without the encoder; WeightsError where that format cannot hold it."""
+    save_pickle(path, minimind_v_tensors(vlm.state_dict(), vlm.config.lm))
 
 
 def save_vision(folder: Path | str, vision: VisionTransformer, preprocess: dict) -> None:

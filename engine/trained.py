@@ -1,0 +1,47 @@
+"""A trained model with everything that it needs to look at pictures: a run of ours, or MiniMind2-V's weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from engine.parts import Encoder, check_vocabulary, get_tokenizer, run_encoder
+from engine.run import Run
+from model.vlm import VLM
+from model.weights import load_vlm
+from tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model in evaluation mode, its tokenizer and its encoder."""
+
+    path: Path  # the run's folder, or the weights file
+    model: VLM
+    tokenizer: Tokenizer
+    encoder: Encoder
+    settings: dict = field(default_factory=dict)  # of the stage that trained it; none for a weights file
+
+    @property
+    def outputs(self) -> Path:
+        """The folder for what is made with the model: the run's own, or one under out/ for a weights file."""
+        return Path("out") / self.path.stem if self.path.is_file() else self.path
+
+
+def load_trained(
+    path: Path | str, vision: str = "", tokenizer: str = "", device: torch.device | str = "cpu"
+) -> Trained:  # fmt: skip
+    """The model of a run's folder, or of a MiniMind2-V .pth with its encoder and tokenizer named.
+
+    vision: where the encoder is (default: where the run found it). tokenizer: its folder (default: the run's).
+    RunError, WeightsError or TokenizerError for parts that are missing or do not fit each other.
+    """
+    path = Path(path)
+    settings = {} if path.is_file() else Run(path).record()["settings"]
+    encoder = run_encoder(path, vision)
+    model = load_vlm(path, encoder.module).to(device).eval()
+    words = get_tokenizer(tokenizer, path)
+    check_vocabulary(model.config.lm.vocab_size, words.vocab_size, str(path))
+    return Trained(path, model, words, encoder, settings)

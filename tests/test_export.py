@@ -1,0 +1,242 @@
+"""Exported LLaVA folders, loaded by transformers alone, answer as we do. Runs under transformers 4.57 and 5."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny import QUICK, write_jsonl
+
+from dataset.batching import collate, pixel_loader
+from dataset.encoding import encode_prompt
+from dataset.record import IMAGE, Turn
+from engine.command import guarded
+from engine.parts import get_encoder
+from engine.trained import Trained, load_trained
+from model.config import LMConfig, ProjectorConfig, VLMConfig
+from model.generation import generate
+from model.vlm import VLM
+from model.weights import WeightsError, read_tensors
+from tokenizer.tokenizer import default_folder, load_tokenizer
+from tools import export_llava
+
+transformers = pytest.importorskip("transformers")
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+TINY, TOKENIZER = DATA / "minimind_v_tiny", DATA / "minimind_tokenizer"
+needs_data = pytest.mark.skipif(
+    not (TINY.is_dir() and TOKENIZER.is_dir()), reason="../shared/data/minimind_v_tiny is not on this machine"
+)
+QUESTION = "图里有什么？ What is it"
+SIZES = {"hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+         "image_size": 32, "patch_size": 8}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> Path:
+    """A CLIP folder of random weights whose last LayerNorm is not the identity."""
+    folder = tmp_path_factory.mktemp("clip")
+    torch.manual_seed(3)
+    tower = transformers.CLIPVisionModel(transformers.CLIPVisionConfig(**SIZES))
+    for name, parameter in tower.named_parameters():
+        torch.nn.init.normal_(parameter, 1.0 if name.endswith("norm.weight") else 0.0, 0.2)
+    tower.save_pretrained(folder)
+    transformers.CLIPImageProcessor(
+        size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
+    ).save_pretrained(folder)
+    return folder
+
+
+def build(clip: Path, kind: str = "mlp", **changes) -> Trained:
+    """A random model of our own tokenizer, confident enough that its greedy answer is not a toss-up."""
+    torch.manual_seed(5)
+    encoder, tokenizer = get_encoder(str(clip)), load_tokenizer(default_folder())
+    lm = LMConfig(32, 2, 4, 2, 48, tokenizer.vocab_size, max_position_embeddings=256)
+    lm = replace(lm, **changes)
+    vision = replace(encoder.module.config)
+    vlm = VLM(VLMConfig(lm, vision, ProjectorConfig(kind, vision.hidden_size, lm.hidden_size)), encoder.module)
+    for name, parameter in vlm.llm.named_parameters():
+        torch.nn.init.normal_(parameter, 1.0 if "norm" in name else 0.0, 0.2)
+    return Trained(Path("a run"), vlm.eval(), tokenizer, encoder)
+
+
+def picture(seed: int = 0) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(0, 255, (6, 9, 3), np.uint8)
+    return Image.fromarray(noise).resize((90, 60), Image.Resampling.BICUBIC)
+
+
+def ours(trained: Trained, files: list[Path], text: str = QUESTION) -> tuple[list[int], torch.Tensor, list[int]]:
+    """(prompt ids, logits at the last position, 12 greedy ids) of a question about pictures."""
+    turn = Turn("user", (*[IMAGE] * len(files), "\n" + text) if files else (text,))
+    example = encode_prompt((turn,), trained.tokenizer, trained.model.image_tokens, tuple(files))
+    batch = collate([example], trained.tokenizer.pad_id, pixel_loader(trained.encoder.spec), left=True)
+    with torch.no_grad():
+        logits = trained.model.logits(batch)[0]
+    made = generate(trained.model, batch.ids, batch.attention_mask, batch.image_mask, pixels=batch.pixels,
+                    max_new_tokens=12, end_id=trained.tokenizer.end_id, pad_id=trained.tokenizer.pad_id)  # fmt: skip
+    return example.ids.tolist(), logits, made.ids[0]
+
+
+def theirs(folder: Path, files: list[Path], text: str = QUESTION) -> tuple[list[int], torch.Tensor, list[int]]:
+    """The same by transformers' own classes."""
+    model = transformers.LlavaForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+    content = [{"type": "image", "image": Image.open(file).convert("RGB")} for file in files]
+    messages = [{"role": "user", "content": [*content, {"type": "text", "text": text}]}]
+    inputs = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True,
+                                           return_tensors="pt")  # fmt: skip
+    with torch.no_grad():
+        logits = model(**inputs).logits[0]
+        made = model.generate(**inputs, max_new_tokens=12)[0, inputs["input_ids"].shape[1] :].tolist()
+    end = model.generation_config.eos_token_id
+    return inputs["input_ids"][0].tolist(), logits, made[: made.index(end)] if end in made else made
+
+
+def check_same(trained: Trained, folder: Path, tmp_path: Path, count: int = 1, image_id: int | None = None) -> None:
+    files = [tmp_path / f"{i}.png" for i in range(count)]
+    for seed, file in enumerate(files):
+        picture(seed).save(file)
+    ids, logits, greedy = ours(trained, files)
+    their_ids, their_logits, their_greedy = theirs(folder, files)
+    if image_id is not None:
+        ids = [image_id if i == trained.tokenizer.image_id else i for i in ids]
+    assert their_ids == ids
+    width = logits.shape[-1]
+    assert (their_logits[:, :width] - logits).abs().max() < 1e-3
+    assert their_greedy == greedy and len(greedy) > 1
+    blank_ids, blank, _ = ours(trained, [])
+    assert (logits[-1] - blank[-1]).abs().max() > 0.01  # the picture matters, so the comparison says something
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp"])
+@pytest.mark.parametrize("lm", [{}, {"attention_bias": True, "tie_word_embeddings": False}], ids=["llama", "qwen2"])
+def test_transformers_alone_gives_our_ids_logits_and_answers(clip, tmp_path, kind, lm):
+    trained = build(clip, kind, **lm)
+    export_llava.export(trained, tmp_path / "out")
+    check_same(trained, tmp_path / "out", tmp_path)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["text_config"]["model_type"] == ("qwen2" if lm else "llama")
+    assert config["image_seq_length"] == trained.model.image_tokens == 16
+
+
+@pytest.mark.parametrize("layer", [-1, -2, -3])
+def test_the_features_are_those_of_the_chosen_layer(clip, tmp_path, layer):
+    trained = build(clip)
+    encoder, config = trained.encoder, trained.model.config
+    vision = type(encoder.module)(replace(config.vision, feature_layer=layer))
+    vision.load_state_dict(encoder.module.state_dict())
+    vlm = VLM(replace(config, vision=vision.config), vision, trained.model.llm)
+    vlm.projector = trained.model.projector
+    trained = replace(trained, model=vlm.eval(), encoder=replace(encoder, module=vision))
+    export_llava.export(trained, tmp_path / "out")
+    check_same(trained, tmp_path / "out", tmp_path)
+
+
+def test_several_pictures_in_one_question(clip, tmp_path):
+    trained = build(clip)
+    export_llava.export(trained, tmp_path / "out")
+    check_same(trained, tmp_path / "out", tmp_path, count=2)
+
+
+def test_every_weight_is_loaded_and_none_is_left_over(clip, tmp_path):
+    export_llava.export(build(clip), tmp_path / "out")
+    load = transformers.LlavaForConditionalGeneration.from_pretrained
+    _, info = load(tmp_path / "out", output_loading_info=True)
+    for name in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        assert not info[name], name
+
+
+def test_clips_last_layernorm_is_taken_from_its_folder_and_else_does_nothing(clip, tmp_path):
+    name = "vision_tower.vision_model.post_layernorm."
+    there = {key.rpartition(".")[2]: x for key, x in read_tensors(clip / "model.safetensors").items()
+             if "post_layernorm." in key}  # fmt: skip
+    export_llava.export(build(clip), tmp_path / "a")
+    kept = read_tensors(tmp_path / "a" / "model.safetensors")
+    assert all(torch.equal(kept[name + key], there[key]) for key in ("weight", "bias"))
+    trained = build(clip)
+    trained = replace(trained, encoder=replace(trained.encoder, folder=""))
+    export_llava.export(trained, tmp_path / "b")
+    kept = read_tensors(tmp_path / "b" / "model.safetensors")
+    assert (kept[name + "weight"] == 1).all() and (kept[name + "bias"] == 0).all()
+
+
+def test_the_linear_projectors_second_layer_is_the_identity(clip, tmp_path):
+    export_llava.export(build(clip, "linear"), tmp_path / "out")
+    kept = read_tensors(tmp_path / "out" / "model.safetensors")
+    assert torch.equal(kept["multi_modal_projector.linear_2.weight"], torch.eye(32))
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["projector_hidden_act"] == "linear"
+    assert "has no `linear`" in (tmp_path / "out" / "README.md").read_text("utf-8")
+
+
+CONVERSATIONS = [
+    [("user", (IMAGE, "\n问")), ("assistant", ("答。",)), ("user", ("再问",))],
+    [("system", ("规则",)), ("user", ("先看\n", IMAGE))],
+    [("user", ("a ", IMAGE, "\nb", IMAGE, "\nc"))],
+    [("user", ("only text",))],
+]
+
+
+@pytest.mark.parametrize("conversation", CONVERSATIONS)
+def test_the_template_writes_what_we_write(clip, tmp_path_factory, conversation):
+    folder = tmp_path_factory.getbasetemp() / "template"
+    trained = build(clip)
+    if not folder.exists():
+        export_llava.export(trained, folder)
+    turns = [Turn(role, parts) for role, parts in conversation]
+    pictures = tuple(Path("x") for turn in turns for _ in range(turn.image_count))
+    wanted = encode_prompt(turns, trained.tokenizer, 1, pictures).ids.tolist()
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+
+    def part(value):
+        return {"type": "image"} if value is IMAGE else {"type": "text", "text": value}
+
+    messages = [{"role": turn.role, "content": [part(value) for value in turn.parts]} for turn in turns]
+    text = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert theirs(text, add_special_tokens=False)["input_ids"] == wanted
+    plain = [{"role": turn.role, "content": turn.text} for turn in turns]  # as tools that know LLaVA write it
+    assert theirs.apply_chat_template(plain, tokenize=False, add_generation_prompt=True) == text
+
+
+@needs_data
+def test_minimind_vs_checkpoint_becomes_a_llava_by_the_command(tmp_path, capsys):
+    parts = ["--vision", str(TINY / "clip"), "--tokenizer", str(TOKENIZER)]
+    export_llava.main([str(TINY / "sft_vlm_64.pth"), str(tmp_path / "out"), *parts])
+    assert "README.md in it says" in capsys.readouterr().out
+    trained = load_trained(TINY / "sft_vlm_64.pth", *parts[1::2])
+    check_same(trained, tmp_path / "out", tmp_path, image_id=6400)
+    ids, _, _ = theirs(tmp_path / "out", [tmp_path / "0.png"], "a@b.cn 是谁的？")  # "@" is no picture any more
+    assert ids.count(6400) == 196 and ids.count(34) == 1
+    assert "id 34 (`@`) marks a picture's place" in (tmp_path / "out" / "README.md").read_text("utf-8")
+
+
+def test_a_run_of_the_training_command_is_exported(clip, tiny, tmp_path, capsys):
+    import train_pretrain
+
+    flags = ["--data", write_jsonl(tmp_path, 12), "--images", tmp_path / "images", "--llm", tiny / "lm", *QUICK]
+    flags += ["--vision", clip, "--projector", "mlp", "--out", tmp_path / "run", "--steps", 1, "--batch_size", 4]
+    train_pretrain.main([str(flag) for flag in flags])
+    assert guarded(lambda: export_llava.main([str(tmp_path / "run"), str(tmp_path / "out")])) == 0
+    check_same(load_trained(tmp_path / "run"), tmp_path / "out", tmp_path)
+    assert guarded(lambda: export_llava.main([str(tmp_path / "run"), str(tmp_path / "out")])) == 1
+    assert "exists already and is not an empty folder" in capsys.readouterr().err
+
+
+def test_what_llava_cannot_express_is_refused_and_nothing_is_written(clip, tiny_run, tmp_path, capsys):
+    with pytest.raises(WeightsError, match="ldp pools them to a quarter.* --projector mlp"):
+        export_llava.export(build(clip, "ldp"), tmp_path / "out")
+    run = shutil.copytree(tiny_run, tmp_path / "run")  # with an encoder of train_vision.py's kind, and ldp
+    assert guarded(lambda: export_llava.main([str(run), str(tmp_path / "out")])) == 1
+    assert "encoder is CLIP's or SigLIP's; this model's has stem 'conv'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_half_precision_is_written_where_it_is_asked_for(clip, tmp_path):
+    export_llava.export(build(clip), tmp_path / "out", torch.bfloat16)
+    assert {x.dtype for x in read_tensors(tmp_path / "out" / "model.safetensors").values()} == {torch.bfloat16}
+    model = transformers.LlavaForConditionalGeneration.from_pretrained(tmp_path / "out", dtype="auto")
+    assert model.dtype == torch.bfloat16

@@ -1,0 +1,94 @@
+"""Write a run as a Hugging Face LLaVA folder: python -m tools.export_llava RUN OUT
+
+transformers 4.57 and 5 load it with no custom code (LlavaForConditionalGeneration, AutoProcessor). RUN is the folder of
+a run with a CLIP or SigLIP encoder and a linear or mlp projector, or a MiniMind2-V .pth (--vision, --tokenizer).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from engine.command import guarded
+from engine.parts import Encoder
+from engine.stage import UsageError
+from engine.trained import Trained, load_trained
+from model.llava import llava_config, llava_tensors, select_strategy
+from model.tensors import read_tensors, save_safetensors, write_json
+from tools.llava_card import model_card
+from tools.llava_tokenizer import IMAGE, save_llava_tokenizer
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of an encoder's folder, the first before the second
+POST_NORM = "post_layernorm."
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("run", help="a run's folder, or a MiniMind2-V .pth")
+    parser.add_argument("out", help="the folder to write, new or empty")
+    parser.add_argument("--vision", default="", metavar="DIR", help="the encoder of a .pth; where a run's is now")
+    parser.add_argument("--tokenizer", default="", metavar="DIR", help="the tokenizer of a .pth, if not beside it")
+    parser.add_argument("--dtype", default="float32", choices=tuple(DTYPES), help="of the weights (default: float32)")
+    args = parser.parse_args(argv)
+    out = Path(args.out)
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise UsageError(f"{out}: exists already and is not an empty folder; choose another, or delete it")
+    trained = load_trained(args.run, args.vision, args.tokenizer)
+    export(trained, out, DTYPES[args.dtype])
+    size = sum(file.stat().st_size for file in out.iterdir())
+    print(f"{out}: {size:,} bytes; README.md in it says how to load it and what was not checked")
+
+
+def export(trained: Trained, out: Path, dtype: torch.dtype = torch.float32) -> None:
+    """The whole folder; WeightsError, with nothing written, for a model that LLaVA cannot express."""
+    vlm, tokenizer = trained.model, trained.tokenizer
+    special = {"pad_token_id": tokenizer.pad_id, "bos_token_id": tokenizer.start_id, "eos_token_id": tokenizer.end_id}
+    llava_config(vlm, 0, special, vlm.config.lm.vocab_size)  # refuses before anything is written
+    image_id = save_llava_tokenizer(out, tokenizer, vlm.config.lm.max_position_embeddings)
+    rows = max(vlm.config.lm.vocab_size, image_id + 1)
+    config = llava_config(vlm, image_id, special, rows)
+    name = str(dtype).removeprefix("torch.")
+    write_json(out / "config.json", {**config, "dtype": name, "torch_dtype": name})
+    write_json(out / "generation_config.json", {**special, "do_sample": False, "max_new_tokens": 256})
+    write_json(out / "preprocessor_config.json", picture_settings(trained.encoder))
+    write_json(out / "processor_config.json", processor_settings(vlm.config))
+    tensors = llava_tensors(vlm, post_norm(trained.encoder), rows, tokenizer.pad_id)
+    (out / "README.md").write_text(model_card(trained, config, name), encoding="utf-8")
+    save_safetensors(out / "model.safetensors", {key: x.to(dtype) for key, x in tensors.items()})
+
+
+def processor_settings(config) -> dict:
+    """What LlavaProcessor counts image tokens by: (side // patch_size)² + additional ones, less one by "default"."""
+    return {
+        "processor_class": "LlavaProcessor",
+        "patch_size": config.vision.patch_size,
+        "vision_feature_select_strategy": select_strategy(config),
+        "num_additional_image_tokens": int(config.vision.class_token),
+        "image_token": IMAGE,
+    }
+
+
+def picture_settings(encoder: Encoder) -> dict:
+    """preprocessor_config.json; crop_size also where nothing is cropped, since token counts are read from it."""
+    height, width = encoder.spec.shape
+    crop = {"crop_size": {"height": height, "width": width}, "processor_class": "LlavaProcessor"}
+    return {**crop, **encoder.spec.to_settings()}
+
+
+def post_norm(encoder: Encoder) -> dict[str, Tensor] | None:
+    """The LayerNorm after the features, weight and bias, as the encoder's folder has it; None where it has none."""
+    for name in WEIGHTS:
+        file = Path(encoder.folder) / name
+        if encoder.folder and file.is_file():
+            found = read_tensors(file, lambda key: POST_NORM in key and "text_model" not in key)
+            return {key.rpartition(".")[2]: x.float() for key, x in found.items()} or None
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

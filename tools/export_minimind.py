@@ -1,0 +1,77 @@
+"""Write a run as MiniMind2-V's own checkpoint: python -m tools.export_minimind RUN OUT.pth
+
+RUN is a run's folder, or a MiniMind2-V .pth (with --vision and --tokenizer). OUT.pth is what MiniMind-V's scripts read:
+fp16, no encoder, the embedding twice. A model that its code would read and compute otherwise is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from engine.command import guarded
+from engine.stage import UsageError
+from engine.trained import Trained, load_trained
+from model.weights import WeightsError, save_minimind_v
+from tokenizer.tokenizer import MINIMIND2_IMAGE_ID
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser.add_argument("run", help="a run's folder, or a MiniMind2-V .pth")
+    parser.add_argument("out", help="the file to write, named as MiniMind-V names it: sft_vlm_512.pth")
+    parser.add_argument("--vision", default="", metavar="DIR", help="the encoder of a .pth; where a run's is now")
+    parser.add_argument("--tokenizer", default="", metavar="DIR", help="the tokenizer of a .pth, if not beside it")
+    args = parser.parse_args(argv)
+    out = Path(args.out)
+    if out.suffix != ".pth":
+        raise UsageError(f"{out}: expected a file that ends in .pth, as MiniMind-V's do")
+    trained = load_trained(args.run, args.vision, args.tokenizer)
+    check_encoder(trained)
+    save_minimind_v(out, trained.model)
+    print(f"{out}: {out.stat().st_size:,} bytes")
+    print("\n".join(how_to_load(trained, out)))
+
+
+def check_encoder(trained: Trained) -> None:
+    """WeightsError for an encoder that MiniMind-V's code does not run: it has CLIP ViT-B/16's sizes written into it."""
+    vision = trained.model.config.vision
+    wanted = {
+        "hidden_size": 768,
+        "num_patches": 196,
+        "stem": "patch",
+        "class_token": True,
+        "pre_norm": True,
+        "feature_layer": -1,
+    }
+    odd = [f"{name} {getattr(vision, name)!r} (expected {value!r})" for name, value in wanted.items()
+           if getattr(vision, name) != value]  # fmt: skip
+    if odd:
+        raise WeightsError(
+            f"{trained.path}: MiniMind-V runs the last features of a CLIP ViT-B/16, this model's encoder has "
+            f"{', '.join(odd)}; train with such an encoder (--vision), or keep our own format"
+        )
+
+
+def how_to_load(trained: Trained, out: Path) -> list[str]:
+    """What MiniMind-V must be told beside the file."""
+    lm, image = trained.model.config.lm, trained.tokenizer.image_id
+    lines = [
+        f"MiniMind-V reads it with --hidden_size {lm.hidden_size} --num_hidden_layers {lm.num_hidden_layers}, under "
+        f"the name sft_vlm_{lm.hidden_size}.pth or pretrain_vlm_{lm.hidden_size}.pth"
+    ]
+    if image != MINIMIND2_IMAGE_ID:
+        folder = out.parent / "tokenizer"
+        trained.tokenizer.save(folder)
+        name = trained.tokenizer.decode([image], skip_special=False)
+        lines.append(
+            f"this model has a tokenizer of its own, written to {folder}: give MiniMind-V that one, and in its "
+            f"VLMConfig image_special_token={name!r} * {trained.model.image_tokens} and image_ids=[{image}] * "
+            f"{trained.model.image_tokens}"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

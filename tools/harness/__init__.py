@@ -1,0 +1,1 @@
+"""Glimpse models in other people's evaluation harnesses, without a change to those."""

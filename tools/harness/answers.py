@@ -1,0 +1,98 @@
+"""What both harnesses need: questions of text and pictures in, answers of a trained model out."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from dataset.bad_rows import BadRows
+from dataset.batching import collate, pixel_loader
+from dataset.encoding import encode_record
+from dataset.record import IGNORE, IMAGE, Picture, Record, Turn
+from engine.answer import Decoding, answer
+from engine.runtime import pick_device, pick_dtype
+from engine.trained import Trained, load_trained
+from scoring.tasks import Ask
+
+Part = str | Path | bytes | Image.Image  # text, or a picture; a str is always text
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A trained model that answers questions."""
+
+    trained: Trained
+    decoding: Decoding
+
+    def answer(self, questions: Sequence[Sequence[Part]], **decoding) -> list[str]:
+        """One answer a question, in order, greedy unless told otherwise (decoding: fields of Decoding).
+
+        A question with a picture that cannot be read, or one that does not fit, is warned of and answered by "".
+        """
+        asks = [Ask((turn,), images, str(i)) for i, (turn, images) in enumerate(map(user_turn, questions))]
+        bad = BadRows(1.0)
+        bad.seen(len(asks))
+        load = pixel_loader(self.trained.encoder.spec)
+        made = answer(self.trained.model, self.trained.tokenizer, asks, load, replace(self.decoding, **decoding), bad)
+        if bad.bad:
+            warnings.warn(f"some questions have no answer.\n{bad.report()}", stacklevel=2)
+        return ["" if one is None else one.text for one in made]
+
+    @torch.no_grad()
+    def continuation(self, question: Sequence[Part], text: str) -> tuple[float, bool]:
+        """(mean cross entropy of `text` as the answer, its end included; whether greedy decoding would say it)."""
+        turn, images = user_turn(question)
+        model, tokenizer = self.trained.model, self.trained.tokenizer
+        record = Record("0", images, (turn, Turn("assistant", (text,))))
+        example = encode_record(record, tokenizer, model.image_tokens, model.config.lm.max_position_embeddings)
+        batch = collate([example], tokenizer.pad_id, pixel_loader(self.trained.encoder.spec))
+        batch = batch.to(next(model.parameters()).device)
+        labels, logits = batch.labels[0, 1:], model.logits(batch)[0, :-1].float()
+        said = labels != IGNORE
+        loss = torch.nn.functional.cross_entropy(logits[said], labels[said])
+        return float(loss), bool((logits[said].argmax(-1) == labels[said]).all())
+
+
+def load_answerer(
+    weights: str, vision: str = "", tokenizer: str = "", device: str = "auto", dtype: str = "auto",
+    max_new_tokens: int = 256, batch_size: int = 16,
+) -> Answerer:  # fmt: skip
+    """The model of a run, or of a MiniMind2-V .pth with its encoder and tokenizer named."""
+    place = pick_device(device)
+    trained = load_trained(weights, vision, tokenizer, place)
+    return Answerer(trained, Decoding(int(max_new_tokens), int(batch_size), dtype=pick_dtype(dtype, place)))
+
+
+def user_turn(question: Sequence[Part]) -> tuple[Turn, tuple[Picture, ...]]:
+    """The user's turn and its pictures; text after a picture starts a line, as in training. Text forges no picture."""
+    parts: list = []
+    images: list[Picture] = []
+    for part in question:
+        if not isinstance(part, str):
+            images.append(as_picture(part))
+            parts.append(IMAGE)
+        elif parts:
+            parts.append(part if part.startswith("\n") else "\n" + part)
+        else:
+            parts.append(part)
+    return Turn("user", tuple(parts)), tuple(images)
+
+
+def as_picture(image: Path | bytes | Image.Image) -> Picture:
+    """The picture as a file or as encoded bytes, which is how our loaders take it."""
+    if not isinstance(image, Image.Image):
+        return image
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def cut(text: str, until: Sequence[str]) -> str:
+    """`text` up to the first of the stop strings."""
+    return text[: min((text.find(stop) for stop in until if stop and stop in text), default=len(text))]
