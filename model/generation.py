@@ -102,7 +102,7 @@ def _seen_tokens(ids: Tensor, counts: Tensor, vocab_size: int) -> Tensor:
     return seen[:, :vocab_size].contiguous()  # the last column took what does not count
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode, in which autocast casts every weight anew for every token
 def generate(
     vlm: VLM,
     ids: Tensor,
