@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from model.config import LMConfig, ProjectorConfig, VLMConfig
+from model.config import LMConfig, ProjectorConfig, VLMConfig, to_dict
 from model.tensors import KeyTable, WeightsError, rename
 from model.vlm import VLM
 
@@ -21,7 +21,6 @@ LLAVA: KeyTable = (
     ("vision.", "vision_tower.vision_model."),
 )
 HEAD, EMBEDDING = "language_model.lm_head.weight", "language_model.model.embed_tokens.weight"
-PATCH_BIAS = "vision.embeddings.patch_embedding.bias"
 POST_NORM = "vision_tower.vision_model.post_layernorm."
 SHARED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size",
           "hidden_act", "layer_norm_eps")  # fmt: skip
@@ -66,26 +65,32 @@ def projector_activation(config: ProjectorConfig) -> str:
 
 
 def vision_tower(vlm: VLM) -> dict:
-    """vision_config; WeightsError for an encoder that is neither CLIP's nor SigLIP's."""
+    """vision_config; WeightsError for an encoder whose features no CLIP and no SigLIP in a LLaVA gives."""
     if vlm.vision is None or vlm.projector is None:
         raise WeightsError("this is a language model alone; export a run of train_pretrain.py or train_sft.py")
     config = vlm.config.vision
-    biased = PATCH_BIAS in {"vision." + name for name in vlm.vision.state_dict()}
-    shape = (config.stem, config.class_token, config.pre_norm, biased)
+    plain = not config.layer_scale and config.pixel_shuffle == 1
     kinds = {
-        ("patch", True, True, False): {"model_type": "clip_vision_model", "architectures": ["CLIPVisionModel"]},
-        ("patch", False, False, True): {
+        ("patch", True, True, False, True): {"model_type": "clip_vision_model", "architectures": ["CLIPVisionModel"]},
+        ("patch", False, False, True, True): {
             "model_type": "siglip_vision_model",
             "architectures": ["SiglipVisionModel"],
             "vision_use_head": False,
         },
     }
+    shape = (config.stem, config.class_token, config.pre_norm, config.patch_bias, plain)
     if shape not in kinds:
         raise WeightsError(
             f"LLaVA's encoder is CLIP's or SigLIP's; this model's has stem {config.stem!r}, class_token "
-            f"{config.class_token}, pre_norm {config.pre_norm} and a patch bias {biased}, which neither has "
-            "(train_vision.py's encoder is of a kind of its own). Align with --vision and a CLIP or SigLIP folder, and "
-            "export that"
+            f"{config.class_token}, pre_norm {config.pre_norm}, patch_bias {config.patch_bias}, layer_scale "
+            f"{config.layer_scale} and pixel_shuffle {config.pixel_shuffle}, which neither has (train_vision.py's is "
+            "of a kind of its own). Align with --vision and a CLIP folder, and export that"
+        )
+    if config.post_norm == "applied" and config.feature_layer == -1:
+        raise WeightsError(
+            "this model's features come after the encoder's last LayerNorm, as SigLIP's do; LLaVA takes them before "
+            "it, and its projector has no LayerNorm to make up for that. Align with a CLIP (--vision), whose features "
+            "LLaVA takes as we do, or with those of an earlier layer (feature_layer -2, LLaVA's own), and export that"
         )
     return kinds[shape] | {name: getattr(config, name) for name in SHARED} | {"num_channels": 3}
 
@@ -93,26 +98,25 @@ def vision_tower(vlm: VLM) -> dict:
 def text_config(config: LMConfig) -> dict:
     """A Llama's or, with biases on q, k and v, a Qwen2's config."""
     kind = ("qwen2", "Qwen2ForCausalLM") if config.attention_bias else ("llama", "LlamaForCausalLM")
-    values = {
-        name: getattr(config, name)
-        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                     "num_key_value_heads", "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings")
-    }  # fmt: skip
-    theta = {"rope_theta": config.rope_theta}
-    rope = theta | {"rope_parameters": {"rope_type": "default", **theta}}  # in the words of transformers 4 and of 5
-    plain = {"hidden_act": "silu", "head_dim": config.head_dim}
+    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+             "num_key_value_heads", "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings",
+             "head_dim")  # fmt: skip
+    values = {name: getattr(config, name) for name in names} | {"hidden_act": "silu"}
+    theta, rope = {"rope_theta": config.rope_theta}, {"rope_type": "default"}
+    if config.rope_scaling is not None:
+        rope = {"rope_type": "llama3", **to_dict(config.rope_scaling)}
+        values["rope_scaling"] = rope  # transformers 4's word; 5 reads rope_parameters
+    values |= theta | {"rope_parameters": rope | theta}
     biases = {} if config.attention_bias else {"attention_bias": False, "mlp_bias": False}
-    return {"model_type": kind[0], "architectures": [kind[1]], **values, **rope, **plain, **biases}
+    return {"model_type": kind[0], "architectures": [kind[1]], **values, **biases}
 
 
-def llava_tensors(
-    vlm: VLM, post_norm: dict[str, Tensor] | None = None, vocab_size: int | None = None, unsaid_id: int = 0
-) -> dict[str, Tensor]:  # fmt: skip
+def llava_tensors(vlm: VLM, vocab_size: int | None = None, unsaid_id: int = 0) -> dict[str, Tensor]:
     """The weights under LLaVA's names; each tensor has memory of its own.
 
-    post_norm: CLIP's last LayerNorm ("weight", "bias"), which comes after our features; ones and zeros where it is not
-    known. vocab_size: rows to give the embedding (default: those it has); the new ones are copies of row unsaid_id,
-    which the model learned not to say.
+    vocab_size: rows to give the embedding (default: those it has); the new ones are copies of row unsaid_id, which the
+    model learned not to say. The encoder's last LayerNorm, which our features do not use, is the identity where the
+    model does not have it.
     """
     projector_activation(vlm.config.projector)
     tensors = rename(vlm.state_dict(), LLAVA)
@@ -120,10 +124,9 @@ def llava_tensors(
         width = vlm.config.projector.out_features
         tensors["multi_modal_projector.linear_2.weight"] = torch.eye(width)
         tensors["multi_modal_projector.linear_2.bias"] = torch.zeros(width)
-    if POST_NORM + "weight" not in tensors:
-        width = vlm.config.vision.hidden_size
-        known = post_norm or {"weight": torch.ones(width), "bias": torch.zeros(width)}
-        tensors |= {POST_NORM + name: known[name] for name in ("weight", "bias")}
+    width = vlm.config.vision.hidden_size
+    tensors.setdefault(POST_NORM + "weight", torch.ones(width))
+    tensors.setdefault(POST_NORM + "bias", torch.zeros(width))
     more = (vocab_size or vlm.config.lm.vocab_size) - vlm.config.lm.vocab_size
     for name in (EMBEDDING, HEAD):
         if name in tensors and more:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from families import write_tokenizer
 from PIL import Image
 from tiny import QUICK, write_jsonl
 
@@ -21,9 +22,10 @@ from engine.parts import get_encoder
 from engine.trained import Trained, load_trained
 from model.config import LMConfig, ProjectorConfig, VLMConfig
 from model.generation import generate
+from model.vision import VisionTransformer
 from model.vlm import VLM
 from model.weights import WeightsError, read_tensors
-from tokenizer.tokenizer import default_folder, load_tokenizer
+from tokenizer.tokenizer import Tokenizer, default_folder, load_tokenizer
 from tools import export_llava
 
 transformers = pytest.importorskip("transformers")
@@ -52,17 +54,21 @@ def clip(tmp_path_factory) -> Path:
     return folder
 
 
-def build(clip: Path, kind: str = "mlp", **changes) -> Trained:
-    """A random model of our own tokenizer, confident enough that its greedy answer is not a toss-up."""
+def build(clip: Path, kind: str = "mlp", tokenizer: Tokenizer | None = None, vision: dict | None = None, **changes):
+    """A Trained of random weights, confident enough that its greedy answer is not a toss-up.
+
+    tokenizer: ours unless given; vision: changes of the encoder's config; others: of the language model's.
+    """
     torch.manual_seed(5)
-    encoder, tokenizer = get_encoder(str(clip)), load_tokenizer(default_folder())
-    lm = LMConfig(32, 2, 4, 2, 48, tokenizer.vocab_size, max_position_embeddings=256)
-    lm = replace(lm, **changes)
-    vision = replace(encoder.module.config)
-    vlm = VLM(VLMConfig(lm, vision, ProjectorConfig(kind, vision.hidden_size, lm.hidden_size)), encoder.module)
+    encoder, tokenizer = get_encoder(str(clip)), tokenizer or load_tokenizer(default_folder())
+    lm = replace(LMConfig(32, 2, 4, 2, 48, tokenizer.vocab_size, max_position_embeddings=256), **changes)
+    tower = VisionTransformer(replace(encoder.module.config, **(vision or {})))
+    tower.load_state_dict(encoder.module.state_dict())
+    projector = ProjectorConfig(kind, tower.config.hidden_size, lm.hidden_size)
+    vlm = VLM(VLMConfig(lm, tower.config, projector), tower)
     for name, parameter in vlm.llm.named_parameters():
         torch.nn.init.normal_(parameter, 1.0 if "norm" in name else 0.0, 0.2)
-    return Trained(Path("a run"), vlm.eval(), tokenizer, encoder)
+    return Trained(Path("a run"), vlm.eval(), tokenizer, replace(encoder, module=tower))
 
 
 def picture(seed: int = 0) -> Image.Image:
@@ -78,7 +84,7 @@ def ours(trained: Trained, files: list[Path], text: str = QUESTION) -> tuple[lis
     with torch.no_grad():
         logits = trained.model.logits(batch)[0]
     made = generate(trained.model, batch.ids, batch.attention_mask, batch.image_mask, pixels=batch.pixels,
-                    max_new_tokens=12, end_id=trained.tokenizer.end_id, pad_id=trained.tokenizer.pad_id)  # fmt: skip
+                    max_new_tokens=12, end_id=trained.tokenizer.end_ids, pad_id=trained.tokenizer.pad_id)  # fmt: skip
     return example.ids.tolist(), logits, made.ids[0]
 
 
@@ -93,8 +99,8 @@ def theirs(folder: Path, files: list[Path], text: str = QUESTION) -> tuple[list[
     with torch.no_grad():
         logits = model(**inputs).logits[0]
         made = model.generate(**inputs, max_new_tokens=12)[0, inputs["input_ids"].shape[1] :].tolist()
-    end = model.generation_config.eos_token_id
-    return inputs["input_ids"][0].tolist(), logits, made[: made.index(end)] if end in made else made
+    ends = [i for i, token in enumerate(made) if token in model.generation_config.eos_token_id]
+    return inputs["input_ids"][0].tolist(), logits, made[: ends[0]] if ends else made
 
 
 def check_same(trained: Trained, folder: Path, tmp_path: Path, count: int = 1, image_id: int | None = None) -> None:
@@ -124,17 +130,50 @@ def test_transformers_alone_gives_our_ids_logits_and_answers(clip, tmp_path, kin
     assert config["image_seq_length"] == trained.model.image_tokens == 16
 
 
-@pytest.mark.parametrize("layer", [-1, -2, -3])
+@pytest.mark.parametrize("layer", [-2, -3])
 def test_the_features_are_those_of_the_chosen_layer(clip, tmp_path, layer):
-    trained = build(clip)
-    encoder, config = trained.encoder, trained.model.config
-    vision = type(encoder.module)(replace(config.vision, feature_layer=layer))
-    vision.load_state_dict(encoder.module.state_dict())
-    vlm = VLM(replace(config, vision=vision.config), vision, trained.model.llm)
-    vlm.projector = trained.model.projector
-    trained = replace(trained, model=vlm.eval(), encoder=replace(encoder, module=vision))
+    trained = build(clip, vision={"feature_layer": layer})
     export_llava.export(trained, tmp_path / "out")
     check_same(trained, tmp_path / "out", tmp_path)
+
+
+def test_llama_3s_stretched_positions_and_head_width_are_written_for_both_versions(clip, tmp_path):
+    scaling = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
+    trained = build(clip, head_width=12, rope_scaling=scaling, rope_theta=5e4)
+    export_llava.export(trained, tmp_path / "out")
+    check_same(trained, tmp_path / "out", tmp_path)
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen2.5", "llama3"])
+def test_other_families_keep_their_template_and_ids(clip, tmp_path, family):
+    tokenizer = load_tokenizer(write_tokenizer(tmp_path / "words", family))
+    trained = build(clip, tokenizer=tokenizer, vocab_size=tokenizer.vocab_size)
+    export_llava.export(trained, tmp_path / "out")
+    new = None if tokenizer.image_id != tokenizer.pad_id else tokenizer.vocab_size
+    check_same(trained, tmp_path / "out", tmp_path, image_id=new)
+
+
+@pytest.fixture(scope="module")
+def siglip(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("siglip")
+    torch.manual_seed(4)
+    transformers.SiglipVisionModel(transformers.SiglipVisionConfig(**SIZES)).save_pretrained(folder)
+    transformers.SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def test_siglips_features_of_an_earlier_layer_are_llavas(siglip, tmp_path):
+    trained = build(siglip, vision={"feature_layer": -2})
+    export_llava.export(trained, tmp_path / "out")
+    check_same(trained, tmp_path / "out", tmp_path)
+    processor = json.loads((tmp_path / "out" / "processor_config.json").read_text())
+    assert (processor["vision_feature_select_strategy"], processor["num_additional_image_tokens"]) == ("full", 0)
+
+
+def test_siglips_last_features_which_llava_takes_before_their_layernorm_are_refused(siglip, tmp_path):
+    with pytest.raises(WeightsError, match="after the encoder's last LayerNorm.*feature_layer -2"):
+        export_llava.export(build(siglip), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_several_pictures_in_one_question(clip, tmp_path):
@@ -151,15 +190,16 @@ def test_every_weight_is_loaded_and_none_is_left_over(clip, tmp_path):
         assert not info[name], name
 
 
-def test_clips_last_layernorm_is_taken_from_its_folder_and_else_does_nothing(clip, tmp_path):
+def test_clips_last_layernorm_is_kept_and_else_does_nothing(clip, tmp_path):
     name = "vision_tower.vision_model.post_layernorm."
     there = {key.rpartition(".")[2]: x for key, x in read_tensors(clip / "model.safetensors").items()
              if "post_layernorm." in key}  # fmt: skip
     export_llava.export(build(clip), tmp_path / "a")
     kept = read_tensors(tmp_path / "a" / "model.safetensors")
     assert all(torch.equal(kept[name + key], there[key]) for key in ("weight", "bias"))
+    tower = VisionTransformer(replace(build(clip).model.config.vision, post_norm="none"))
     trained = build(clip)
-    trained = replace(trained, encoder=replace(trained.encoder, folder=""))
+    trained.model.vision = tower
     export_llava.export(trained, tmp_path / "b")
     kept = read_tensors(tmp_path / "b" / "model.safetensors")
     assert (kept[name + "weight"] == 1).all() and (kept[name + "bias"] == 0).all()

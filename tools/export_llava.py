@@ -11,20 +11,17 @@ import sys
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from engine.command import guarded
 from engine.parts import Encoder
 from engine.stage import UsageError
 from engine.trained import Trained, load_trained
 from model.llava import llava_config, llava_tensors, select_strategy
-from model.tensors import read_tensors, save_safetensors, write_json
+from model.tensors import save_safetensors, write_json
 from tools.llava_card import model_card
 from tools.llava_tokenizer import IMAGE, save_llava_tokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of an encoder's folder, the first before the second
-POST_NORM = "post_layernorm."
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -54,10 +51,11 @@ def export(trained: Trained, out: Path, dtype: torch.dtype = torch.float32) -> N
     config = llava_config(vlm, image_id, special, rows)
     name = str(dtype).removeprefix("torch.")
     write_json(out / "config.json", {**config, "dtype": name, "torch_dtype": name})
-    write_json(out / "generation_config.json", {**special, "do_sample": False, "max_new_tokens": 256})
+    answers = {"eos_token_id": list(tokenizer.end_ids), "do_sample": False, "max_new_tokens": 256}
+    write_json(out / "generation_config.json", {**special, **answers})
     write_json(out / "preprocessor_config.json", picture_settings(trained.encoder))
     write_json(out / "processor_config.json", processor_settings(vlm.config))
-    tensors = llava_tensors(vlm, post_norm(trained.encoder), rows, tokenizer.pad_id)
+    tensors = llava_tensors(vlm, rows, tokenizer.pad_id)
     (out / "README.md").write_text(model_card(trained, config, name), encoding="utf-8")
     save_safetensors(out / "model.safetensors", {key: x.to(dtype) for key, x in tensors.items()})
 
@@ -78,16 +76,6 @@ def picture_settings(encoder: Encoder) -> dict:
     height, width = encoder.spec.shape
     crop = {"crop_size": {"height": height, "width": width}, "processor_class": "LlavaProcessor"}
     return {**crop, **encoder.spec.to_settings()}
-
-
-def post_norm(encoder: Encoder) -> dict[str, Tensor] | None:
-    """The LayerNorm after the features, weight and bias, as the encoder's folder has it; None where it has none."""
-    for name in WEIGHTS:
-        file = Path(encoder.folder) / name
-        if encoder.folder and file.is_file():
-            found = read_tensors(file, lambda key: POST_NORM in key and "text_model" not in key)
-            return {key.rpartition(".")[2]: x.float() for key, x in found.items()} or None
-    return None
 
 
 if __name__ == "__main__":

@@ -1,38 +1,60 @@
-"""A tokenizer's folder for Hugging Face's LlavaProcessor: one id for "<image>", and our chat template in Jinja."""
+"""A tokenizer's folder for Hugging Face's LlavaProcessor: one id for "<image>", its chat template with pictures."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from model.tensors import read_json, write_json
-from tokenizer.chat import DEFAULT_SYSTEM
-from tokenizer.tokenizer import CONFIG_FILE, END, IMAGE_NAMES, PAD, REQUIRED, START, TOKENIZER_FILE, Tokenizer
+from tokenizer.template import ChatTemplate
+from tokenizer.tokenizer import CONFIG_FILE, IMAGE_NAMES, TEMPLATE_FILE, TOKENIZER_FILE, Tokenizer
 
 IMAGE = "<image>"  # what LLaVA's processor, and the tools around it, write for a picture
-TEMPLATE_FILE = "chat_template.jinja"
 
-# What tokenizer/chat.py writes. A picture that text follows gets a line break after it, as our own prompts have.
-CHAT_TEMPLATE = (
-    "{%- if messages[0]['role'] != 'system' -%}"
-    "{{- '<|im_start|>system\\n" + DEFAULT_SYSTEM + "<|im_end|>\\n' -}}"
-    "{%- endif -%}"
-    "{%- for message in messages -%}"
-    "{%- if message['role'] != 'assistant' -%}{{- '<|im_start|>' + message['role'] + '\\n' -}}{%- endif -%}"
-    "{%- if message['content'] is string -%}{{- message['content'] -}}"
+# One turn's content: a text, or parts. A picture that text follows gets a line break after it, as our prompts have.
+CONTENT = (
+    "{%- set turn = namespace(text='') -%}"
+    "{%- if message['content'] is string -%}{%- set turn.text = message['content'] -%}"
     "{%- else -%}"
     "{%- for part in message['content'] -%}"
-    "{%- if part['type'] == 'text' -%}{{- part['text'] -}}"
-    "{%- elif part['type'] in ['image', 'image_url'] -%}{{- '" + IMAGE + "' -}}"
+    "{%- if part['type'] == 'text' -%}{%- set turn.text = turn.text + part['text'] -%}"
+    "{%- elif part['type'] in ['image', 'image_url'] -%}"
+    "{%- set turn.text = turn.text + '" + IMAGE + "' -%}"
     "{%- if not loop.last and loop.nextitem['type'] == 'text' and not loop.nextitem['text'].startswith('\\n') -%}"
-    "{{- '\\n' -}}"
+    "{%- set turn.text = turn.text + '\\n' -%}"
     "{%- endif -%}"
     "{%- endif -%}"
     "{%- endfor -%}"
     "{%- endif -%}"
-    "{{- '<|im_end|>\\n' -}}"
-    "{%- if message['role'] == 'user' -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
-    "{%- endfor -%}"
 )
+
+
+def chat_template(template: ChatTemplate) -> str:
+    """The Jinja source that writes what tokenizer/chat.py writes for this template."""
+    prefix = "{%- if message['role'] == 'system' -%}" + said(template.system_prefix) + "{%- endif -%}"
+    opening = said(template.start) + "{{- message['role'] -}}" + said(template.after_role + template.gap)
+    text = "{{- turn.text | trim -}}" if template.trims else "{{- turn.text -}}"
+    answer = said(template.opening("assistant"))
+    after_user = "{%- if message['role'] == 'user' -%}" + answer + "{%- endif -%}"
+    at_the_end = "{%- if add_generation_prompt -%}" + answer + "{%- endif -%}"
+    if template.opens_answers:
+        opening = "{%- if message['role'] != 'assistant' -%}" + opening + "{%- endif -%}"
+    system = ""
+    if template.default_system is not None:
+        block = template.opening("system") + template.system_prefix + template.default_system + template.closing
+        system = "{%- if messages[0]['role'] != 'system' -%}" + said(block) + "{%- endif -%}"
+    turns = opening + prefix + CONTENT + text + said(template.closing)
+    return (
+        said(template.begin) + system + "{%- for message in messages -%}" + turns
+        + (after_user if template.opens_answers else "") + "{%- endfor -%}"
+        + ("" if template.opens_answers else at_the_end)
+    )  # fmt: skip
+
+
+def said(text: str) -> str:
+    """Jinja that writes this text; nothing for none."""
+    quoted = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+    return "{{- '" + quoted + "' -}}" if text else ""
 
 
 def save_llava_tokenizer(folder: Path, tokenizer: Tokenizer, max_length: int) -> int:
@@ -53,26 +75,27 @@ def save_llava_tokenizer(folder: Path, tokenizer: Tokenizer, max_length: int) ->
         if old in data["model"]["vocab"]:
             data["model"]["vocab"] = {IMAGE if name == old else name: i for name, i in data["model"]["vocab"].items()}
     else:
-        image_id = tokenizer.vocab_size
+        named = old is not None or image_id in data["model"]["vocab"].values()
+        image_id = tokenizer.vocab_size if named else image_id  # Qwen2's place for it is an id that nothing has
         added.append({"id": image_id, "content": IMAGE, "single_word": False, "lstrip": False, "rstrip": False,
                       "normalized": False, "special": True})  # fmt: skip
     for token in added:
-        token["special"] = token["special"] or token["content"] in (IMAGE, *REQUIRED)
+        token["special"] = token["special"] or bool(re.fullmatch(r"<\|.*\|>", token["content"]))
     write_json(folder / TOKENIZER_FILE, data)
-    write_json(folder / CONFIG_FILE, tokenizer_config(added, max_length))
-    (folder / TEMPLATE_FILE).write_text(CHAT_TEMPLATE, encoding="utf-8")
+    write_json(folder / CONFIG_FILE, tokenizer_config(tokenizer, added, max_length))
+    (folder / TEMPLATE_FILE).write_text(chat_template(tokenizer.template), encoding="utf-8")
     return image_id
 
 
-def tokenizer_config(added: list[dict], max_length: int) -> dict:
+def tokenizer_config(tokenizer: Tokenizer, added: list[dict], max_length: int) -> dict:
     """tokenizer_config.json for a tokenizer.json with these added tokens."""
+    names = {token["id"]: token["content"] for token in added}
     decoder = {str(token["id"]): {name: value for name, value in token.items() if name != "id"} for token in added}
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": PAD,
-        "bos_token": START,
-        "eos_token": END,
-        "unk_token": PAD,
+        "pad_token": names[tokenizer.pad_id],
+        "bos_token": tokenizer.template.begin or tokenizer.template.start,
+        "eos_token": tokenizer.template.end,
         "additional_special_tokens": [IMAGE],
         "added_tokens_decoder": decoder,
         "add_bos_token": False,
@@ -83,5 +106,5 @@ def tokenizer_config(added: list[dict], max_length: int) -> dict:
         "model_input_names": ["input_ids", "attention_mask"],  # transformers 4 would add token_type_ids
         "model_max_length": max_length,
         "processor_class": "LlavaProcessor",
-        "chat_template": CHAT_TEMPLATE,
+        "chat_template": chat_template(tokenizer.template),
     }
