@@ -26,7 +26,7 @@ def main(argv: list[str] | None = None) -> None:
     python train_pretrain.py --data FILE --images DIR --vision DIR --llm FILE     your own data and weights
 
     With --llm a Qwen2.5's or Llama 3.2's folder, --vision a CLIP's and --projector mlp this is LLaVA's first stage;
-    its second is python train_sft.py --from out/pretrain --stage 3 --data FILE --optimizer adamw --learning_rate 2e-5
+    its second is stage 3 of train_sft.py with --optimizer adamw --learning_rate 2e-5.
     """
     stage = parse(STAGE, argv, HIDDEN, main.__doc__)
     if is_done(stage):

@@ -94,10 +94,11 @@ def test_something_much_smaller_than_a_cell_is_still_in_one():
 
 
 def test_the_words_of_a_thing_are_its_facts():
-    assert thing_words(dog()) == ["小狗", "棕色", "坐着"]
-    assert thing_words(dog(count=2, size="large", action="running")) == ["小狗", "棕色", "两", "奔跑", "大"]
+    assert thing_words(dog()) == ["小狗", "中间", "棕色", "坐着"]
+    assert thing_words(dog(count=2, size="large", action="running")) == ["小狗", "中间", "棕色", "两", "奔跑", "大"]
     panda = Thing("panda", None, 3, "eating", "small", 0.5, 0.9, 0.3, False)
-    assert thing_words(panda) == ["熊猫", "三", "吃东西", "小"]
+    assert thing_words(panda) == ["熊猫", "中间", "三", "吃东西", "小"]
+    assert [thing_words(dog(x=x))[1] for x in (0.2, 0.9)] == ["左边", "右边"]
 
 
 def test_the_relation_is_told_by_its_subject():
