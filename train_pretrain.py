@@ -21,7 +21,7 @@ HIDDEN = ("stage", "fit", "image_size", "patch_size", "hidden_size", "layers", "
 
 
 def main(argv: list[str] | None = None) -> None:
-    """python train_pretrain.py                about 2 minutes on 2 cores, after train_lm.py if that has not been run
+    """python train_pretrain.py                about a minute on 2 cores, after train_lm.py if that has not been run
     python train_pretrain.py --llm random      the ablation: the language model stays at random weights
     python train_pretrain.py --data FILE --images DIR --vision DIR --llm FILE     your own data and weights
 
