@@ -55,8 +55,11 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:  # as a full disk is reported
+            what = f"{error.strerror}, and what stood there before is as it was"
+            raise OSError(error.errno, what, str(path)) from error
         raise
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -95,3 +96,17 @@ def test_fingerprints_tell_weights_apart():
     assert len(before) == 16 and fingerprint(model) == before
     model.model.norm.weight.data[3] += 1e-6
     assert fingerprint(model) != before
+
+
+def test_a_full_disk_is_told_with_the_files_name_and_the_old_file_stays(tmp_path, monkeypatch):
+    file = tmp_path / "config.json"
+    files.write_json(file, {"old": 1})
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device, and what stood there.*config\.json") as error:
+        files.write_json(file, {"new": 2})
+    assert error.value.errno == errno.ENOSPC
+    assert files.read_json(file) == {"old": 1} and [path.name for path in tmp_path.iterdir()] == ["config.json"]
