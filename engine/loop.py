@@ -36,6 +36,7 @@ class Plan:
     log_interval: int
     dtype: torch.dtype  # of matrix products
     optimizer: str = "adamw"
+    learning_rates: dict[str, float] = field(default_factory=dict)  # peaks of the parts under these prefixes
 
 
 @dataclass
@@ -145,10 +146,13 @@ def gradients(
 
 
 def take_step(optimizer: torch.optim.Optimizer, plan: Plan, step: int) -> float:
-    """Change the weights by their gradients at the schedule's rate, which is returned, and drop the gradients."""
+    """Change the weights by their gradients at the schedule's rate, which is returned, and drop the gradients.
+
+    A part with a peak of its own has the same share of it at every step.
+    """
     rate = learning_rate(step, plan.steps, plan.learning_rate, plan.warmup, plan.min_lr_ratio)
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("share", 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return rate

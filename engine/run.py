@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from engine.stage import Stage, settings
 from model.tensors import read_json, read_metadata, read_tensors, save_safetensors, write_json
 
 FORMAT = 1
@@ -90,6 +91,9 @@ def open_run(path: str | Path, settings: dict, facts: dict) -> Run:
 def check_same(run: Run, wanted: dict) -> None:
     """Raise RunError, naming what differs, where the run was not made with what is wanted."""
     found = {key: value for key, value in run.record().items() if key in wanted}
+    if isinstance(found.get("settings"), dict):  # a flag that came after the run counts as left at its default
+        came_later = {key: value for key, value in settings(Stage()).items() if key in wanted["settings"]}
+        found["settings"] = {**came_later, **found["settings"]}
     differ = differences(found, json.loads(json.dumps(wanted)))
     if differ:
         raise RunError(

@@ -41,6 +41,7 @@ class Stage:
     token_budget: int = flag(0, "tokens a micro-batch, padding included, in place of --batch_size (0: as that says)")
     accumulation_steps: int = flag(1, "micro-batches a step")
     learning_rate: float = flag(1e-3, "peak of the schedule: linear warm-up, then half a cosine")
+    learning_rates: str = flag("", "peaks of single parts, as projector=1e-3,llm=1e-4; the longest prefix counts")
     min_lr_ratio: float = flag(0.1, "where the cosine ends, as a share of the peak")
     warmup_ratio: float = flag(0.05, "share of the steps that warm up")
     optimizer: str = flag("muon", "muon learns from fewer tokens, adamw takes less time a step",
@@ -110,8 +111,29 @@ def parse(default: Stage, argv: list[str] | None, hidden: tuple[str, ...] = (), 
     return stage
 
 
+def rates_of(text: str) -> dict[str, float]:
+    """Prefix and peak rate of --learning_rates; ValueError says what is wrong with the text."""
+    rates: dict[str, float] = {}
+    for entry in text.split(",") if text else ():
+        prefix, _, number = (part.strip() for part in entry.partition("="))
+        try:
+            rate = float(number)
+        except ValueError:
+            rate = math.nan
+        if not prefix or not 0 < rate < math.inf:
+            raise ValueError(f"--learning_rates {text}: found {entry!r}, expected a prefix and a rate, as llm=1e-4")
+        if prefix in rates:
+            raise ValueError(f"--learning_rates {text}: {prefix} stands there twice; give it one rate")
+        rates[prefix] = rate
+    return rates
+
+
 def check(stage: Stage) -> str:
     """What is wrong with a stage's numbers, or an empty string."""
+    try:
+        rates_of(stage.learning_rates)
+    except ValueError as error:
+        return str(error)
     for item in dataclasses.fields(stage):
         value = getattr(stage, item.name)
         if isinstance(value, float) and not math.isfinite(value):

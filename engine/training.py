@@ -14,12 +14,12 @@ from torch import nn
 from dataset.bad_rows import DataError
 from dataset.record import Batch
 from engine.feed import Feed
-from engine.freeze import check_frozen, count_parameters, frozen_sums, parameter_table, set_trainable
+from engine.freeze import check_frozen, count_parameters, frozen_sums, parameter_table, rate_table, set_trainable
 from engine.log import draw_curve
 from engine.loop import Plan, mean_loss, train
 from engine.run import Run, finish, is_finished, open_run
 from engine.runtime import peak_memory, pick_device, pick_dtype, prepare
-from engine.stage import Stage, settings
+from engine.stage import Stage, rates_of, settings
 
 VALIDATION_EXAMPLES = 256
 
@@ -52,6 +52,7 @@ def plan_of(stage: Stage, feed: Feed, here: Machine) -> Plan:
     return Plan(
         steps, stage.learning_rate, stage.min_lr_ratio, max(round(stage.warmup_ratio * steps), 1), stage.weight_decay,
         stage.grad_clip, stage.save_interval, stage.eval_interval, stage.log_interval, here.dtype, stage.optimizer,
+        rates_of(stage.learning_rates),
     )  # fmt: skip
 
 
@@ -76,6 +77,8 @@ def run_stage(
     set_trainable(model, trained)
     print(parameter_table(model))
     plan = plan_of(stage, feed, here)
+    if plan.learning_rates:
+        print(rate_table(model, plan.learning_rate, plan.learning_rates))
     print(describe(stage, feed, plan, model, here))
     if stage.dry_run:
         return None

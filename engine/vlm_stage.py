@@ -36,7 +36,7 @@ def train_vlm(
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=longest)
     examples = make_examples(data.train, encode, data.bad, "samples")
     val = make_examples(data.val, encode, data.bad, "validation") if len(data.val) else None
-    sees = any(prefix.split(".")[0] == "vision" for prefix in trained)
+    sees = any(prefix.strip().split(".")[0] == "vision" for prefix in trained)
     if stage.dry_run or sees:
         load = pixel_loader(encoder.spec)
     else:
