@@ -9,6 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from model.lora import is_adapter
+
+LORA = "lora"  # the prefix that means every adapter
+
 
 class FreezeError(ValueError):
     """A prefix that matches nothing, or a frozen weight that changed."""
@@ -30,8 +34,14 @@ def resolve(prefix: str, layers: int) -> str:
 def set_trainable(model: nn.Module, prefixes: tuple[str, ...]) -> None:
     """Let exactly the parameters under these module prefixes train; FreezeError where one matches nothing."""
     paths = find_paths(model, prefixes, "--train").values()
+    bases = {f"{name.rpartition('.')[0]}.base." for name, _ in model.named_parameters() if is_adapter(name)}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(any(is_under(name, path) for path in paths))
+        if parameter.requires_grad and name.startswith(tuple(bases)):
+            raise FreezeError(
+                f"--train {','.join(prefixes)}: {name} has an adapter, which learns in its place; leave out lora, or "
+                "the prefix that this weight is under"
+            )
 
 
 def find_paths(model: nn.Module, prefixes: Iterable[str], flag: str) -> dict[str, str]:
@@ -50,8 +60,8 @@ def find_paths(model: nn.Module, prefixes: Iterable[str], flag: str) -> dict[str
 
 
 def is_under(name: str, path: str) -> bool:
-    """Whether a weight is the one at this path or lies below it."""
-    return name == path or name.startswith(path + ".")
+    """Whether a weight is the one at this path or lies below it; "lora" means every adapter, wherever it is."""
+    return (path == LORA and is_adapter(name)) or name == path or name.startswith(path + ".")
 
 
 def peak_rates(model: nn.Module, default: float, rates: dict[str, float]) -> dict[str, float]:
@@ -64,7 +74,7 @@ def peak_rates(model: nn.Module, default: float, rates: dict[str, float]) -> dic
     for prefix, path in paths.items():
         if not any(is_under(name, path) for name in trained):
             raise FreezeError(f"--learning_rates {prefix}: nothing under it trains; add it to --train, or leave it out")
-    longest = sorted(rates, key=lambda prefix: len(paths[prefix].split(".")), reverse=True)
+    longest = sorted(rates, key=lambda p: (paths[p] == LORA, paths[p].count(".")), reverse=True)
     return {name: next((rates[p] for p in longest if is_under(name, paths[p])), default) for name in trained}
 
 

@@ -2,7 +2,8 @@
 
 run.json               what was asked for and what it depends on; written first
 training_state.safetensors   weights that train and the optimizer's moments after a step; replaced as a whole
-config.json, model.safetensors   the finished model, everything but a frozen encoder
+config.json, model.safetensors   the finished model, everything but a frozen encoder; adapters are merged into it
+lora.safetensors       the adapters alone, where there were any
 tokenizer.json, tokenizer_config.json
 log.jsonl              a line per log interval and per validation
 loss.png, samples.json, bad_rows.json

@@ -33,7 +33,10 @@ class Stage:
     llm: str = flag("", "language model: a run's folder, .pth, .safetensors or 'random'")
     tokenizer: str = flag("", "tokenizer folder (default: the run's it starts from, else the one shipped)")
     projector: str = flag("ldp", "how features become tokens", choices=("linear", "mlp", "ldp"))
-    train: str = flag("", "comma-separated module prefixes that train, as projector,llm or llm.layers.-1")
+    train: str = flag("", "comma-separated module prefixes that train, as projector,llm.layers.-1 or projector,lora")
+    lora_rank: int = flag(8, "rank of the language model's adapters, which --train lora trains")
+    lora_alpha: float = flag(16.0, "their strength: what they add is multiplied by alpha / rank")
+    lora_targets: str = flag("q_proj,k_proj,v_proj,o_proj", "the linear layers that get one, by their names")
     # optimisation
     epochs: int = flag(1, "passes over the data")
     steps: int = flag(0, "optimizer steps in place of --epochs (0: as --epochs says)")
@@ -139,11 +142,11 @@ def check(stage: Stage) -> str:
         if isinstance(value, float) and not math.isfinite(value):
             return f"--{item.name} {value}: expected a number"
     positive = ("epochs", "batch_size", "accumulation_steps", "save_interval", "eval_interval", "log_interval",
-                "image_size", "patch_size", "hidden_size", "layers")  # fmt: skip
+                "lora_rank", "image_size", "patch_size", "hidden_size", "layers")  # fmt: skip
     for name in positive:
         if getattr(stage, name) < 1:
             return f"--{name} {getattr(stage, name)}: expected 1 or more"
-    for name in ("learning_rate", "max_seq_len", "scenes"):
+    for name in ("learning_rate", "lora_alpha", "max_seq_len", "scenes"):
         if getattr(stage, name) <= 0:
             return f"--{name} {getattr(stage, name)}: expected more than 0"
     for name in ("max_bad", "warmup_ratio", "min_lr_ratio", "english"):

@@ -14,12 +14,22 @@ from torch import nn
 from dataset.bad_rows import DataError
 from dataset.record import Batch
 from engine.feed import Feed
-from engine.freeze import check_frozen, count_parameters, frozen_sums, parameter_table, rate_table, set_trainable
+from engine.freeze import (
+    LORA,
+    check_frozen,
+    count_parameters,
+    frozen_sums,
+    parameter_table,
+    rate_table,
+    set_trainable,
+)
 from engine.log import draw_curve
 from engine.loop import Plan, mean_loss, train
 from engine.run import Run, finish, is_finished, open_run
 from engine.runtime import peak_memory, pick_device, pick_dtype, prepare
-from engine.stage import Stage, rates_of, settings
+from engine.stage import Stage, UsageError, rates_of, settings
+from model.lora import add_lora, lora_tensors, merge_lora
+from model.tensors import save_safetensors
 
 VALIDATION_EXAMPLES = 256
 
@@ -74,7 +84,10 @@ def run_stage(
     writes the finished weights; change(step, batch) gives the batch that is trained on in its place; show(run)
     writes samples of what the model now does.
     """
-    set_trainable(model, trained)
+    prefixes = tuple(prefix.strip() for prefix in trained)
+    if LORA in prefixes:
+        add_adapters(stage, model)
+    set_trainable(model, prefixes)
     print(parameter_table(model))
     plan = plan_of(stage, feed, here)
     if plan.learning_rates:
@@ -106,6 +119,8 @@ def run_stage(
         raise
     check_frozen(model, frozen)
     feed.bad.write(run.path / "bad_rows.json")
+    if LORA in prefixes:
+        keep_adapters(stage, model, run)
     save(run.path)
     draw_curve(run.log_file, run.path / "loss.png")
     if show:
@@ -114,6 +129,22 @@ def run_stage(
     val = "" if summary.val_loss is None else f", validation {summary.val_loss:.4f}"
     print(f"{run.path}: {summary.steps} steps, loss {summary.loss:.4f}{val}, {summary.seconds:.0f} s")
     return run
+
+
+def add_adapters(stage: Stage, model: nn.Module) -> None:
+    """Adapters beside the linear layers of the language model that --lora_targets names."""
+    targets = tuple(target.strip() for target in stage.lora_targets.split(","))
+    try:
+        add_lora(model.llm, targets, stage.lora_rank, stage.lora_alpha, torch.Generator().manual_seed(stage.seed))
+    except ValueError as error:
+        raise UsageError(f"--lora_targets {stage.lora_targets}: {error}") from error
+
+
+def keep_adapters(stage: Stage, model: nn.Module, run: Run) -> None:
+    """The adapters alone as lora.safetensors; then they become part of the model's weights."""
+    how = {"rank": str(stage.lora_rank), "alpha": str(stage.lora_alpha), "targets": stage.lora_targets}
+    save_safetensors(run.path / "lora.safetensors", lora_tensors(model), how)
+    merge_lora(model)
 
 
 def describe(stage: Stage, feed: Feed, plan: Plan, model: nn.Module, here: Machine) -> str:
