@@ -63,6 +63,10 @@ class Stage:
     stage: int = flag(0, "stage of the curriculum", choices=(1, 2, 3))
     fit: str = flag("cut", "answers over the stage's bound: cut at the last sentence that fits, or dropped",
                     choices=("cut", "drop"))  # fmt: skip
+    # which step is kept
+    keep: str = flag("last", "the weights after the last step, or those of the lowest validation loss",
+                     choices=("last", "best"))  # fmt: skip
+    patience: int = flag(0, "stop after so many validations that brought no lower loss (0: never)")
     # the run
     seed: int = flag(42, "decides every random choice")
     save_interval: int = flag(200, "steps between saves of the training state")
@@ -80,6 +84,8 @@ class Stage:
 # Settings that do not change what is learned: a run may go on under others.
 COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "cache_gb", "device", "use_wandb",
             "wandb_project", "dry_run", "out")  # fmt: skip
+# Settings that a run may lack because it was made before there were any; it then counts as made with their defaults.
+ADDED = ("learning_rates", "lora_rank", "lora_alpha", "lora_targets", "keep", "patience")
 
 
 class UsageError(ValueError):
@@ -152,7 +158,8 @@ def check(stage: Stage) -> str:
     for name in ("max_bad", "warmup_ratio", "min_lr_ratio", "english"):
         if not 0 <= getattr(stage, name) <= 1:
             return f"--{name} {getattr(stage, name)}: expected a share from 0 to 1"
-    for name in ("steps", "samples", "token_budget", "weight_decay", "grad_clip", "num_workers", "cache_gb", "seed"):
+    for name in ("steps", "samples", "token_budget", "weight_decay", "grad_clip", "num_workers", "cache_gb", "seed",
+                 "patience"):  # fmt: skip
         if getattr(stage, name) < 0:
             return f"--{name} {getattr(stage, name)}: expected 0 or more"
     if stage.images and not stage.data:

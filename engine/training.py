@@ -62,7 +62,7 @@ def plan_of(stage: Stage, feed: Feed, here: Machine) -> Plan:
     return Plan(
         steps, stage.learning_rate, stage.min_lr_ratio, max(round(stage.warmup_ratio * steps), 1), stage.weight_decay,
         stage.grad_clip, stage.save_interval, stage.eval_interval, stage.log_interval, here.dtype, stage.optimizer,
-        rates_of(stage.learning_rates),
+        rates_of(stage.learning_rates), stage.keep == "best", stage.patience,
     )  # fmt: skip
 
 
@@ -92,6 +92,11 @@ def run_stage(
     plan = plan_of(stage, feed, here)
     if plan.learning_rates:
         print(rate_table(model, plan.learning_rate, plan.learning_rates))
+    if val_feed is None and (stage.keep == "best" or stage.patience):
+        raise UsageError(
+            f"--keep {stage.keep} --patience {stage.patience} go by the validation loss, and the data is too little to "
+            "keep some apart; give --val_data, or leave them out"
+        )
     print(describe(stage, feed, plan, model, here))
     if stage.dry_run:
         return None
@@ -127,7 +132,8 @@ def run_stage(
         show(run)
     finish(run, {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()})
     val = "" if summary.val_loss is None else f", validation {summary.val_loss:.4f}"
-    print(f"{run.path}: {summary.steps} steps, loss {summary.loss:.4f}{val}, {summary.seconds:.0f} s")
+    best = f", the weights after step {summary.kept_step} kept" if plan.keep_best else ""
+    print(f"{run.path}: {summary.steps} steps, loss {summary.loss:.4f}{val}{best}, {summary.seconds:.0f} s")
     return run
 
 
