@@ -55,7 +55,7 @@ def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer | Muon
     peaks = peak_rates(model, rate, plan.learning_rates)
     trained = [p for p in model.parameters() if p.requires_grad]
     shares = {id(p): peaks[name] / rate for name, p in model.named_parameters() if name in peaks}
-    between = {id(p) for p in linear_weights(model)} if plan.optimizer == "muon" else set()
+    between = muon_weights(model) if plan.optimizer == "muon" else set()
     matrices = [p for p in trained if id(p) in between]
     others = [p for p in trained if id(p) not in between]
     groups = [
@@ -78,6 +78,11 @@ def by_share(parameters: Iterable[nn.Parameter], shares: dict[int, float], weigh
         group = groups.setdefault(share, {"params": [], "weight_decay": weight_decay, "share": share})
         group["params"].append(parameter)
     return list(groups.values())
+
+
+def muon_weights(model: nn.Module) -> set[int]:
+    """The id() of each weight that is Muon's; it keeps one moment of them, AdamW two of all others."""
+    return {id(p) for p in linear_weights(model)}
 
 
 def linear_weights(model: nn.Module) -> Iterator[nn.Parameter]:

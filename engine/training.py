@@ -17,7 +17,6 @@ from engine.feed import Feed
 from engine.freeze import (
     LORA,
     check_frozen,
-    count_parameters,
     frozen_sums,
     parameter_table,
     rate_table,
@@ -25,9 +24,11 @@ from engine.freeze import (
 )
 from engine.log import draw_curve
 from engine.loop import Plan, mean_loss, train
+from engine.memory import memory_plan, memory_table, total
 from engine.run import Run, finish, is_finished, open_run
 from engine.runtime import peak_memory, pick_device, pick_dtype, prepare
 from engine.stage import Stage, UsageError, rates_of, settings
+from model.language import LanguageModel
 from model.lora import add_lora, lora_tensors, merge_lora
 from model.tensors import save_safetensors
 
@@ -105,6 +106,9 @@ def run_stage(
     run = open_run(stage.out, settings(stage), {**facts, "samples, tokens, supervised": seen})
     feed.bad.write(run.path / "bad_rows.json")
     model.to(here.device)
+    for module in model.modules():
+        if isinstance(module, LanguageModel):
+            module.checkpointing = stage.gradient_checkpointing
     frozen = frozen_sums(model)
     log_options = {
         "wandb_project": stage.wandb_project if stage.use_wandb else "", "settings": settings(stage),
@@ -157,6 +161,7 @@ def describe(stage: Stage, feed: Feed, plan: Plan, model: nn.Module, here: Machi
     """What will be trained on: samples, tokens, steps, padding, memory."""
     examples = feed.examples
     an_epoch = len(feed.plan(0)) / stage.accumulation_steps
+    memory = memory_plan(model, feed, here.dtype, stage.optimizer, stage.gradient_checkpointing)
     size = f"{stage.token_budget} tokens" if stage.token_budget else f"{stage.batch_size} samples"
     lines = [
         f"samples: {len(examples):,} ({examples.truncated} cut at {stage.max_seq_len} tokens), "
@@ -164,24 +169,12 @@ def describe(stage: Stage, feed: Feed, plan: Plan, model: nn.Module, here: Machi
         f"steps: {plan.steps:,} of {size} x {stage.accumulation_steps} "
         f"({plan.steps / an_epoch:.2f} epochs), {feed.padding():.1%} padding, on {here.device} in "
         f"{str(here.dtype).removeprefix('torch.')}",
-        f"peak memory: about {estimate_memory(model, feed, here) / 2**30:.1f} GiB for weights, gradients, optimizer "
+        f"peak memory: about {total(memory) / 2**30:.1f} GiB for weights, gradients, optimizer "
         "and activations, beside about 0.5 GiB for the program",
     ]
+    if stage.dry_run:
+        lines.append(memory_table(memory))
     if feed.bad.bad:
         lines.append(feed.bad.report())
     return "\n".join(lines)
 
-
-def estimate_memory(model: nn.Module, feed: Feed, here: Machine) -> int:
-    """Bytes at the peak of a step: fp32 weights, gradients and two moments, and what the backward pass keeps.
-
-    The last is counted for the batch with the most tokens: per token and layer about 16 vectors of the width and 4 of
-    the MLP's, some in fp32, where a layer trains or lies behind one that does.
-    """
-    counts = count_parameters(model)
-    weights = sum(4 * c.total + 12 * c.trainable for c in counts)
-    tokens = max(int(feed.examples.lengths[batch].max()) * len(batch) for batch in feed.plan(0))
-    config = model.config.lm if hasattr(model, "config") else model.decoder.config.lm
-    size = 2 if here.dtype == torch.bfloat16 else 4
-    per_token = config.num_hidden_layers * (16 * config.hidden_size + 4 * config.intermediate_size) * (size + 1)
-    return weights + tokens * per_token
