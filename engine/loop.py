@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from engine import ranks
 from engine.log import Log
 from engine.optimizer import make_optimizer
 from engine.run import Run, drop_best, load_best, load_state, save_best, save_state
@@ -93,7 +94,8 @@ def train(
     progress = Progress(**kept)
     device = next(model.parameters()).device
     began, clock, counted = time.perf_counter() - progress.seconds, time.perf_counter(), progress.tokens
-    with Log(run, plan.steps, start, progress.seconds, **log_options) as log:
+    first = ranks.is_first()  # of several processes that train together, it alone writes
+    with Log(run, plan.steps, start, progress.seconds, **log_options, quiet=not first) as log:
         if start:
             log.say(f"going on after step {start} of {plan.steps}")
         batches = steps_from(start)
@@ -103,12 +105,14 @@ def train(
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise _not_finite(f"step {done}: loss {loss}, gradient norm {norm}", run, saved)
             if saved < step and step % plan.save_interval == 0:  # only now the loss of these weights is known
-                save_state(run, step, model, optimizer, vars(progress))
-                drop_best(run, progress.best_step)
+                if first:
+                    save_state(run, step, model, optimizer, vars(progress))
+                    drop_best(run, progress.best_step)
                 saved = step
             rate = take_step(optimizer, plan, step)
-            progress.tokens += sum(batch.tokens for batch in micro_batches)
-            progress.losses += [loss] if micro_batches else []
+            tokens, trained_on = ranks.add_up(sum(batch.tokens for batch in micro_batches), len(micro_batches))
+            progress.tokens += int(tokens)
+            progress.losses += [loss] if trained_on else []
             shown = {}
             if progress.losses and _due(done, plan.log_interval, plan):
                 now, progress.loss = time.perf_counter(), sum(progress.losses) / len(progress.losses)
@@ -123,7 +127,7 @@ def train(
                     raise _not_finite(f"step {done}: validation loss {progress.val_loss}", run, saved)
                 log.write(done, val_loss=progress.val_loss)
                 log.say(f"step {done}: loss {progress.loss:.4f}, validation {progress.val_loss:.4f}")
-                if is_best(progress, done) and plan.keep_best:
+                if is_best(progress, done) and plan.keep_best and first:
                     save_best(run, done, model)
                 if plan.patience and progress.worse >= plan.patience and done < plan.steps:
                     _stop(progress, done, log)
@@ -131,12 +135,13 @@ def train(
             if progress.stopped:
                 break
         end = progress.stopped or plan.steps
-        if start < end:
+        if start < end and first:
             save_state(run, end, model, optimizer, vars(progress))
             drop_best(run, progress.best_step)
     kept, val_loss = end, progress.val_loss
     if plan.keep_best:
         kept, val_loss = progress.best_step, progress.best_loss
+        ranks.wait()  # for the file
         load_best(run, kept, model)
     return Summary(end, progress.loss, val_loss, progress.seconds, progress.tokens, kept)
 
@@ -172,8 +177,8 @@ def gradients(
     model: nn.Module, optimizer: torch.optim.Optimizer, micro_batches: list, plan: Plan
 ) -> tuple[float, float]:
     """Leave in the weights the clipped gradient of all micro-batches' loss; that loss per supervised token and the
-    gradient's norm before clipping."""
-    total = sum(batch.supervised_tokens for batch in micro_batches)
+    gradient's norm before clipping. The micro-batches are those of all processes that train together."""
+    total, batches = ranks.add_up(sum(batch.supervised_tokens for batch in micro_batches), len(micro_batches))
     loss = 0.0
     for batch in micro_batches:
         with autocast(batch.ids.device, plan.dtype):
@@ -181,6 +186,9 @@ def gradients(
         (loss_sum / max(total, 1)).backward()
         loss += loss_sum.item() / max(total, 1)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if batches:
+        ranks.add_up_gradients(parameters)
+    (loss,) = ranks.add_up(loss)
     norm = torch.nn.utils.clip_grad_norm_(parameters, plan.grad_clip or math.inf).item()
     return loss, norm
 
@@ -200,11 +208,12 @@ def take_step(optimizer: torch.optim.Optimizer, plan: Plan, step: int) -> float:
 
 @torch.no_grad()
 def mean_loss(model: nn.Module, batches: list, dtype: torch.dtype) -> float:
-    """Loss per supervised token over the batches."""
+    """Loss per supervised token over the batches, those of the other processes too."""
     device = next(model.parameters()).device
     loss_sum, tokens = 0.0, 0
     for batch in batches:
         with autocast(device, dtype):
             loss, count = model.loss(batch.to(device))
         loss_sum, tokens = loss_sum + loss.item(), tokens + count
+    loss_sum, tokens = ranks.add_up(loss_sum, tokens)
     return loss_sum / max(tokens, 1)

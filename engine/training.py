@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch import nn
 
 from dataset.bad_rows import DataError
 from dataset.record import Batch
+from engine import ranks
 from engine.feed import Feed
 from engine.freeze import (
     LORA,
@@ -42,9 +44,10 @@ class Machine:
 
 
 def machine(stage: Stage) -> Machine:
-    """The device and number format that a stage runs on, made ready."""
-    device = pick_device(stage.device)
+    """The device and number format that a stage runs on, made ready; under torchrun each process has its own."""
+    device = pick_device(ranks.own_device(stage.device))
     prepare(device)
+    ranks.join(device)
     return Machine(device, pick_dtype(stage.dtype, device))
 
 
@@ -52,7 +55,8 @@ def is_done(stage: Stage) -> bool:
     """Whether the stage's run is finished with these settings, which is then said. RunError for other settings."""
     if stage.dry_run or not is_finished(Path(stage.out), settings(stage)):
         return False
-    print(f"{stage.out} is finished; nothing to do (delete the folder to train it again)")
+    if ranks.is_first():
+        print(f"{stage.out} is finished; nothing to do (delete the folder to train it again)")
     return True
 
 
@@ -102,9 +106,13 @@ def run_stage(
     if stage.dry_run:
         return None
     examples = feed.examples
+    feed, val_feed = own_parts(stage, feed), own_parts(stage, val_feed)
     seen = [len(examples), int(examples.lengths.sum()), int(examples.supervised.sum())]
-    run = open_run(stage.out, settings(stage), {**facts, "samples, tokens, supervised": seen})
-    feed.bad.write(run.path / "bad_rows.json")
+    run = Run(Path(stage.out))
+    if ranks.is_first():
+        run = open_run(stage.out, settings(stage), {**facts, "samples, tokens, supervised": seen})
+        feed.bad.write(run.path / "bad_rows.json")
+    ranks.wait()
     model.to(here.device)
     for module in model.modules():
         if isinstance(module, LanguageModel):
@@ -124,9 +132,13 @@ def run_stage(
             validate = partial(mean_loss, model, val_feed.some(VALIDATION_EXAMPLES), here.dtype)
         summary = train(model, plan, steps_from, run, log_options, validate)
     except DataError:  # too many pictures that cannot be read, which are opened while it trains
-        feed.bad.write(run.path / "bad_rows.json")
+        if ranks.is_first():
+            feed.bad.write(run.path / "bad_rows.json")
         raise
     check_frozen(model, frozen)
+    if not ranks.is_first():
+        ranks.wait()
+        return run
     feed.bad.write(run.path / "bad_rows.json")
     if LORA in prefixes:
         keep_adapters(stage, model, run)
@@ -135,10 +147,19 @@ def run_stage(
     if show:
         show(run)
     finish(run, {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()})
+    ranks.wait()
     val = "" if summary.val_loss is None else f", validation {summary.val_loss:.4f}"
     best = f", the weights after step {summary.kept_step} kept" if plan.keep_best else ""
     print(f"{run.path}: {summary.steps} steps, loss {summary.loss:.4f}{val}{best}, {summary.seconds:.0f} s")
     return run
+
+
+def own_parts(stage: Stage, feed: Feed | None) -> Feed | None:
+    """The feed of this process's part of every batch. UsageError where a batch has no part for some."""
+    count = ranks.count()
+    if not stage.token_budget and stage.batch_size < count:
+        raise UsageError(f"--batch_size {stage.batch_size} for {count} processes; give each at least one sample")
+    return feed and dataclasses.replace(feed, rank=ranks.number(), processes=count)
 
 
 def add_adapters(stage: Stage, model: nn.Module) -> None:
@@ -161,7 +182,7 @@ def describe(stage: Stage, feed: Feed, plan: Plan, model: nn.Module, here: Machi
     """What will be trained on: samples, tokens, steps, padding, memory."""
     examples = feed.examples
     an_epoch = len(feed.plan(0)) / stage.accumulation_steps
-    memory = memory_plan(model, feed, here.dtype, stage.optimizer, stage.gradient_checkpointing)
+    memory = memory_plan(model, feed, here.dtype, stage.optimizer, stage.gradient_checkpointing, ranks.count())
     size = f"{stage.token_budget} tokens" if stage.token_budget else f"{stage.batch_size} samples"
     lines = [
         f"samples: {len(examples):,} ({examples.truncated} cut at {stage.max_seq_len} tokens), "

@@ -10,6 +10,7 @@ from dataset.bad_rows import BadRows
 from dataset.encoding import encode_record, split_answer
 from dataset.features import FeatureCache
 from dataset.record import Record
+from engine import ranks
 from engine.answer import Decoding, answer
 from engine.data import Data
 from engine.feed import Feed, feature_loader, make_examples, pixel_loader
@@ -42,10 +43,11 @@ def train_vlm(
     else:
         every = [examples] + ([val] if val else [])
         count = stage.scenes + len(data.val) if not stage.data else sum(map(len, every))
-        load = feature_loader(
-            encoder, lambda: chain.from_iterable(e.pictures() for e in every), count, Path(stage.out).parent / "cache",
-            stage.cache_gb, here.device, here.dtype, stage.num_workers,
-        )  # fmt: skip
+        with ranks.first_alone():
+            load = feature_loader(
+                encoder, lambda: chain.from_iterable(e.pictures() for e in every), count,
+                Path(stage.out).parent / "cache", stage.cache_gb, here.device, here.dtype, stage.num_workers,
+            )  # fmt: skip
     workers = stage.num_workers if not isinstance(getattr(load, "__self__", None), FeatureCache) else 0
     feed, val_feed = (
         Feed(some, stage.batch_size, stage.seed, tokenizer.pad_id, load, data.bad, workers, stage.token_budget)
