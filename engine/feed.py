@@ -27,6 +27,7 @@ from dataset.features import FeatureCache
 from dataset.mixture import Mixture, draw, mixture_of, share_out
 from dataset.picturebook.words import word_picture
 from dataset.record import Batch, Picture
+from engine import ranks
 from engine.parts import Encoder
 from engine.runtime import autocast
 from tokenizer.tokenizer import Tokenizer
@@ -49,6 +50,8 @@ class Feed:
     bad: BadRows
     workers: int = 0
     token_budget: int = 0
+    rank: int = 0  # of so many processes, each of which takes its part of every batch
+    processes: int = 1
 
     def plan(self, epoch: int) -> list:
         """The batches of an epoch as example numbers: each example once, or as a weighted mixture draws them."""
@@ -88,7 +91,9 @@ class Feed:
     def steps_from(self, start: int, accumulation: int) -> Iterator[list[Batch]]:
         """The micro-batches of each optimizer step from step `start` on, without end; a list may lack some."""
         make = partial(collate, pad_id=self.pad_id, load=self.load, bad=self.bad)
-        numbered = load_batches(self.examples, endless(self.plan, start * accumulation), make, self.workers)
+        whole = endless(self.plan, start * accumulation)
+        own = ((number, batch[self.rank :: self.processes]) for number, batch in whole)
+        numbered = load_batches(self.examples, own, make, self.workers)
         step, batches = start, []
         for number, batch in numbered:
             while number // accumulation > step:
@@ -97,10 +102,10 @@ class Feed:
             batches.append(batch)
 
     def some(self, count: int) -> list[Batch]:
-        """The first batches in the examples' own order, for validation; about `count` examples."""
+        """The first batches in the examples' own order, for validation; about `count` examples of all processes."""
         size = self.batch_size
         numbers = range(min(count, len(self.examples)))
-        groups = [list(numbers[i : i + size]) for i in range(0, len(numbers), size)]
+        groups = [list(numbers[i : i + size])[self.rank :: self.processes] for i in range(0, len(numbers), size)]
         made = (collate([self.examples[i] for i in g], self.pad_id, self.load, self.bad) for g in groups)
         return [batch for batch in made if batch is not None]
 
@@ -111,7 +116,8 @@ class Feed:
 
 def make_examples(records, encode: Callable, bad: BadRows, what: str) -> Examples:
     """The records' usable rows, with a progress bar while they are looked through."""
-    return Examples(records, encode, bad, progress=lambda rows: tqdm(rows, desc=what, unit="row", leave=False))
+    shown = {"desc": what, "unit": "row", "leave": False, "disable": not ranks.is_first()}
+    return Examples(records, encode, bad, progress=lambda rows: tqdm(rows, **shown))
 
 
 def word_loader(tokenizer: Tokenizer) -> PictureLoader:
@@ -142,7 +148,8 @@ def feature_loader(
     encode = partial(encode_pixels, encoder, device=device, dtype=dtype)
     name = f"{encoder.fingerprint} {encoder.module.config} {dtype}"
     features = FeatureCache(cache, name, encoder.spec, encode, limit_gb)
-    with tqdm(total=count, desc="features", unit="picture", leave=False) as bar:
+    quiet = not ranks.is_first()
+    with tqdm(total=count, desc="features", unit="picture", leave=False, disable=quiet) as bar:
         complete = features.ensure(pictures(), total=count, workers=max(workers, 1), progress=bar.update)
     if complete:
         return features.load

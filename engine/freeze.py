@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+from model.lora import is_adapter
+
+LORA = "lora"  # the prefix that means every adapter
 
 
 class FreezeError(ValueError):
@@ -28,18 +33,60 @@ def resolve(prefix: str, layers: int) -> str:
 
 def set_trainable(model: nn.Module, prefixes: tuple[str, ...]) -> None:
     """Let exactly the parameters under these module prefixes train; FreezeError where one matches nothing."""
+    paths = find_paths(model, prefixes, "--train").values()
+    bases = {f"{name.rpartition('.')[0]}.base." for name, _ in model.named_parameters() if is_adapter(name)}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(is_under(name, path) for path in paths))
+        if parameter.requires_grad and name.startswith(tuple(bases)):
+            raise FreezeError(
+                f"--train {','.join(prefixes)}: {name} has an adapter, which learns in its place; leave out lora, or "
+                "the prefix that this weight is under"
+            )
+
+
+def find_paths(model: nn.Module, prefixes: Iterable[str], flag: str) -> dict[str, str]:
+    """The path in the model that each prefix means; FreezeError, naming the flag, where one matches no weight."""
     names = [name for name, _ in model.named_parameters()]
     layers = 1 + max((int(n.split(".")[3]) for n in names if n.startswith("llm.model.layers.")), default=-1)
     paths = {prefix: resolve(prefix, layers) for prefix in prefixes}
     for prefix, path in paths.items():
-        if not any(name == path or name.startswith(path + ".") for name in names):
+        if not any(is_under(name, path) for name in names):
             modules = sorted({name.split(".")[0] for name in names})
             raise FreezeError(
-                f"--train {prefix}: no weight is named {path!r} or lies below it. The model has "
+                f"{flag} {prefix}: no weight is named {path!r} or lies below it. The model has "
                 f"{', '.join(modules)}; a layer of the language model is llm.layers.0 to llm.layers.{layers - 1}"
             )
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(any(name == p or name.startswith(p + ".") for p in paths.values()))
+    return paths
+
+
+def is_under(name: str, path: str) -> bool:
+    """Whether a weight is the one at this path or lies below it; "lora" means every adapter, wherever it is."""
+    return (path == LORA and is_adapter(name)) or name == path or name.startswith(path + ".")
+
+
+def peak_rates(model: nn.Module, default: float, rates: dict[str, float]) -> dict[str, float]:
+    """The peak learning rate of every weight that trains: that of the longest prefix it lies under, or the default.
+
+    FreezeError for a prefix under which nothing trains.
+    """
+    paths = find_paths(model, rates, "--learning_rates")
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    for prefix, path in paths.items():
+        if not any(is_under(name, path) for name in trained):
+            raise FreezeError(f"--learning_rates {prefix}: nothing under it trains; add it to --train, or leave it out")
+    longest = sorted(rates, key=lambda p: (paths[p] == LORA, paths[p].count(".")), reverse=True)
+    return {name: next((rates[p] for p in longest if is_under(name, paths[p])), default) for name in trained}
+
+
+def rate_table(model: nn.Module, default: float, rates: dict[str, float]) -> str:
+    """How many weights of each part train at which peak rate, one line a part and rate."""
+    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
+    counts: dict[tuple[str, float], int] = {}
+    for name, rate in peak_rates(model, default, rates).items():
+        row = (name.split(".")[0], rate)
+        counts[row] = counts.get(row, 0) + sizes[name]
+    lines = [f"{part:<12}{count:>14,}  at a peak rate of {rate:g}" for (part, rate), count in counts.items()]
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,17 @@ class Log:
 
     def __init__(
         self, run: Run, steps: int, start: int, seconds: float = 0.0,
-        wandb_project: str = "", settings: dict | None = None,
+        wandb_project: str = "", settings: dict | None = None, quiet: bool = False,
     ):  # fmt: skip
         """run: the run's folder. start: the step that it goes on from, after so many seconds; later entries of the
-        log are dropped."""
-        self.path = run.log_file
+        log are dropped. quiet: another process writes the log, and this one nothing."""
+        self.path = Path(os.devnull) if quiet else run.log_file
+        self.quiet = quiet
         self.started = time.perf_counter() - seconds
-        self.wandb = _start_wandb(run, wandb_project, settings) if wandb_project else None
+        self.wandb = _start_wandb(run, wandb_project, settings) if wandb_project and not quiet else None
         _drop_after(self.path, start)
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  (closed by close())
-        self.bar = tqdm(total=steps, initial=start, desc=run.path.name, unit="step", dynamic_ncols=True)
+        self.bar = tqdm(total=steps, initial=start, desc=run.path.name, unit="step", dynamic_ncols=True, disable=quiet)
 
     def __enter__(self) -> Log:
         return self
@@ -55,7 +56,8 @@ class Log:
         self.bar.update()
 
     def say(self, text: str) -> None:
-        self.bar.write(text)
+        if not self.quiet:
+            self.bar.write(text)
 
     def close(self) -> None:
         self.bar.close()

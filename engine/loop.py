@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from engine import ranks
 from engine.log import Log
 from engine.optimizer import make_optimizer
-from engine.run import Run, load_state, save_state
+from engine.run import Run, drop_best, load_best, load_state, save_best, save_state
 from engine.runtime import autocast
 from engine.schedule import learning_rate
 
@@ -36,6 +37,9 @@ class Plan:
     log_interval: int
     dtype: torch.dtype  # of matrix products
     optimizer: str = "adamw"
+    learning_rates: dict[str, float] = field(default_factory=dict)  # peaks of the parts under these prefixes
+    keep_best: bool = False  # end with the weights of the lowest validation loss, not the last ones
+    patience: int = 0  # validations without a lower loss before it stops; 0: never
 
 
 @dataclass
@@ -47,15 +51,20 @@ class Progress:
     losses: list[float] = field(default_factory=list)  # since the last entry of the log
     loss: float = math.nan  # mean over the last log interval
     val_loss: float | None = None
+    best_loss: float | None = None  # the lowest validation loss, and the step after which it was found
+    best_step: int = 0
+    worse: int = 0  # validations since then
+    stopped: int = 0  # the step after which patience ended; 0: it did not
 
 
 @dataclass(frozen=True)
 class Summary:
     steps: int
     loss: float  # mean over the last log interval
-    val_loss: float | None
+    val_loss: float | None  # of the weights that are kept
     seconds: float  # in every process that worked on the run
     tokens: int  # real tokens trained on
+    kept_step: int  # the step whose weights the model has in the end
 
 
 # Each item holds the micro-batches of one optimizer step.
@@ -75,29 +84,35 @@ def train(
     steps_from(k) yields, from step k on, the list of micro-batches of each step; it must depend on k alone, which
     makes an interrupted run end with the weights of an uninterrupted one. model.loss(batch) gives (sum of losses,
     number of supervised tokens); a step's loss is the sum over its micro-batches by their tokens. validate() gives
-    a loss. Raises NotFiniteError, and OSError where a checkpoint cannot be written.
+    a loss, which keep_best and patience need. Raises NotFiniteError, and OSError where a checkpoint cannot be written.
     """
+    if validate is None and (plan.keep_best or plan.patience):
+        raise ValueError("keep_best and patience go by the validation loss, and there is no validate()")
     optimizer = make_optimizer(model, plan)
     start, kept = load_state(run, model, optimizer)
     saved = start
     progress = Progress(**kept)
     device = next(model.parameters()).device
     began, clock, counted = time.perf_counter() - progress.seconds, time.perf_counter(), progress.tokens
-    with Log(run, plan.steps, start, progress.seconds, **log_options) as log:
+    first = ranks.is_first()  # of several processes that train together, it alone writes
+    with Log(run, plan.steps, start, progress.seconds, **log_options, quiet=not first) as log:
         if start:
             log.say(f"going on after step {start} of {plan.steps}")
         batches = steps_from(start)
-        for step in range(start, plan.steps):
+        for step in range(start, progress.stopped or plan.steps):
             micro_batches, done = [batch.to(device) for batch in next(batches)], step + 1
             loss, norm = gradients(model, optimizer, micro_batches, plan)
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise _not_finite(f"step {done}: loss {loss}, gradient norm {norm}", run, saved)
             if saved < step and step % plan.save_interval == 0:  # only now the loss of these weights is known
-                save_state(run, step, model, optimizer, vars(progress))
+                if first:
+                    save_state(run, step, model, optimizer, vars(progress))
+                    drop_best(run, progress.best_step)
                 saved = step
             rate = take_step(optimizer, plan, step)
-            progress.tokens += sum(batch.tokens for batch in micro_batches)
-            progress.losses += [loss] if micro_batches else []
+            tokens, trained_on = ranks.add_up(sum(batch.tokens for batch in micro_batches), len(micro_batches))
+            progress.tokens += int(tokens)
+            progress.losses += [loss] if trained_on else []
             shown = {}
             if progress.losses and _due(done, plan.log_interval, plan):
                 now, progress.loss = time.perf_counter(), sum(progress.losses) / len(progress.losses)
@@ -112,10 +127,41 @@ def train(
                     raise _not_finite(f"step {done}: validation loss {progress.val_loss}", run, saved)
                 log.write(done, val_loss=progress.val_loss)
                 log.say(f"step {done}: loss {progress.loss:.4f}, validation {progress.val_loss:.4f}")
+                if is_best(progress, done) and plan.keep_best and first:
+                    save_best(run, done, model)
+                if plan.patience and progress.worse >= plan.patience and done < plan.steps:
+                    _stop(progress, done, log)
             progress.seconds = time.perf_counter() - began
-        if start < plan.steps:
-            save_state(run, plan.steps, model, optimizer, vars(progress))
-    return Summary(plan.steps, progress.loss, progress.val_loss, progress.seconds, progress.tokens)
+            if progress.stopped:
+                break
+        end = progress.stopped or plan.steps
+        if start < end and first:
+            save_state(run, end, model, optimizer, vars(progress))
+            drop_best(run, progress.best_step)
+    kept, val_loss = end, progress.val_loss
+    if plan.keep_best:
+        kept, val_loss = progress.best_step, progress.best_loss
+        ranks.wait()  # for the file
+        load_best(run, kept, model)
+    return Summary(end, progress.loss, val_loss, progress.seconds, progress.tokens, kept)
+
+
+def is_best(progress: Progress, done: int) -> bool:
+    """Whether the last validation, after `done` steps, found the lowest loss so far; counts those that did not."""
+    if progress.best_loss is not None and progress.val_loss >= progress.best_loss:
+        progress.worse += 1
+        return False
+    progress.best_loss, progress.best_step, progress.worse = progress.val_loss, done, 0
+    return True
+
+
+def _stop(progress: Progress, done: int, log: Log) -> None:
+    """Let this step be the last; losses that are not in the log yet come into it."""
+    progress.stopped = done
+    if progress.losses:
+        progress.loss, progress.losses = sum(progress.losses) / len(progress.losses), []
+        log.write(done, loss=progress.loss)
+    log.say(f"stopped after step {done}: no validation loss below that of step {progress.best_step} since")
 
 
 def _due(done: int, interval: int, plan: Plan) -> bool:
@@ -131,8 +177,8 @@ def gradients(
     model: nn.Module, optimizer: torch.optim.Optimizer, micro_batches: list, plan: Plan
 ) -> tuple[float, float]:
     """Leave in the weights the clipped gradient of all micro-batches' loss; that loss per supervised token and the
-    gradient's norm before clipping."""
-    total = sum(batch.supervised_tokens for batch in micro_batches)
+    gradient's norm before clipping. The micro-batches are those of all processes that train together."""
+    total, batches = ranks.add_up(sum(batch.supervised_tokens for batch in micro_batches), len(micro_batches))
     loss = 0.0
     for batch in micro_batches:
         with autocast(batch.ids.device, plan.dtype):
@@ -141,15 +187,21 @@ def gradients(
             (loss_sum / max(total, 1)).backward()
         loss += loss_sum.item() / max(total, 1)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if batches:
+        ranks.add_up_gradients(parameters)
+    (loss,) = ranks.add_up(loss)
     norm = torch.nn.utils.clip_grad_norm_(parameters, plan.grad_clip or math.inf).item()
     return loss, norm
 
 
 def take_step(optimizer: torch.optim.Optimizer, plan: Plan, step: int) -> float:
-    """Change the weights by their gradients at the schedule's rate, which is returned, and drop the gradients."""
+    """Change the weights by their gradients at the schedule's rate, which is returned, and drop the gradients.
+
+    A part with a peak of its own has the same share of it at every step.
+    """
     rate = learning_rate(step, plan.steps, plan.learning_rate, plan.warmup, plan.min_lr_ratio)
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("share", 1.0)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return rate
@@ -157,11 +209,12 @@ def take_step(optimizer: torch.optim.Optimizer, plan: Plan, step: int) -> float:
 
 @torch.no_grad()
 def mean_loss(model: nn.Module, batches: list, dtype: torch.dtype) -> float:
-    """Loss per supervised token over the batches."""
+    """Loss per supervised token over the batches, those of the other processes too."""
     device = next(model.parameters()).device
     loss_sum, tokens = 0.0, 0
     for batch in batches:
         with autocast(device, dtype):
             loss, count = model.loss(batch.to(device))
         loss_sum, tokens = loss_sum + loss.item(), tokens + count
+    loss_sum, tokens = ranks.add_up(loss_sum, tokens)
     return loss_sum / max(tokens, 1)

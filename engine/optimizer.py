@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+from engine.freeze import peak_rates
 
 if TYPE_CHECKING:
     from engine.loop import Plan
@@ -45,22 +47,42 @@ class MuonWithAdamW:
 
 
 def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer | MuonWithAdamW:
-    """The plan's optimizer over what trains in model; only matrices decay."""
+    """The plan's optimizer over what trains in model; only matrices decay.
+
+    A group's "share" is its peak rate over the plan's: take_step multiplies the schedule's rate by it.
+    """
     rate, weight_decay = plan.learning_rate, plan.weight_decay
+    peaks = peak_rates(model, rate, plan.learning_rates)
     trained = [p for p in model.parameters() if p.requires_grad]
-    between = {id(p) for p in linear_weights(model)} if plan.optimizer == "muon" else set()
+    shares = {id(p): peaks[name] / rate for name, p in model.named_parameters() if name in peaks}
+    between = muon_weights(model) if plan.optimizer == "muon" else set()
     matrices = [p for p in trained if id(p) in between]
     others = [p for p in trained if id(p) not in between]
     groups = [
-        {"params": [p for p in others if p.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in others if p.dim() < 2], "weight_decay": 0.0},
+        *by_share([p for p in others if p.dim() >= 2], shares, weight_decay),
+        *by_share([p for p in others if p.dim() < 2], shares, 0.0),
     ]
     fused = trained[0].device.type in ("cpu", "cuda")
-    adamw = torch.optim.AdamW([g for g in groups if g["params"]] or groups[:1], lr=rate, betas=BETAS, fused=fused)
+    adamw = torch.optim.AdamW(groups or [{"params": []}], lr=rate, betas=BETAS, fused=fused)
     if not matrices:
         return adamw
-    muon = torch.optim.Muon(matrices, lr=rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    muon = torch.optim.Muon(by_share(matrices, shares, weight_decay), lr=rate, adjust_lr_fn="match_rms_adamw")
     return MuonWithAdamW(muon, adamw)
+
+
+def by_share(parameters: Iterable[nn.Parameter], shares: dict[int, float], weight_decay: float) -> list[dict]:
+    """An optimizer's groups of parameters whose learning rates are the same share of the schedule's."""
+    groups: dict[float, dict] = {}
+    for parameter in parameters:
+        share = shares[id(parameter)]
+        group = groups.setdefault(share, {"params": [], "weight_decay": weight_decay, "share": share})
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def muon_weights(model: nn.Module) -> set[int]:
+    """The id() of each weight that is Muon's; it keeps one moment of them, AdamW two of all others."""
+    return {id(p) for p in linear_weights(model)}
 
 
 def linear_weights(model: nn.Module) -> Iterator[nn.Parameter]:

@@ -2,8 +2,10 @@
 
 run.json               what was asked for and what it depends on; written first
 training_state.safetensors   weights that train and the optimizer's moments after a step; replaced as a whole
-config.json, model.safetensors   the finished model, everything but a frozen encoder
+config.json, model.safetensors   the finished model, everything but a frozen encoder; adapters are merged into it
+lora.safetensors       the adapters alone, where there were any
 tokenizer.json, tokenizer_config.json
+best-N.safetensors     with --keep best: weights that train after step N, the best so far
 log.jsonl              a line per log interval and per validation
 loss.png, samples.json, bad_rows.json
 finished.json          the summary; a run without it is not finished
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from engine.stage import ADDED, Stage
 from model.tensors import read_json, read_metadata, read_tensors, save_safetensors, write_json
 
 FORMAT = 1
@@ -35,6 +38,9 @@ class Run:
     @property
     def state_file(self) -> Path:
         return self.path / "training_state.safetensors"
+
+    def best_file(self, step: int) -> Path:
+        return self.path / f"best-{step}.safetensors"
 
     @property
     def log_file(self) -> Path:
@@ -90,6 +96,9 @@ def open_run(path: str | Path, settings: dict, facts: dict) -> Run:
 def check_same(run: Run, wanted: dict) -> None:
     """Raise RunError, naming what differs, where the run was not made with what is wanted."""
     found = {key: value for key, value in run.record().items() if key in wanted}
+    if isinstance(found.get("settings"), dict):
+        defaults = {key: getattr(Stage(), key) for key in ADDED if key in wanted["settings"]}
+        found["settings"] = {**defaults, **found["settings"]}
     differ = differences(found, json.loads(json.dumps(wanted)))
     if differ:
         raise RunError(
@@ -136,6 +145,31 @@ def save_state(
     except OSError as error:
         advice = "free some space and repeat the command, which goes on from there"
         raise OSError(f"{run.state_file}: step {step} could not be saved ({error}); {kept}; {advice}") from error
+
+
+def save_best(run: Run, step: int, model: torch.nn.Module) -> None:
+    """Keep the weights that train as the best so far; others stay until drop_best()."""
+    tensors = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    save_safetensors(run.best_file(step), tensors)
+
+
+def load_best(run: Run, step: int, model: torch.nn.Module) -> None:
+    """Put back what save_best kept after `step` steps."""
+    file = run.best_file(step)
+    tensors = read_tensors(file)
+    wanted = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if tensors.keys() != wanted.keys():
+        raise RunError(f"{file}: holds {len(tensors)} weights, this run trains {len(wanted)}; delete the run's folder")
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            parameter.copy_(tensors[name])
+
+
+def drop_best(run: Run, but: int = 0) -> None:
+    """Remove the weights of former bests, once the training state speaks of the one after step `but`."""
+    for file in run.path.glob("best-*.safetensors"):
+        if file != run.best_file(but):
+            file.unlink()
 
 
 def load_state(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict]:

@@ -34,7 +34,10 @@ class Stage:
     llm: str = flag("", "language model: a run's, Llama's or Qwen2's folder, .pth, .safetensors or 'random'")
     tokenizer: str = flag("", "tokenizer folder (default: the run's it starts from, else the one shipped)")
     projector: str = flag("ldp", "how features become tokens", choices=("linear", "mlp", "ldp"))
-    train: str = flag("", "comma-separated module prefixes that train, as projector,llm or llm.layers.-1")
+    train: str = flag("", "comma-separated module prefixes that train, as projector,llm.layers.-1 or projector,lora")
+    lora_rank: int = flag(8, "rank of the language model's adapters, which --train lora trains")
+    lora_alpha: float = flag(16.0, "their strength: what they add is multiplied by alpha / rank")
+    lora_targets: str = flag("q_proj,k_proj,v_proj,o_proj", "the linear layers that get one, by their names")
     # optimisation
     epochs: int = flag(1, "passes over the data")
     steps: int = flag(0, "optimizer steps in place of --epochs (0: as --epochs says)")
@@ -42,6 +45,7 @@ class Stage:
     token_budget: int = flag(0, "tokens a micro-batch, padding included, in place of --batch_size (0: as that says)")
     accumulation_steps: int = flag(1, "micro-batches a step")
     learning_rate: float = flag(1e-3, "peak of the schedule: linear warm-up, then half a cosine")
+    learning_rates: str = flag("", "peaks of single parts, as projector=1e-3,llm=1e-4; the longest prefix counts")
     min_lr_ratio: float = flag(0.1, "where the cosine ends, as a share of the peak")
     warmup_ratio: float = flag(0.05, "share of the steps that warm up")
     optimizer: str = flag("muon", "muon learns from fewer tokens, adamw takes less time a step",
@@ -60,6 +64,10 @@ class Stage:
     stage: int = flag(0, "stage of the curriculum", choices=(1, 2, 3))
     fit: str = flag("cut", "answers over the stage's bound: cut at the last sentence that fits, or dropped",
                     choices=("cut", "drop"))  # fmt: skip
+    # which step is kept
+    keep: str = flag("last", "the weights after the last step, or those of the lowest validation loss",
+                     choices=("last", "best"))  # fmt: skip
+    patience: int = flag(0, "stop after so many validations that brought no lower loss (0: never)")
     # the run
     seed: int = flag(42, "decides every random choice")
     save_interval: int = flag(200, "steps between saves of the training state")
@@ -68,6 +76,7 @@ class Stage:
     num_workers: int = flag(2, "processes that draw or decode pictures")
     cache_gb: float = flag(8.0, "disk for the frozen encoder's features (0: no cache)")
     device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps")
+    gradient_checkpointing: bool = flag(False, "compute the language model's layers twice and keep less in memory")
     dtype: str = flag("auto", "of matrix products", choices=("auto", "float32", "bfloat16"))
     use_wandb: bool = flag(False, "log to Weights & Biases too (WANDB_MODE=offline works)")
     wandb_project: str = flag("Glimpse", "its project")
@@ -75,8 +84,10 @@ class Stage:
 
 
 # Settings that do not change what is learned: a run may go on under others.
-COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "cache_gb", "device", "use_wandb",
-            "wandb_project", "dry_run", "out")  # fmt: skip
+COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "cache_gb", "device",
+            "gradient_checkpointing", "use_wandb", "wandb_project", "dry_run", "out")  # fmt: skip
+# Settings that a run may lack because it was made before there were any; it then counts as made with their defaults.
+ADDED = ("learning_rates", "lora_rank", "lora_alpha", "lora_targets", "keep", "patience")
 
 
 class UsageError(ValueError):
@@ -111,24 +122,46 @@ def parse(default: Stage, argv: list[str] | None, hidden: tuple[str, ...] = (), 
     return stage
 
 
+def rates_of(text: str) -> dict[str, float]:
+    """Prefix and peak rate of --learning_rates; ValueError says what is wrong with the text."""
+    rates: dict[str, float] = {}
+    for entry in text.split(",") if text else ():
+        prefix, _, number = (part.strip() for part in entry.partition("="))
+        try:
+            rate = float(number)
+        except ValueError:
+            rate = math.nan
+        if not prefix or not 0 < rate < math.inf:
+            raise ValueError(f"--learning_rates {text}: found {entry!r}, expected a prefix and a rate, as llm=1e-4")
+        if prefix in rates:
+            raise ValueError(f"--learning_rates {text}: {prefix} stands there twice; give it one rate")
+        rates[prefix] = rate
+    return rates
+
+
 def check(stage: Stage) -> str:
     """What is wrong with a stage's numbers, or an empty string."""
+    try:
+        rates_of(stage.learning_rates)
+    except ValueError as error:
+        return str(error)
     for item in dataclasses.fields(stage):
         value = getattr(stage, item.name)
         if isinstance(value, float) and not math.isfinite(value):
             return f"--{item.name} {value}: expected a number"
     positive = ("epochs", "batch_size", "accumulation_steps", "save_interval", "eval_interval", "log_interval",
-                "image_size", "patch_size", "hidden_size", "layers")  # fmt: skip
+                "lora_rank", "image_size", "patch_size", "hidden_size", "layers")  # fmt: skip
     for name in positive:
         if getattr(stage, name) < 1:
             return f"--{name} {getattr(stage, name)}: expected 1 or more"
-    for name in ("learning_rate", "max_seq_len", "scenes"):
+    for name in ("learning_rate", "lora_alpha", "max_seq_len", "scenes"):
         if getattr(stage, name) <= 0:
             return f"--{name} {getattr(stage, name)}: expected more than 0"
     for name in ("max_bad", "warmup_ratio", "min_lr_ratio", "english"):
         if not 0 <= getattr(stage, name) <= 1:
             return f"--{name} {getattr(stage, name)}: expected a share from 0 to 1"
-    for name in ("steps", "samples", "token_budget", "weight_decay", "grad_clip", "num_workers", "cache_gb", "seed"):
+    for name in ("steps", "samples", "token_budget", "weight_decay", "grad_clip", "num_workers", "cache_gb", "seed",
+                 "patience"):  # fmt: skip
         if getattr(stage, name) < 0:
             return f"--{name} {getattr(stage, name)}: expected 0 or more"
     if stage.images and not stage.data:

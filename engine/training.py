@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,13 +14,25 @@ from torch import nn
 
 from dataset.bad_rows import DataError
 from dataset.record import Batch
+from engine import ranks
 from engine.feed import Feed
-from engine.freeze import check_frozen, count_parameters, frozen_sums, parameter_table, set_trainable
+from engine.freeze import (
+    LORA,
+    check_frozen,
+    frozen_sums,
+    parameter_table,
+    rate_table,
+    set_trainable,
+)
 from engine.log import draw_curve
 from engine.loop import Plan, mean_loss, train
+from engine.memory import memory_plan, memory_table, total
 from engine.run import Run, finish, is_finished, open_run
 from engine.runtime import peak_memory, pick_device, pick_dtype, prepare
-from engine.stage import Stage, settings
+from engine.stage import Stage, UsageError, rates_of, settings
+from model.language import LanguageModel
+from model.lora import add_lora, lora_tensors, merge_lora
+from model.tensors import save_safetensors
 
 VALIDATION_EXAMPLES = 256
 
@@ -31,9 +44,10 @@ class Machine:
 
 
 def machine(stage: Stage) -> Machine:
-    """The device and number format that a stage runs on, made ready."""
-    device = pick_device(stage.device)
+    """The device and number format that a stage runs on, made ready; under torchrun each process has its own."""
+    device = pick_device(ranks.own_device(stage.device))
     prepare(device)
+    ranks.join(device)
     return Machine(device, pick_dtype(stage.dtype, device))
 
 
@@ -41,7 +55,8 @@ def is_done(stage: Stage) -> bool:
     """Whether the stage's run is finished with these settings, which is then said. RunError for other settings."""
     if stage.dry_run or not is_finished(Path(stage.out), settings(stage)):
         return False
-    print(f"{stage.out} is finished; nothing to do (delete the folder to train it again)")
+    if ranks.is_first():
+        print(f"{stage.out} is finished; nothing to do (delete the folder to train it again)")
     return True
 
 
@@ -52,6 +67,7 @@ def plan_of(stage: Stage, feed: Feed, here: Machine) -> Plan:
     return Plan(
         steps, stage.learning_rate, stage.min_lr_ratio, max(round(stage.warmup_ratio * steps), 1), stage.weight_decay,
         stage.grad_clip, stage.save_interval, stage.eval_interval, stage.log_interval, here.dtype, stage.optimizer,
+        rates_of(stage.learning_rates), stage.keep == "best", stage.patience,
     )  # fmt: skip
 
 
@@ -73,17 +89,34 @@ def run_stage(
     writes the finished weights; change(step, batch) gives the batch that is trained on in its place; show(run)
     writes samples of what the model now does.
     """
-    set_trainable(model, trained)
+    prefixes = tuple(prefix.strip() for prefix in trained)
+    if LORA in prefixes:
+        add_adapters(stage, model)
+    set_trainable(model, prefixes)
     print(parameter_table(model))
     plan = plan_of(stage, feed, here)
+    if plan.learning_rates:
+        print(rate_table(model, plan.learning_rate, plan.learning_rates))
+    if val_feed is None and (stage.keep == "best" or stage.patience):
+        raise UsageError(
+            f"--keep {stage.keep} --patience {stage.patience} go by the validation loss, and the data is too little to "
+            "keep some apart; give --val_data, or leave them out"
+        )
     print(describe(stage, feed, plan, model, here))
     if stage.dry_run:
         return None
     examples = feed.examples
+    feed, val_feed = own_parts(stage, feed), own_parts(stage, val_feed)
     seen = [len(examples), int(examples.lengths.sum()), int(examples.supervised.sum())]
-    run = open_run(stage.out, settings(stage), {**facts, "samples, tokens, supervised": seen})
-    feed.bad.write(run.path / "bad_rows.json")
+    run = Run(Path(stage.out))
+    if ranks.is_first():
+        run = open_run(stage.out, settings(stage), {**facts, "samples, tokens, supervised": seen})
+        feed.bad.write(run.path / "bad_rows.json")
+    ranks.wait()
     model.to(here.device)
+    for module in model.modules():
+        if isinstance(module, LanguageModel):
+            module.checkpointing = stage.gradient_checkpointing
     frozen = frozen_sums(model)
     log_options = {
         "wandb_project": stage.wandb_project if stage.use_wandb else "", "settings": settings(stage),
@@ -99,24 +132,57 @@ def run_stage(
             validate = partial(mean_loss, model, val_feed.some(VALIDATION_EXAMPLES), here.dtype)
         summary = train(model, plan, steps_from, run, log_options, validate)
     except DataError:  # too many pictures that cannot be read, which are opened while it trains
-        feed.bad.write(run.path / "bad_rows.json")
+        if ranks.is_first():
+            feed.bad.write(run.path / "bad_rows.json")
         raise
     check_frozen(model, frozen)
+    if not ranks.is_first():
+        ranks.wait()
+        return run
     feed.bad.write(run.path / "bad_rows.json")
+    if LORA in prefixes:
+        keep_adapters(stage, model, run)
     save(run.path)
     draw_curve(run.log_file, run.path / "loss.png")
     if show:
         show(run)
     finish(run, {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()})
+    ranks.wait()
     val = "" if summary.val_loss is None else f", validation {summary.val_loss:.4f}"
-    print(f"{run.path}: {summary.steps} steps, loss {summary.loss:.4f}{val}, {summary.seconds:.0f} s")
+    best = f", the weights after step {summary.kept_step} kept" if plan.keep_best else ""
+    print(f"{run.path}: {summary.steps} steps, loss {summary.loss:.4f}{val}{best}, {summary.seconds:.0f} s")
     return run
+
+
+def own_parts(stage: Stage, feed: Feed | None) -> Feed | None:
+    """The feed of this process's part of every batch. UsageError where a batch has no part for some."""
+    count = ranks.count()
+    if not stage.token_budget and stage.batch_size < count:
+        raise UsageError(f"--batch_size {stage.batch_size} for {count} processes; give each at least one sample")
+    return feed and dataclasses.replace(feed, rank=ranks.number(), processes=count)
+
+
+def add_adapters(stage: Stage, model: nn.Module) -> None:
+    """Adapters beside the linear layers of the language model that --lora_targets names."""
+    targets = tuple(target.strip() for target in stage.lora_targets.split(","))
+    try:
+        add_lora(model.llm, targets, stage.lora_rank, stage.lora_alpha, torch.Generator().manual_seed(stage.seed))
+    except ValueError as error:
+        raise UsageError(f"--lora_targets {stage.lora_targets}: {error}") from error
+
+
+def keep_adapters(stage: Stage, model: nn.Module, run: Run) -> None:
+    """The adapters alone as lora.safetensors; then they become part of the model's weights."""
+    how = {"rank": str(stage.lora_rank), "alpha": str(stage.lora_alpha), "targets": stage.lora_targets}
+    save_safetensors(run.path / "lora.safetensors", lora_tensors(model), how)
+    merge_lora(model)
 
 
 def describe(stage: Stage, feed: Feed, plan: Plan, model: nn.Module, here: Machine) -> str:
     """What will be trained on: samples, tokens, steps, padding, memory."""
     examples = feed.examples
     an_epoch = len(feed.plan(0)) / stage.accumulation_steps
+    memory = memory_plan(model, feed, here.dtype, stage.optimizer, stage.gradient_checkpointing, ranks.count())
     size = f"{stage.token_budget} tokens" if stage.token_budget else f"{stage.batch_size} samples"
     lines = [
         f"samples: {len(examples):,} ({examples.truncated} cut at {stage.max_seq_len} tokens), "
@@ -125,24 +191,12 @@ def describe(stage: Stage, feed: Feed, plan: Plan, model: nn.Module, here: Machi
         f"steps: {plan.steps:,} of {size} x {stage.accumulation_steps} "
         f"({plan.steps / an_epoch:.2f} epochs), {feed.padding():.1%} padding, on {here.device} in "
         f"{str(here.dtype).removeprefix('torch.')}",
-        f"peak memory: about {estimate_memory(model, feed, here) / 2**30:.1f} GiB for weights, gradients, optimizer "
+        f"peak memory: about {total(memory) / 2**30:.1f} GiB for weights, gradients, optimizer "
         "and activations, beside about 0.5 GiB for the program",
     ]
+    if stage.dry_run:
+        lines.append(memory_table(memory))
     if feed.bad.bad:
         lines.append(feed.bad.report())
     return "\n".join(lines)
 
-
-def estimate_memory(model: nn.Module, feed: Feed, here: Machine) -> int:
-    """Bytes at the peak of a step: fp32 weights, gradients and two moments, and what the backward pass keeps.
-
-    The last is counted for the batch with the most tokens: per token and layer about 16 vectors of the width and 4 of
-    the MLP's, some in fp32, where a layer trains or lies behind one that does.
-    """
-    counts = count_parameters(model)
-    weights = sum(4 * c.total + 12 * c.trainable for c in counts)
-    tokens = max(int(feed.examples.lengths[batch].max()) * len(batch) for batch in feed.plan(0))
-    config = model.config.lm if hasattr(model, "config") else model.decoder.config.lm
-    size = 2 if here.dtype == torch.bfloat16 else 4
-    per_token = config.num_hidden_layers * (16 * config.hidden_size + 4 * config.intermediate_size) * (size + 1)
-    return weights + tokens * per_token

@@ -10,6 +10,7 @@ from dataset.bad_rows import BadRows
 from dataset.encoding import encode_record, split_answer
 from dataset.features import FeatureCache
 from dataset.record import Record
+from engine import ranks
 from engine.answer import Decoding, answer
 from engine.data import Data
 from engine.feed import Feed, feature_loader, make_examples, pixel_loader
@@ -36,16 +37,17 @@ def train_vlm(
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=longest)
     examples = make_examples(data.train, encode, data.bad, "samples")
     val = make_examples(data.val, encode, data.bad, "validation") if len(data.val) else None
-    sees = any(prefix.split(".")[0] == "vision" for prefix in trained)
+    sees = any(prefix.strip().split(".")[0] == "vision" for prefix in trained)
     if stage.dry_run or sees:
         load = pixel_loader(encoder.spec)
     else:
         every = [examples] + ([val] if val else [])
         count = stage.scenes + len(data.val) if not stage.data else sum(map(len, every))
-        load = feature_loader(
-            encoder, lambda: chain.from_iterable(e.pictures() for e in every), count, Path(stage.out).parent / "cache",
-            stage.cache_gb, here.device, here.dtype, stage.num_workers,
-        )  # fmt: skip
+        with ranks.first_alone():
+            load = feature_loader(
+                encoder, lambda: chain.from_iterable(e.pictures() for e in every), count,
+                Path(stage.out).parent / "cache", stage.cache_gb, here.device, here.dtype, stage.num_workers,
+            )  # fmt: skip
     workers = stage.num_workers if not isinstance(getattr(load, "__self__", None), FeatureCache) else 0
     feed, val_feed = (
         Feed(some, stage.batch_size, stage.seed, tokenizer.pad_id, load, data.bad, workers, stage.token_budget)

@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from model.attention import attend
 from model.config import LMConfig, RopeScaling
@@ -171,8 +172,11 @@ class Decoder(nn.Module):
 class LanguageModel(nn.Module):
     """Embeddings (B, T, D) in, hidden states (B, T, D) out; `logits` turns those into (.., V).
 
-    Matrices start as normal(0, 0.02) drawn from `generator` (default: torch's global one), norms as ones.
+    Matrices start as normal(0, 0.02) drawn from `generator` (default: torch's global one), norms as ones. With
+    `checkpointing` the backward pass computes each layer again instead of keeping what is inside it.
     """
+
+    checkpointing = False
 
     def __init__(self, config: LMConfig, generator: torch.Generator | None = None):
         super().__init__()
@@ -225,8 +229,12 @@ class LanguageModel(nn.Module):
         rotary = rotary_angles(positions, self.config.head_dim, self.config.rope_theta, self.config.rope_scaling)
         mask = attention_mask_for(attention_mask, new, past, embeddings.device)
         x = embeddings
+        again = self.checkpointing and torch.is_grad_enabled() and cache is None
         for layer in self.model.layers:
-            x = layer(x, rotary, mask, cache)
+            if again:
+                x = checkpoint(layer, x, rotary, mask, None, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = layer(x, rotary, mask, cache)
         if cache is not None:
             cache.length += new
         return self.model.norm(x)

@@ -162,3 +162,24 @@ def test_a_command_that_changed_a_frozen_weight_fails_and_keeps_no_model(tmp_pat
     assert "1 frozen weights changed in training, as llm.model.norm.weight" in capsys.readouterr().err
     assert not (tmp_path / "run" / "model.safetensors").exists()
     assert not (tmp_path / "run" / "finished.json").exists()
+
+
+def test_a_command_trains_the_encoder_where_it_is_asked_to_and_keeps_it(tmp_path):
+    make_parts(tmp_path)
+    argv = pretrain_flags(tmp_path, tmp_path / "run", train="projector, vision", steps=2)
+    train_pretrain.main(argv)
+    end = read_tensors(tmp_path / "run" / "model.safetensors")
+    lm, vision = (read_tensors(tmp_path / folder / "model.safetensors") for folder in ("lm", "vision"))
+    assert all(torch.equal(end[name], lm[name]) for name in lm)
+    kept = {name for name in vision if not torch.equal(end["vision." + name], vision[name])}
+    assert len(kept) > len(vision) / 2
+
+
+def test_a_command_trains_the_first_and_the_last_layer_alone(tmp_path, capsys):
+    make_parts(tmp_path)
+    train_pretrain.main(pretrain_flags(tmp_path, tmp_path / "run", train="llm.layers.0,llm.layers.-1", steps=2))
+    start, end = (read_tensors(tmp_path / folder / "model.safetensors") for folder in ("lm", "run"))
+    changed = {name for name in start if not torch.equal(end[name], start[name])}
+    assert changed == {name for name in start if name.startswith((LAYER + "0.", LAYER + "1."))}
+    count = sum(start[name].numel() for name in changed)
+    assert f"llm         {count:>14,}" in capsys.readouterr().out

@@ -27,7 +27,8 @@ def other_value(name: str):
     default, choices = getattr(Stage(), name), FIELDS[name].metadata.get("choices")
     if choices:
         return next(value for value in choices if value != default)
-    special = {"image_size": 256, "patch_size": 32, "hidden_size": 320, "images": "pictures"}
+    special = {"image_size": 256, "patch_size": 32, "hidden_size": 320, "images": "pictures",
+               "learning_rates": "llm=0.5"}
     if name in special:
         return special[name]
     return {int: lambda: default + 1, float: lambda: default / 2, str: lambda: default + "x"}[type(default)]()

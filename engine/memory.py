@@ -1,0 +1,110 @@
+"""How much memory a step of training will take, part by part, before it is tried."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from torch import nn
+
+from engine.feed import Feed
+from engine.optimizer import muon_weights
+from model.config import LMConfig
+from model.language import LanguageModel
+
+GIB = 2**30
+GPUS = (8, 12, 16, 24)  # GB, as they are sold
+PROGRAM = GIB // 2  # what torch and its kernels take by themselves
+SLACK = 1.1  # what the allocator loses between blocks
+
+
+def memory_plan(
+    model: nn.Module, feed: Feed, dtype: torch.dtype, optimizer: str, checkpointing: bool = False, ranks: int = 1
+) -> dict[str, int]:
+    """Bytes at the peak of a step: weights, their bf16 copies, gradients, optimizer state, activations, logits.
+
+    Activations and logits are those of the batch with the most tokens, split among so many processes.
+    """
+    half = dtype == torch.bfloat16
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    muon = muon_weights(model) if optimizer == "muon" else set()
+    language = next((module for module in model.modules() if isinstance(module, LanguageModel)), None)
+    per_batch = [(int(feed.examples.lengths[batch].max()) * len(batch), len(batch)) for batch in feed.plan(0)]
+    tokens, examples = max(per_batch)
+    supervised = max(int(feed.examples.supervised[batch].sum()) for batch in feed.plan(0))
+    plan = {
+        "weights": sum(p.numel() * p.element_size() for p in model.parameters()),
+        "bf16 copies": 2 * sum(count for count, _ in sizes) if half else 0,
+        "gradients": sum(4 * p.numel() for p in trained),
+        "optimizer": sum((4 if id(p) in muon else 8) * p.numel() for p in trained),
+    }
+    if language is None:
+        return {**plan, "activations": 0, "logits": 0}
+    activations = language_activations(model, language, half, checkpointing) * tokens
+    vision = getattr(model, "vision", None)
+    if vision is not None and any(p.requires_grad for p in vision.parameters()):
+        activations += vision_activations(vision.config, half) * examples
+    # Logits in fp32, their logarithmic softmax and its gradient, beside those in bf16.
+    logits = (14 if half else 12) * language.config.vocab_size * supervised
+    return {**plan, "activations": activations // ranks, "logits": logits // ranks}
+
+
+def language_activations(model: nn.Module, language: LanguageModel, half: bool, checkpointing: bool) -> int:
+    """Bytes a token that the backward pass finds kept from the language model's layers.
+
+    Layers below the first weight that trains keep nothing. With checkpointing each keeps its input, and one at a time
+    all the rest.
+    """
+    config, first, trains = language.config, language.config.num_hidden_layers, set()
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        found = re.search(r"llm\.model\.layers\.(\d+)\.", name)
+        if found:
+            trains.add(int(found[1]))
+        elif not name.endswith(("llm.model.norm.weight", "lm_head.weight")):
+            first = 0  # it works on what goes into the layers
+    first = min({first, *trains})
+    kept = [layer_activations(config, layer in trains, half) for layer in range(first, config.num_hidden_layers)]
+    if checkpointing and kept:
+        return 4 * config.hidden_size * len(kept) + max(kept)
+    return sum(kept)
+
+
+def layer_activations(config: LMConfig, trains: bool, half: bool) -> int:
+    """Bytes a token that one layer keeps: the stream before both norms, q, k, v and the attention's output, the three
+    factors of SwiGLU; where its weights train also what goes into each product. The stream is fp32 always."""
+    width, inner = config.hidden_size, config.intermediate_size
+    kv = config.num_key_value_heads * config.head_dim
+    size = 2 if half else 4
+    always = 2 * 4 * width + size * (2 * width + 2 * kv + 3 * inner)
+    if not trains:
+        return always
+    inputs = 5 * 2 * width if half else 2 * 4 * width  # autocast makes a copy for each of q, k, v, gate and up
+    return always + 2 * 4 * width + inputs + size * inner
+
+
+def vision_activations(config, half: bool) -> int:
+    """Bytes a picture that an encoder in training keeps; its MLP has one matrix in and one out."""
+    width, inner, size = config.hidden_size, config.intermediate_size, 2 if half else 4
+    patches = (config.image_size // config.patch_size) ** 2
+    inputs = 4 * 2 * width if half else 2 * 4 * width
+    layer = 4 * 4 * width + inputs + size * (4 * width + 2 * inner)
+    return patches * config.num_hidden_layers * layer
+
+
+def total(plan: dict[str, int]) -> int:
+    return sum(plan.values())
+
+
+def fits(plan: dict[str, int], gpu_gb: int) -> bool:
+    """Whether a step fits on a GPU of so many GB, with what the program and the allocator take beside."""
+    return total(plan) * SLACK + PROGRAM <= gpu_gb * GIB
+
+
+def memory_table(plan: dict[str, int]) -> str:
+    """The plan, one line a part, and which GPUs it fits on."""
+    lines = [f"  {part:<12}{size / GIB:>8.2f} GiB" for part, size in plan.items()]
+    answers = ", ".join(f"{gpu} GB {'yes' if fits(plan, gpu) else 'no'}" for gpu in GPUS)
+    return "\n".join(["memory at the peak of a step, about:", *lines, f"  fits on a GPU of: {answers}"])

@@ -1,0 +1,103 @@
+"""The processes that train one model together, as torchrun starts them; without torchrun there is one.
+
+Each has the whole model and takes its part of every batch; gradients are summed before the step, so that all of them
+take the same one. The first alone writes files.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+AT_ONCE = 2**25  # gradient values that are summed together
+PATIENCE = timedelta(hours=4)  # the others wait for the first one to compute features
+
+
+def count() -> int:
+    """How many processes there are."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def number() -> int:
+    """Which of them this is, from 0."""
+    return int(os.environ.get("RANK", "0")) if count() > 1 else 0
+
+
+def is_first() -> bool:
+    return number() == 0
+
+
+def own_device(name: str) -> str:
+    """The --device of this process: a GPU for each where any GPU may be taken."""
+    if count() > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return name
+
+
+def join(device: torch.device) -> None:
+    """Meet the other processes, once; what is printed comes from the first from then on."""
+    if count() == 1 or dist.is_initialized():
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    atexit.register(dist.destroy_process_group)
+    if not is_first():
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (until the process ends)
+
+
+def wait() -> None:
+    """Go on when all have come here."""
+    if dist.is_initialized():
+        add_up(0)
+
+
+@contextlib.contextmanager
+def first_alone() -> Iterator[None]:
+    """The first does what is inside before the others do it, who find then what it left on the disk."""
+    if not is_first():
+        wait()
+    yield
+    if is_first():
+        wait()
+
+
+def add_up(*values: float) -> list[float]:
+    """The sum over all processes of each value."""
+    if not dist.is_initialized():
+        return list(values)
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    sums = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(sums)
+    return sums.tolist()
+
+
+def add_up_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace every gradient by its sum over all processes; a process that has none adds nothing."""
+    if not dist.is_initialized():
+        return
+    some: list[nn.Parameter] = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        some.append(parameter)
+        if sum(p.numel() for p in some) >= AT_ONCE:
+            _add_up_together(some)
+            some = []
+    if some:
+        _add_up_together(some)
+
+
+def _add_up_together(parameters: list[nn.Parameter]) -> None:
+    flat = torch.cat([p.grad.flatten() for p in parameters])
+    dist.all_reduce(flat)
+    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
+        parameter.grad.copy_(part.view_as(parameter))
