@@ -36,7 +36,6 @@ HIDDEN = ("from_run", "vision", "llm", "projector", "train", "stage", "fit", "ma
 MAX_CAPTION = 128  # tokens
 SHIFT = 8  # a picture is shifted by up to an eighth of its side
 GRAY = 0.25  # share of the pictures without colour, so that a kind is known by its shape
-CONTRAST, BRIGHTNESS = (0.5, 1.3), 0.8  # of these: factors, and how much is added at most, of pixels from -2 to 2
 LUMA = (0.299, 0.587, 0.114)
 
 
@@ -122,13 +121,11 @@ def both(one: PictureLoader, other: PictureLoader) -> PictureLoader:
 
 
 def without_colour(seed: int, step: int, batch: Batch) -> Batch:
-    """The batch with a share GRAY of the pictures in gray, each of these brighter or darker, stronger or fainter."""
-    rng, count = np.random.default_rng((seed, 3, step)), len(batch.pixels)
-    chances = np.stack((rng.random(count), rng.uniform(*CONTRAST, count), rng.uniform(-BRIGHTNESS, BRIGHTNESS, count)))
-    chance, contrast, brightness = torch.from_numpy(chances).float().view(3, count, 1, 1, 1)
+    """The batch with a share GRAY of the pictures in gray."""
+    rng = np.random.default_rng((seed, 3, step))
+    gray = torch.from_numpy(rng.random(len(batch.pixels)) < GRAY)
     luma = (batch.pixels * batch.pixels.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)  # (P, 1, H, W)
-    changed = (luma * contrast + brightness).clamp(-2, 2)
-    return dataclasses.replace(batch, pixels=torch.where(chance < GRAY, changed, batch.pixels))
+    return dataclasses.replace(batch, pixels=torch.where(gray[:, None, None, None], luma, batch.pixels))
 
 
 def shifted(seed: int, step: int, batch: Batch, flip: bool = False) -> Batch:

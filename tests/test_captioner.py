@@ -91,13 +91,5 @@ def test_a_share_of_the_pictures_loses_its_colour_and_nothing_else_and_a_step_re
     gray = (one == one[:, :1]).flatten(1).all(1)
     assert abs(gray.float().mean() - train_vision.GRAY) < 0.08
     assert torch.equal(one[~gray], pixels[~gray]) and torch.equal(one, again) and not torch.equal(one, other)
-    luma = (pixels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)[gray].flatten(1)
-    changed = one[gray][:, 0].flatten(1)
-    assert changed.abs().max() <= 2
-    slopes = []
-    for before, after in zip(luma, changed, strict=True):  # a line, where nothing was cut off
-        before, after = before[after.abs() < 2], after[after.abs() < 2]
-        slope = (after.max() - after.min()) / (before.max() - before.min())
-        torch.testing.assert_close(after - after.mean(), slope * (before - before.mean()), atol=1e-4, rtol=1e-4)
-        slopes.append(slope.item())
-    assert 0.5 <= min(slopes) < 0.7 and 1.1 < max(slopes) <= 1.3001
+    red, green, blue = pixels[gray][0, :, 2, 5].tolist()
+    assert one[gray][0, 0, 2, 5].item() == pytest.approx(0.299 * red + 0.587 * green + 0.114 * blue, abs=1e-5)
