@@ -32,6 +32,7 @@ class Numbered:
     """Examples that say which they are: number i has i % 5 + 4 tokens, each of them i."""
 
     def __init__(self, count: int):
+        self.records = ()
         self.lengths = np.array([i % 5 + 4 for i in range(count)])
 
     def __len__(self) -> int:
