@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,13 @@ class Trained:
     def outputs(self) -> Path:
         """The folder for what is made with the model: the run's own, or one under out/ for a weights file."""
         return Path("out") / self.path.stem if self.path.is_file() else self.path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say which model a command takes: load_trained()'s path, vision and tokenizer."""
+    parser.add_argument("run", help="a run's folder, or a MiniMind2-V .pth")
+    parser.add_argument("--vision", default="", metavar="DIR", help="the encoder of a .pth; where a run's is now")
+    parser.add_argument("--tokenizer", default="", metavar="DIR", help="the tokenizer of a .pth, if not beside it")
 
 
 def load_trained(

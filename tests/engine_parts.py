@@ -19,7 +19,7 @@ from dataset.batching import collate
 from dataset.preprocess import PreprocessSpec
 from dataset.record import IGNORE, Batch, Example
 from engine.log import read_log
-from engine.loop import Plan
+from engine.loop import Plan, Steps
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vision import VisionTransformer
 from model.vlm import VLM
@@ -93,6 +93,18 @@ def make_parts(folder: Path) -> None:
         turns = [{"role": "user", "content": "<image>\n这是什么？"}, {"role": "assistant", "content": answer}]
         rows.append(json.dumps({"image": name, "conversations": turns}, ensure_ascii=False))
     (folder / "data.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def broken_off(batches: list[list[Batch]], stop: int | None) -> Steps:
+    """steps_from() of these batches; KeyboardInterrupt in place of batch number `stop`."""
+
+    def steps_from(start: int):
+        for number, batch in enumerate(batches[start:], start):
+            if number == stop:
+                raise KeyboardInterrupt
+            yield batch
+
+    return steps_from
 
 
 def flags(**values) -> list[str]:

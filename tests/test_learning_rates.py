@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from engine_parts import make_parts, pretrain_flags, small_batches, small_plan, small_vlm
+from engine_parts import broken_off, make_parts, pretrain_flags, small_batches, small_plan, small_vlm
 
 import train_pretrain
 from engine.freeze import FreezeError, peak_rates, rate_table, set_trainable
@@ -114,14 +114,8 @@ def test_a_run_with_rates_goes_on_bit_identically(tmp_path, kind):
     plan = small_plan(optimizer=kind, learning_rates={"projector": 2e-2, "llm.layers.-1": 1e-3})
 
     def go(path, stop=None):
-        def steps_from(start):
-            for number, batch in enumerate(batches[start:], start):
-                if number == stop:
-                    raise KeyboardInterrupt
-                yield batch
-
         model = model_with("llm", "projector")
-        train(model, plan, steps_from, open_run(path, {}, {}), {})
+        train(model, plan, broken_off(batches, stop), open_run(path, {}, {}), {})
         return fingerprint(model)
 
     with pytest.raises(KeyboardInterrupt):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from engine_parts import small_batches, small_plan, small_vlm, told
+from engine_parts import broken_off, small_batches, small_plan, small_vlm, told
 from torch import nn
 
 from engine.freeze import set_trainable
@@ -161,13 +161,8 @@ def test_a_run_that_was_stopped_ends_with_the_weights_log_and_summary_of_one_tha
     plan = small_plan(steps=7, log_interval=4)
 
     def go(path, model, kill=None):
-        def steps_from(start):
-            for number, batch in enumerate(batches[start:], start):
-                if number == kill:
-                    raise KeyboardInterrupt
-                yield batch
-
         set_trainable(model, ("projector", "llm.layers.-1"))
+        steps_from = broken_off(batches, kill)
         return train(model, plan, steps_from, run_in(path), {}, lambda: mean_loss(model, batches[0], torch.float32))
 
     whole, stopped, repeated = small_vlm(), small_vlm(), small_vlm()

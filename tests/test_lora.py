@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from engine_parts import make_parts, pretrain_flags, small_batches, small_plan, small_vlm
+from engine_parts import broken_off, make_parts, pretrain_flags, small_batches, small_plan, small_vlm
 from torch import nn
 
 import train_pretrain
@@ -130,15 +130,9 @@ def test_a_run_with_adapters_goes_on_bit_identically(tmp_path):
     batches = [[batch] for batch in small_batches(6)]
 
     def go(path, stop=None):
-        def steps_from(start):
-            for number, batch in enumerate(batches[start:], start):
-                if number == stop:
-                    raise KeyboardInterrupt
-                yield batch
-
         model = adapted()
         set_trainable(model, ("projector", "lora"))
-        train(model, small_plan(optimizer="muon"), steps_from, open_run(path, {}, {}), {})
+        train(model, small_plan(optimizer="muon"), broken_off(batches, stop), open_run(path, {}, {}), {})
         return fingerprint(model)
 
     with pytest.raises(KeyboardInterrupt):

@@ -139,6 +139,7 @@ def summary(work: str, made: dict[str, Measured], peak: float) -> dict:
     """What the JSON says of one work; None for what was not measured."""
     mine, other = made[work], made.get(reference_of(work), Measured())
     values, theirs = ([r["value"] for r in m.results] for m in (mine, other))
+    # a work that failed measured fewer repeats than the other, and its first ones
     ratios = [a / b for a, b in zip(values, theirs, strict=False)]
     flops = [r["flops_per_s"] for r in mine.results]
     unit = {"generate": "tokens/s", "data": "images/s"}.get(work.split("_")[0], "samples/s")

@@ -1,6 +1,7 @@
 """What Glimpse is measured against: a model that works as MiniMind-V did in April 2025, at the same weights.
 
-Written from what its code does, to cost what it costs; none of it is copied. What it does, and keeps here:
+Written from what its code does, to cost what it costs; none of it is copied. Nothing of model/language.py is used,
+not even what is equal there today, or the reference would grow quicker with it. What it does, and keeps here:
 
 - every sample is padded to a fixed length, 640 in pretraining and 1536 in SFT, and the padding is computed;
 - the encoder runs at every step, through transformers' fused attention, as our own encoder does;

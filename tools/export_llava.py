@@ -15,7 +15,7 @@ import torch
 from engine.command import guarded
 from engine.parts import Encoder
 from engine.stage import UsageError
-from engine.trained import Trained, load_trained
+from engine.trained import Trained, add_arguments, load_trained
 from model.llava import llava_config, llava_tensors, select_strategy
 from model.tensors import save_safetensors, write_json
 from tools.llava_card import model_card
@@ -26,10 +26,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("run", help="a run's folder, or a MiniMind2-V .pth")
+    add_arguments(parser)
     parser.add_argument("out", help="the folder to write, new or empty")
-    parser.add_argument("--vision", default="", metavar="DIR", help="the encoder of a .pth; where a run's is now")
-    parser.add_argument("--tokenizer", default="", metavar="DIR", help="the tokenizer of a .pth, if not beside it")
     parser.add_argument("--dtype", default="float32", choices=tuple(DTYPES), help="of the weights (default: float32)")
     args = parser.parse_args(argv)
     out = Path(args.out)

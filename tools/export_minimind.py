@@ -12,17 +12,15 @@ from pathlib import Path
 
 from engine.command import guarded
 from engine.stage import UsageError
-from engine.trained import Trained, load_trained
+from engine.trained import Trained, add_arguments, load_trained
 from model.weights import WeightsError, save_minimind_v
 from tokenizer.tokenizer import MINIMIND2_IMAGE_ID
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
-    parser.add_argument("run", help="a run's folder, or a MiniMind2-V .pth")
+    add_arguments(parser)
     parser.add_argument("out", help="the file to write, named as MiniMind-V names it: sft_vlm_512.pth")
-    parser.add_argument("--vision", default="", metavar="DIR", help="the encoder of a .pth; where a run's is now")
-    parser.add_argument("--tokenizer", default="", metavar="DIR", help="the tokenizer of a .pth, if not beside it")
     args = parser.parse_args(argv)
     out = Path(args.out)
     if out.suffix != ".pth":

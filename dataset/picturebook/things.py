@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 from dataset.picturebook.pen import RGB, Pen, arc, edge, shade
 from dataset.picturebook.vehicles import GLASS, light, outlined, tinted
@@ -114,7 +115,7 @@ def umbrella(pen: Pen, colour: RGB | None, action: str | None, rng: random.Rando
     rim = [-0.475, -0.29, -0.1, 0.1, 0.29, 0.475]
     dome = arc(0, 0.52, 0.475, 0.42, 0, 180)
     scallops = []
-    for left, right in zip(rim, rim[1:], strict=False):
+    for left, right in pairwise(rim):
         scallops += arc((left + right) / 2, 0.5, (right - left) / 2, 0.06, 180, 0)
     outlined(pen, dome + scallops, cloth, width=0.03)
     for low, high in ((1, 2), (3, 4)):

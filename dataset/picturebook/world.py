@@ -217,7 +217,7 @@ def _lay_out_ground(rng, place: str, things: list[dict], ground: list[int], rela
     spare = max(0.0, 1.0 - sum(map(width, ground)))
     cuts = [rng.random() + 0.1 for _ in range(len(ground) + 1)]
     x, horizon = 0.0, PLACES[place].horizon
-    for i, cut in zip(ground, cuts, strict=False):
+    for i, cut in zip(ground, cuts[:-1], strict=True):  # the last is the room that stays on the right
         x += spare * cut / sum(cuts)
         things[i]["x"] = round(x + width(i) / 2, 4)
         x += width(i)
