@@ -9,10 +9,12 @@ import pytest
 
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene
 from dataset.picturebook.world import (
+    FREE,
     HELD,
     HELD_OUT_COLOURS,
     HELD_OUT_PLACES,
     IMPOSSIBLE,
+    LIKELY,
     PERCHES,
     RIDDEN,
     SITTERS,
@@ -76,7 +78,7 @@ def test_a_scene_follows_from_its_split_and_number_alone():
 @pytest.mark.parametrize(
     "split, digest",
     [
-        ("train", "afecf81e5483792d"),
+        ("train", "7eb048622ced7e0c"),
         ("val", "403556a4b7b73094"),
         ("test", "0235446e00d18c59"),
         ("compositional", "0b70d0542fac2651"),
@@ -113,7 +115,7 @@ def test_things_have_the_colours_actions_and_numbers_of_their_kind(scenes):
     for scene in scenes["train"] + scenes["compositional"]:
         for thing in scene.things:
             kind = KINDS[thing.kind]
-            assert thing.colour in (kind.colours or (None,))
+            assert thing.colour in COLOURS if kind.colours else thing.colour is None
             assert thing.action in (kind.actions or (None,)) or scene.relation
             assert thing.action is None or thing.action in ACTIONS_ZH
             assert 1 <= thing.count <= 3 and thing.size in ("small", "medium", "large")
@@ -176,7 +178,7 @@ def test_relations_name_two_things_of_the_scene_that_can_be_so_related(scenes):
 def test_the_prior_over_colours_is_long_tailed(scenes):
     """A model that always says a kind's commonest colour must be right far more often than one that guesses."""
     for name, kind in KINDS.items():
-        seen = Counter(t.colour for s in scenes["train"] for t in s.things if t.kind == name)
+        seen = Counter(t.colour for s in scenes["test"] for t in s.things if t.kind == name)
         possible = [c for c in kind.colours if (name, c) not in HELD_OUT_COLOURS]
         if len(possible) < 2:
             continue
@@ -188,8 +190,8 @@ def test_the_prior_over_colours_is_long_tailed(scenes):
 def test_the_prior_ties_kinds_to_places(scenes):
     """The commonest kinds of a place hold most of what is there, and are rarer elsewhere."""
     for place in PLACES:
-        here = Counter(t.kind for s in scenes["train"] if s.place == place for t in s.things)
-        elsewhere = Counter(t.kind for s in scenes["train"] if s.place != place for t in s.things)
+        here = Counter(t.kind for s in scenes["test"] if s.place == place for t in s.things)
+        elsewhere = Counter(t.kind for s in scenes["test"] if s.place != place for t in s.things)
         top = [kind for kind, _ in here.most_common(8)]
         share = sum(here[kind] for kind in top) / here.total()
         assert share > 0.6
@@ -197,9 +199,28 @@ def test_the_prior_ties_kinds_to_places(scenes):
 
 
 def test_kinds_are_long_tailed(scenes):
-    counts = Counter(t.kind for s in scenes["train"] for t in s.things)
+    counts = Counter(t.kind for s in scenes["test"] for t in s.things)
     ordered = [count for _, count in counts.most_common()]
     assert ordered[0] > 4 * ordered[-1] > 0
+
+
+def test_a_share_of_the_training_scenes_alone_heeds_no_prior(scenes):
+    """There a thing may have a colour that its kind has nowhere else."""
+
+    def odd(split: str) -> float:
+        coloured = [t for s in scenes[split] for t in s.things if t.colour]
+        return sum(t.colour not in KINDS[t.kind].colours for t in coloured) / len(coloured)
+
+    assert odd("val") == odd("test") == odd("compositional") == 0
+    listed = [len(kind.colours) / len(COLOURS) for kind in KINDS.values() if kind.colours]
+    assert odd("train") == pytest.approx(FREE * (1 - sum(listed) / len(listed)), abs=0.03)
+
+    def expected(split: str) -> float:
+        """Share of the things that are likely at their place."""
+        things = [(t.kind, s.place) for s in scenes[split] for t in s.things]
+        return sum(kind in LIKELY[place] for kind, place in things) / len(things)
+
+    assert expected("train") < expected("test") - FREE / 5
 
 
 def test_the_weights_of_a_place_leave_out_what_is_held_out_or_impossible_there():

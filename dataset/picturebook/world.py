@@ -1,19 +1,22 @@
 """Scenes sampled from a world with a prior: what is common, what goes with what, and what is never seen in training.
 
 Kinds and colours are long-tailed and things go with places, so a model that does not look can still guess
-plausibly. The pairs in HELD_OUT_* occur only in the compositional split.
+plausibly. A share FREE of the training scenes heeds no prior, so that looking is worth more than guessing.
+The pairs in HELD_OUT_* occur only in the compositional split.
 """
 
 from __future__ import annotations
 
 import random
 
-from dataset.picturebook.facts import KINDS, PLACES, Kind, Relation, Scene, Thing
+from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Kind, Relation, Scene, Thing
 
 SPLITS = ("train", "val", "test", "compositional")
 
 # How often a kind is met at a place; every other possible kind there has weight ODD.
 ODD = 0.3
+# The share of the training scenes in which every possible kind and every colour is as likely as any other.
+FREE = 0.4
 LIKELY: dict[str, dict[str, float]] = {
     "street": {"car": 6, "bus": 4, "bicycle": 3, "man": 2.5, "woman": 2, "tree": 1.5, "umbrella": 1, "house": 1.5},
     "sea": {"boat": 5, "umbrella": 4, "woman": 2, "dog": 2, "child": 2, "ball": 2, "bird": 2, "sun": 2},
@@ -58,8 +61,9 @@ def make_scene(split: str, index: int) -> Scene:
         raise ValueError(f"unknown split {split!r}; there are {', '.join(SPLITS)}")
     rng = random.Random(f"picture book {split} {index}")
     forced = rng.choice(HELD_OUT_COLOURS + HELD_OUT_PLACES) if split == "compositional" else None
+    free = split == "train" and rng.random() < FREE
     while True:
-        scene = _try_scene(rng, forced)
+        scene = _try_scene(rng, forced, free)
         if scene is not None:
             return scene
 
@@ -72,36 +76,36 @@ def is_held_out(scene: Scene) -> bool:
     )
 
 
-def kind_weights(place: str) -> dict[str, float]:
-    """How likely each kind is at a place (not normalised), held-out pairs left out."""
+def kind_weights(place: str, free: bool = False) -> dict[str, float]:
+    """How likely each kind is at a place (not normalised), held-out pairs left out; all alike where `free`."""
     return {
-        name: LIKELY[place].get(name, ODD)
+        name: 1.0 if free else LIKELY[place].get(name, ODD)
         for name in KINDS
         if name not in IMPOSSIBLE.get(place, ()) and (name, place) not in HELD_OUT_PLACES
     }
 
 
-def colour_weights(kind: Kind) -> dict[str, float]:
-    """How likely each colour of a kind is: each 0.7 times as likely as the one before, held-out pairs left out."""
-    return {
-        colour: 0.7**rank
-        for rank, colour in enumerate(kind.colours)
-        if (kind.name, colour) not in HELD_OUT_COLOURS
-    }
+def colour_weights(kind: Kind, free: bool = False) -> dict[str, float]:
+    """How likely each colour of a kind is: each 0.7 times as likely as the one before, held-out pairs left out.
+
+    Where `free`, every colour there is, all alike.
+    """
+    weights = dict.fromkeys(COLOURS, 1.0) if free else {c: 0.7**rank for rank, c in enumerate(kind.colours)}
+    return {colour: weight for colour, weight in weights.items() if (kind.name, colour) not in HELD_OUT_COLOURS}
 
 
 def _pick(rng: random.Random, weights: dict[str, float]) -> str:
     return rng.choices(list(weights), weights=list(weights.values()))[0]
 
 
-def _try_scene(rng: random.Random, forced: tuple[str, str] | None) -> Scene | None:
+def _try_scene(rng: random.Random, forced: tuple[str, str] | None, free: bool) -> Scene | None:
     """One attempt; None where the things found no room."""
     place = forced[1] if forced in HELD_OUT_PLACES else rng.choice(list(PLACES))
     if forced and forced[0] in IMPOSSIBLE.get(place, ()):
         return None
-    kinds = _pick_kinds(rng, place, forced[0] if forced else None)
+    kinds = _pick_kinds(rng, kind_weights(place, free), forced[0] if forced else None)
     relation = _pick_relation(rng, kinds)
-    things = [_pick_thing(rng, KINDS[kind], place) for kind in kinds]
+    things = [_pick_thing(rng, KINDS[kind], place, free) for kind in kinds]
     if forced in HELD_OUT_COLOURS:
         things[kinds.index(forced[0])]["colour"] = forced[1]
     if relation:
@@ -112,8 +116,7 @@ def _try_scene(rng: random.Random, forced: tuple[str, str] | None) -> Scene | No
     return Scene(rng.getrandbits(31), place, tuple(Thing(**thing) for thing in placed), relation)
 
 
-def _pick_kinds(rng: random.Random, place: str, first: str | None) -> list[str]:
-    weights = kind_weights(place)
+def _pick_kinds(rng: random.Random, weights: dict[str, float], first: str | None) -> list[str]:
     wanted = rng.choices((1, 2, 3, 4), weights=(0.2, 0.4, 0.3, 0.1))[0]
     kinds = [first] if first else []
     if rng.random() < 0.22:  # a pair that can be related, so that relations are not rare
@@ -142,14 +145,14 @@ def _pick_relation(rng: random.Random, kinds: list[str]) -> Relation | None:
     return rng.choice(options) if options and rng.random() < 0.75 else None
 
 
-def _pick_thing(rng: random.Random, kind: Kind, place: str) -> dict:
+def _pick_thing(rng: random.Random, kind: Kind, place: str, free: bool) -> dict:
     many = kind.where != "sky" and kind.name not in ("house", "elephant", "rocket")
     weights = {action: 0.7**rank for rank, action in enumerate(kind.actions)}
     if kind.name == "astronaut" and place != "space":
         weights.pop("floating")
     return {
         "kind": kind.name,
-        "colour": _pick(rng, colour_weights(kind)) if kind.colours else None,
+        "colour": _pick(rng, colour_weights(kind, free)) if kind.colours else None,
         "count": rng.choices((1, 2, 3), weights=(0.74, 0.16, 0.10))[0] if many else 1,
         "action": _pick(rng, weights) if weights else None,
         "size": rng.choices(tuple(SIZES), weights=(0.2, 0.6, 0.2))[0],
