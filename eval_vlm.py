@@ -52,7 +52,8 @@ class Looker:
         self, asks: list[Ask], load: PictureLoader | None = None, bad: BadRows | None = None, title: str = "looking"
     ) -> list[Answer | None]:
         """An answer for each of asks, in order; None where `bad` took its picture or prompt."""
-        return answer(self.trained.model, self.trained.tokenizer, asks, load or self.load, self.decoding, bad, title)
+        model, tokenizer, stepper = self.trained.model, self.trained.tokenizer, self.trained.stepper
+        return answer(model, tokenizer, asks, load or self.load, self.decoding, bad, title, stepper)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -267,7 +268,7 @@ def report(looker: Looker, args: argparse.Namespace, command: str, n: int, metri
 def chat(looker: Looker, file: Path) -> None:
     """Talk about one picture until an empty line or the end of input; what is typed cannot forge a picture."""
     open_picture(file)
-    model, tokenizer = looker.trained.model, looker.trained.tokenizer
+    model, tokenizer, stepper = looker.trained.model, looker.trained.tokenizer, looker.trained.stepper
     turns: list[Turn] = []
     print("Ask about the picture; an empty line ends.")
     while True:
@@ -289,7 +290,7 @@ def chat(looker: Looker, file: Path) -> None:
         show = lambda row, token, stream=stream: print(stream.push(token), end="", flush=True)  # noqa: E731
         device = next(model.parameters()).device
         generator = torch.Generator(device).manual_seed(looker.decoding.seed + len(turns))
-        made = generate_batch(model, tokenizer, batch.to(device), looker.decoding, generator, show)
+        made = generate_batch(model, tokenizer, batch.to(device), looker.decoding, generator, show, stepper)
         print(stream.finish())
         turns.append(Turn("assistant", (made[0].text,)))
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
 
 from engine.parts import Encoder, check_vocabulary, get_tokenizer, run_encoder
 from engine.run import Run
+from model.decoding import TokenStepper
 from model.vlm import VLM
 from model.weights import load_vlm
 from tokenizer.tokenizer import Tokenizer
@@ -24,6 +26,11 @@ class Trained:
     tokenizer: Tokenizer
     encoder: Encoder
     settings: dict = field(default_factory=dict)  # of the stage that trained it; none for a weights file
+
+    @cached_property
+    def stepper(self) -> TokenStepper:
+        """What makes the model's answers, token by token; the model does not train any more."""
+        return TokenStepper(self.model.llm)
 
     @property
     def outputs(self) -> Path:

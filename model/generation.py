@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.decoding import TokenStepper
 from model.language import KVCache
 from model.vlm import VLM
 
@@ -79,7 +80,7 @@ class _Running:
     """The prompts that still run: each tensor has one row for each of `rows`, their numbers in the input."""
 
     rows: list[int]
-    positions: Tensor  # (B, 1) of the next token
+    positions: Tensor  # (B,) of the next token
     mask: Tensor | None  # (B, T + max_new_tokens), None where no prompt is padded
     seen: Tensor | None  # (B, V), None where no penalty needs it
     cache: KVCache
@@ -111,7 +112,6 @@ def generate(
     *,
     max_new_tokens: int,
     end_id: int | Collection[int],
-    pad_id: int,
     pixels: Tensor | None = None,
     features: Tensor | None = None,
     words: Tensor | None = None,
@@ -120,15 +120,16 @@ def generate(
     repetition_penalty: float = 1.0,
     generator: torch.Generator | None = None,
     stream: Callable[[int, int], None] | None = None,
+    stepper: TokenStepper | None = None,
 ) -> Generated:
     """What the model says after each prompt (B, T), which is padded on the left.
 
     Each row stops at its first end token, of one or several kinds; rows that are done leave the batch once they
     are half of it. The penalty counts a row's real text, prompt included, not its pictures. stream(row, token) is
-    called for each new token in turn, end tokens apart. ValueError for a prompt padded on the right or too long.
+    called for each new token in turn, end tokens apart. stepper: of vlm.llm, given to share its copies of the weights
+    between calls. ValueError for a prompt padded on the right or too long.
     """
     end_ids = [end_id] if isinstance(end_id, int) else list(end_id)
-    ends = torch.tensor(end_ids, device=ids.device)  # (E,)
     sampling = Sampling(temperature, top_p, repetition_penalty, generator)
     attention_mask = attention_mask.bool()
     _check_prompt(vlm, ids, attention_mask, max_new_tokens)
@@ -143,14 +144,16 @@ def generate(
     vocab_size = vlm.config.lm.vocab_size
     run = _Running(
         rows=list(range(len(ids))),
-        positions=attention_mask.sum(1, keepdim=True),
+        positions=attention_mask.sum(1),
         mask=F.pad(attention_mask, (0, max_new_tokens), value=True) if padded else None,
         seen=None if repetition_penalty == 1 else _seen_tokens(ids, attention_mask & ~image_mask, vocab_size),
         cache=KVCache(vlm.config.lm, length + max_new_tokens),
     )
+    stepper = stepper or TokenStepper(vlm.llm)
     hidden = vlm.llm(embeddings, attention_mask if padded else None, run.cache)
+    logits = vlm.llm.logits(hidden[:, -1])
     for step in range(max_new_tokens):
-        tokens = choose(vlm.llm.logits(hidden[:, -1]), run.seen, sampling)  # (B,)
+        tokens = choose(logits, run.seen, sampling)  # (B,)
         for row, token in zip(run.rows, tokens.tolist(), strict=True):
             if stopped[row] or token in end_ids:
                 stopped[row] = True
@@ -165,7 +168,6 @@ def generate(
             tokens = tokens[run.keep(places)]
         if run.seen is not None:
             run.seen.scatter_(1, tokens[:, None], True)
-        tokens = tokens.masked_fill((tokens[:, None] == ends).any(1), pad_id)  # a finished row is fed anything
         mask = None if run.mask is None else run.mask[:, : length + step + 1]
-        hidden = vlm.llm(vlm.llm.embed(tokens[:, None]), mask, run.cache, run.positions + step)
+        logits = stepper.step(tokens, run.positions + step, mask, run.cache)  # a finished row is fed anything
     return Generated(answers, stopped)

@@ -83,6 +83,12 @@ class KVCache:
         self._values[layer][:, :, self.length : end] = values
         return self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
 
+    def to(self, dtype: torch.dtype) -> None:
+        """What is held from now on in another format; nothing where it is in that already."""
+        if self._keys[0] is not None and self._keys[0].dtype != dtype:
+            self._keys = [keys.to(dtype) for keys in self._keys]
+            self._values = [values.to(dtype) for values in self._values]
+
     def keep(self, rows: Tensor) -> None:
         """Only `rows` (int64) of the batch stay, in that order."""
         self._keys = [None if keys is None else keys[rows] for keys in self._keys]
@@ -193,9 +199,13 @@ class LanguageModel(nn.Module):
     def embed(self, ids: Tensor) -> Tensor:
         return self.model.embed_tokens(ids)
 
+    @property
+    def head(self) -> nn.Module:
+        """The module whose weight (V, D) makes logits of hidden states."""
+        return self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head
+
     def logits(self, hidden: Tensor) -> Tensor:
-        head = self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head
-        return F.linear(hidden, head.weight)
+        return F.linear(hidden, self.head.weight)
 
     def forward(
         self,

@@ -109,7 +109,7 @@ def test_the_reference_answers_as_we_do(job):
     batch = collate(prompts, tokenizer.pad_id, load_pixels, left=True)
     ours = generate(
         vlm.eval(), batch.ids, batch.attention_mask, batch.image_mask, max_new_tokens=16, end_id=tokenizer.end_id,
-        pad_id=tokenizer.pad_id, pixels=batch.pixels,
+        pixels=batch.pixels,
     )  # fmt: skip
     for prompt, said in zip(prompts, ours.ids, strict=True):
         one = collate([prompt], tokenizer.pad_id, load_pixels, left=True)

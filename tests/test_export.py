@@ -84,7 +84,7 @@ def ours(trained: Trained, files: list[Path], text: str = QUESTION) -> tuple[lis
     with torch.no_grad():
         logits = trained.model.logits(batch)[0]
     made = generate(trained.model, batch.ids, batch.attention_mask, batch.image_mask, pixels=batch.pixels,
-                    max_new_tokens=12, end_id=trained.tokenizer.end_ids, pad_id=trained.tokenizer.pad_id)  # fmt: skip
+                    max_new_tokens=12, end_id=trained.tokenizer.end_ids)  # fmt: skip
     return example.ids.tolist(), logits, made.ids[0]
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
+from model.decoding import TokenStepper
 from model.generation import Sampling, choose, generate
 from model.vlm import VLM
 
@@ -28,7 +29,7 @@ def prompt(length: int, rows: int = 1, seed: int = 3) -> torch.Tensor:
 def say(vlm, ids, mask=None, image_mask=None, new=12, end=NEVER, **given):
     mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
     image_mask = torch.zeros_like(mask) if image_mask is None else image_mask
-    return generate(vlm, ids, mask, image_mask, max_new_tokens=new, end_id=end, pad_id=PAD, **given)
+    return generate(vlm, ids, mask, image_mask, max_new_tokens=new, end_id=end, **given)
 
 
 def left_padded(prompts: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -139,10 +140,11 @@ def test_generation_ends_when_every_row_has(monkeypatch):
     vlm, ids = seeded(), prompt(5)
     first = say(vlm, ids, new=1).ids[0][0]
     calls = []
-    forward = vlm.llm.forward
-    monkeypatch.setattr(vlm.llm, "forward", lambda *given: calls.append(1) or forward(*given))
+    step = TokenStepper.step
+    monkeypatch.setattr(TokenStepper, "step", lambda *given: calls.append(1) or step(*given))
     done = say(vlm, ids, new=50, end=first)
-    assert done.ids == [[]] and done.stopped == [True] and len(calls) == 1
+    assert done.ids == [[]] and done.stopped == [True] and not calls
+    assert say(vlm, ids, new=50).stopped == [False] and len(calls) == 49
 
 
 def test_finished_rows_leave_the_batch(monkeypatch):
@@ -150,8 +152,8 @@ def test_finished_rows_leave_the_batch(monkeypatch):
     free = say(vlm, ids).ids
     end = free[0][2]
     sizes = []
-    forward = vlm.llm.forward
-    monkeypatch.setattr(vlm.llm, "forward", lambda x, *given: sizes.append(x.shape[0]) or forward(x, *given))
+    step = TokenStepper.step
+    monkeypatch.setattr(TokenStepper, "step", lambda self, t, *given: sizes.append(len(t)) or step(self, t, *given))
     say(vlm, torch.cat((ids[:1], ids[:1], ids[:1], ids[3:])), end=end)
     assert sizes[0] == 4 and sizes[-1] < 4
 

@@ -57,7 +57,7 @@ def check_logits_and_answers(theirs, ours: LanguageModel) -> None:
     prompt = ids[:, :7]
     everything = torch.ones_like(prompt, dtype=torch.bool)
     vlm = VLM(VLMConfig(ours.config), llm=ours).eval()
-    done = generate(vlm, prompt, everything, ~everything, max_new_tokens=40, end_id=59, pad_id=0)
+    done = generate(vlm, prompt, everything, ~everything, max_new_tokens=40, end_id=59)
     expected = theirs.generate(prompt, attention_mask=everything.long(), max_new_tokens=40, do_sample=False)[:, 7:]
     assert done.ids == [row[: (row + [59]).index(59)] for row in expected.tolist()]
     assert len({token for row in done.ids for token in row}) > 5

@@ -1,0 +1,143 @@
+"""The decoder's forward pass for one new token a row, made lean: what bounds it is reading the weights once.
+
+Against LanguageModel.forward: a layer's products that share an input are one (q, k and v; gate and up), norm weights
+are folded into the matrices behind them, rotary factors come from a table, and weights are cast once, not for every
+answer. The residual stream stays in float32. The tokens are the same, but for ties within rounding (tested).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.language import KVCache, LanguageModel, RMSNorm, rotary_angles
+
+
+@dataclass(frozen=True)
+class StepLayer:
+    """A layer's matrices, the norms' weights multiplied into qkv and gate_up."""
+
+    qkv: Tensor  # ((H + 2 KV) * head_dim, D)
+    qkv_bias: Tensor | None
+    out: Tensor  # (D, H * head_dim)
+    gate_up: Tensor  # (2 * I, D)
+    down: Tensor  # (D, I)
+
+
+@dataclass(frozen=True)
+class StepWeights:
+    layers: list[StepLayer]
+    head: Tensor  # (V, D)
+    dtype: torch.dtype
+
+
+def can_step(llm: LanguageModel) -> bool:
+    """Whether every product of the layers is a plain linear layer (adapters, for one, are not)."""
+    own = (module for layer in llm.model.layers for part in (layer.self_attn, layer.mlp) for module in part.children())
+    return all(type(module) is nn.Linear for module in own)
+
+
+def step_weights(llm: LanguageModel, dtype: torch.dtype) -> StepWeights:
+    """Copies of the weights as a step takes them; only the head may share memory with the model's."""
+
+    def beside(norm: RMSNorm, *linears: nn.Linear) -> Tensor:
+        return (torch.cat([linear.weight for linear in linears]).float() * norm.weight.float()).to(dtype)
+
+    layers = []
+    for layer in llm.model.layers:
+        attention, mlp = layer.self_attn, layer.mlp
+        inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
+        has_bias = inputs[0].bias is not None
+        layers.append(StepLayer(
+            beside(layer.input_layernorm, *inputs),
+            torch.cat([linear.bias for linear in inputs]).to(dtype) if has_bias else None,
+            attention.o_proj.weight.to(dtype),
+            beside(layer.post_attention_layernorm, mlp.gate_proj, mlp.up_proj),
+            mlp.down_proj.weight.to(dtype),
+        ))  # fmt: skip
+    return StepWeights(layers, llm.head.weight.to(dtype), dtype)
+
+
+class TokenStepper:
+    """Steps through answers of a model whose weights stay as they are; make another one after they changed.
+
+    Copies of the weights are made at the first step in each format: a model's size in memory, in that format.
+    """
+
+    def __init__(self, llm: LanguageModel):
+        self.llm = llm
+        self.stepping = can_step(llm)  # False: every step goes through the model's own forward
+        self._weights: dict[torch.dtype, StepWeights] = {}
+        self._rotary = torch.empty(0)
+        self._overflows = False
+
+    @torch.no_grad()
+    def step(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache) -> Tensor:
+        """Logits (B, V) after one more token (B,) in each row.
+
+        positions (B,) of the tokens in their rows; mask (B, S + 1) bool, True where cached and new positions are no
+        padding, None where none is; cache: holds S positions, then one more. Under autocast, in its format.
+        """
+        if not self.stepping:
+            hidden = self.llm(self.llm.embed(tokens[:, None]), mask, cache, positions[:, None])
+            return self.llm.logits(hidden[:, -1])
+        device = tokens.device.type
+        cast = torch.is_autocast_enabled(device)
+        many = torch.get_autocast_dtype(device) if cast else self.llm.head.weight.dtype
+        with torch.autocast(device, enabled=False):
+            if len(tokens) == 1 and cast and device == "cpu" and not self._overflows:
+                # CPUs read a float16 matrix for a single vector at twice the pace of a bfloat16 one (docs/log.md).
+                # It rounds eight times finer, but ends at 65504: a model with larger activations goes on in `many`.
+                logits = self._step(self._prepared(torch.float16), tokens, positions, mask, cache)
+                if bool(logits.isfinite().all()):
+                    cache.length += 1
+                    return logits
+                self._overflows = True
+            logits = self._step(self._prepared(many), tokens, positions, mask, cache)
+        cache.length += 1
+        return logits
+
+    def _prepared(self, dtype: torch.dtype) -> StepWeights:
+        if dtype not in self._weights:
+            self._weights[dtype] = step_weights(self.llm, dtype)
+        return self._weights[dtype]
+
+    def _turn(self, positions: Tensor, longest: int) -> tuple[Tensor, Tensor]:
+        """cos and sin (B, 1, head_dim) of the rotation x cos + swapped(x) sin, from a table of `longest` rows."""
+        config = self.llm.config
+        if len(self._rotary) < longest:
+            everywhere = torch.arange(longest, device=positions.device)
+            cos, sin = rotary_angles(everywhere, config.head_dim, config.rope_theta, config.rope_scaling)
+            self._rotary = torch.cat((cos, cos, -sin, sin), -1)[0, :, 0]  # (longest, 2 * head_dim)
+        cos, sin = self._rotary[positions, None].chunk(2, dim=-1)
+        return cos, sin
+
+    def _step(
+        self, weights: StepWeights, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache
+    ) -> Tensor:
+        config, rows = self.llm.config, len(tokens)
+        heads, width, dtype = config.num_attention_heads, config.head_dim, weights.dtype
+        turned = heads + config.num_key_value_heads
+        norm = (config.hidden_size,), None, config.rms_norm_eps
+        # one row's products are as quick in float32, and its cache is small
+        exact = torch.float32 if rows == 1 else dtype
+        cache.to(exact)
+        cos, sin = (factor.to(exact) for factor in self._turn(positions, cache.max_length))
+        mask = None if mask is None else mask[:, None, None, :]
+        x = F.embedding(tokens, self.llm.model.embed_tokens.weight).float()  # (B, D)
+        for number, layer in enumerate(weights.layers):
+            seen = F.rms_norm(x, *norm).to(dtype)
+            qkv = F.linear(seen, layer.qkv, layer.qkv_bias).view(rows, -1, width).to(exact)
+            qk, value = qkv[:, :turned], qkv[:, turned:]
+            qk = torch.addcmul(qk * cos, qk.roll(width // 2, -1), sin)
+            keys, values = cache.append(number, qk[:, heads:, None], value[:, :, None])  # (B, KV, S, head_dim)
+            query = qk[:, :heads].reshape(rows, keys.shape[1], -1, width)  # a group's heads stand as its rows
+            out = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+            x += F.linear(out.reshape(rows, -1).to(dtype), layer.out)
+            gate, up = F.linear(F.rms_norm(x, *norm).to(dtype), layer.gate_up).chunk(2, dim=-1)
+            x += F.linear(F.silu(gate) * up, layer.down)
+        last = self.llm.model.norm
+        return F.linear(F.rms_norm(x, norm[0], last.weight.float(), last.eps).to(dtype), weights.head)
