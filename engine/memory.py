@@ -26,7 +26,6 @@ def memory_plan(
     Activations and logits are those of the batch with the most tokens, split among so many processes.
     """
     half = dtype == torch.bfloat16
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
     trained = [p for p in model.parameters() if p.requires_grad]
     muon = muon_weights(model) if optimizer == "muon" else set()
     language = next((module for module in model.modules() if isinstance(module, LanguageModel)), None)
@@ -35,7 +34,7 @@ def memory_plan(
     supervised = max(int(feed.examples.supervised[batch].sum()) for batch in feed.plan(0))
     plan = {
         "weights": sum(p.numel() * p.element_size() for p in model.parameters()),
-        "bf16 copies": 2 * sum(count for count, _ in sizes) if half else 0,
+        "bf16 copies": 2 * sum(p.numel() for p in model.parameters() if p.element_size() > 2) if half else 0,
         "gradients": sum(4 * p.numel() for p in trained),
         "optimizer": sum((4 if id(p) in muon else 8) * p.numel() for p in trained),
     }
@@ -73,16 +72,13 @@ def language_activations(model: nn.Module, language: LanguageModel, half: bool, 
 
 
 def layer_activations(config: LMConfig, trains: bool, half: bool) -> int:
-    """Bytes a token that one layer keeps: the stream before both norms, q, k, v and the attention's output, the three
-    factors of SwiGLU; where its weights train also what goes into each product. The stream is fp32 always."""
+    """Bytes a token that one layer keeps: the stream before both norms, fp32 always, q, k, v and the attention's
+    output, the two inputs of SwiGLU; where its weights train also the norms' and SwiGLU's output."""
     width, inner = config.hidden_size, config.intermediate_size
     kv = config.num_key_value_heads * config.head_dim
     size = 2 if half else 4
-    always = 2 * 4 * width + size * (2 * width + 2 * kv + 3 * inner)
-    if not trains:
-        return always
-    inputs = 5 * 2 * width if half else 2 * 4 * width  # autocast makes a copy for each of q, k, v, gate and up
-    return always + 2 * 4 * width + inputs + size * inner
+    always = 2 * 4 * width + size * (2 * width + 2 * kv + 2 * inner)
+    return always + size * (2 * width + inner) if trains else always
 
 
 def vision_activations(config, half: bool) -> int:

@@ -16,6 +16,7 @@ from engine.data import Data
 from engine.feed import Feed, feature_loader, make_examples, pixel_loader
 from engine.parts import Encoder
 from engine.run import Run
+from engine.runtime import keep_in
 from engine.stage import Stage
 from engine.training import Machine, run_stage
 from model.vlm import VLM
@@ -38,6 +39,14 @@ def train_vlm(
     examples = make_examples(data.train, encode, data.bad, "samples")
     val = make_examples(data.val, encode, data.bad, "validation") if len(data.val) else None
     sees = any(prefix.strip().split(".")[0] == "vision" for prefix in trained)
+    facts = {
+        "tokenizer": tokenizer.fingerprint,
+        "start": fingerprint(model),
+        "vision": {"folder": str(Path(encoder.folder).resolve()) if encoder.folder else "",
+                   "fingerprint": encoder.fingerprint},
+    }  # fmt: skip
+    if not sees:
+        keep_in(here.dtype, encoder.module)
     if stage.dry_run or sees:
         load = pixel_loader(encoder.spec)
     else:
@@ -54,12 +63,6 @@ def train_vlm(
         if some else None
         for some in (examples, val)
     )
-    facts = {
-        "tokenizer": tokenizer.fingerprint,
-        "start": fingerprint(model),
-        "vision": {"folder": str(Path(encoder.folder).resolve()) if encoder.folder else "",
-                   "fingerprint": encoder.fingerprint},
-    }  # fmt: skip
 
     def save(folder: Path) -> None:
         save_vlm(folder, model, with_vision=sees)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.fused import rotate
 from model.language import KVCache, LanguageModel, RMSNorm, rotary_angles
 
 
@@ -106,12 +107,12 @@ class TokenStepper:
         return self._weights[dtype]
 
     def _turn(self, positions: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-        """cos and sin (B, 1, head_dim) of the rotation x cos + swapped(x) sin, from a table of `longest` rows."""
+        """cos and sin (B, 1, head_dim) as fused.rotate takes them, from a table of `longest` rows."""
         config = self.llm.config
         if len(self._rotary) < longest:
             everywhere = torch.arange(longest, device=positions.device)
             cos, sin = rotary_angles(everywhere, config.head_dim, config.rope_theta, config.rope_scaling)
-            self._rotary = torch.cat((cos, cos, -sin, sin), -1)[0, :, 0]  # (longest, 2 * head_dim)
+            self._rotary = torch.cat((cos, sin), -1)[0, :, 0]  # (longest, 2 * head_dim)
         cos, sin = self._rotary[positions, None].chunk(2, dim=-1)
         return cos, sin
 
@@ -132,7 +133,7 @@ class TokenStepper:
             seen = F.rms_norm(x, *norm).to(dtype)
             qkv = F.linear(seen, layer.qkv, layer.qkv_bias).view(rows, -1, width).to(exact)
             qk, value = qkv[:, :turned], qkv[:, turned:]
-            qk = torch.addcmul(qk * cos, qk.roll(width // 2, -1), sin)
+            qk = rotate(qk, cos, sin)
             keys, values = cache.append(number, qk[:, heads:, None], value[:, :, None])  # (B, KV, S, head_dim)
             query = qk[:, :heads].reshape(rows, keys.shape[1], -1, width)  # a group's heads stand as its rows
             out = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)

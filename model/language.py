@@ -11,8 +11,9 @@ from torch.utils.checkpoint import checkpoint
 
 from model.attention import attend
 from model.config import LMConfig, RopeScaling
+from model.fused import product_dtype, rms_norm, rotate, swiglu
 
-Rotary = tuple[Tensor, Tensor]  # cos and sin, (1 or B, T, 1, head_dim / 2) fp32
+Rotary = tuple[Tensor, Tensor]  # cos and sin as fused.rotate takes them, (1 or B, T, 1, head_dim)
 
 
 def rotary_angles(positions: Tensor, head_dim: int, theta: float, scaling: RopeScaling | None = None) -> Rotary:
@@ -24,7 +25,8 @@ def rotary_angles(positions: Tensor, head_dim: int, theta: float, scaling: RopeS
     angles = positions[..., None].float() / periods  # (T or B,T, head_dim / 2)
     if angles.dim() == 2:
         angles = angles[None]
-    return angles.cos()[:, :, None], angles.sin()[:, :, None]
+    cos, sin = angles.cos()[:, :, None], angles.sin()[:, :, None]
+    return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)  # the first half pairs with the second, as in Llama
 
 
 def stretched(periods: Tensor, scaling: RopeScaling) -> Tensor:
@@ -33,13 +35,6 @@ def stretched(periods: Tensor, scaling: RopeScaling) -> Tensor:
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
     kept = ((turns - low) / (high - low)).clamp(0, 1)  # the share of the old frequency that stays
     return periods / (kept + (1 - kept) / scaling.factor)
-
-
-def rotate(x: Tensor, rotary: Rotary) -> Tensor:
-    """x (B, T, H, head_dim) turned by its position; the first half pairs with the second, as in Llama."""
-    cos, sin = rotary[0].to(x.dtype), rotary[1].to(x.dtype)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
 
 
 def attention_mask_for(attention_mask: Tensor | None, queries: int, past: int, device) -> Tensor | None:
@@ -104,7 +99,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class Attention(nn.Module):
@@ -120,21 +115,21 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, kv_width, bias=config.attention_bias)
         self.o_proj = nn.Linear(width, config.hidden_size, bias=False)
 
-    def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache | None) -> Tensor:
-        heads = (*x.shape[:2], -1, self.head_dim)
-        query = rotate(self.q_proj(x).view(heads), rotary).transpose(1, 2)  # (B, H, T, head_dim)
-        key = rotate(self.k_proj(x).view(heads), rotary).transpose(1, 2)  # (B, KV, T, head_dim)
-        value = self.v_proj(x).view(heads).transpose(1, 2)
+    def forward(
+        self, x: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache | None, first: int = 0
+    ) -> Tensor:
+        cos, sin = rotary
+        split = (-1, self.head_dim)
+        query = self.q_proj(x[:, first:]).unflatten(-1, split)
+        query = rotate(query, cos[:, first:], sin[:, first:]).transpose(1, 2)  # (B, H, T - first, head_dim)
+        key = rotate(self.k_proj(x).unflatten(-1, split), cos, sin).transpose(1, 2)  # (B, KV, T, head_dim)
+        value = self.v_proj(x).unflatten(-1, split).transpose(1, 2)
         if cache is not None:
             key, value = cache.append(self.layer, key, value)  # (B, KV, S, head_dim)
-        if query.shape[2] == 1:
-            # One position: the query heads of a group stand as its rows, so the cache is not copied per head.
-            grouped = query.reshape(query.shape[0], key.shape[1], -1, self.head_dim)
-            out = F.scaled_dot_product_attention(grouped, key, value, attn_mask=mask)
-            out = out.reshape(*x.shape[:2], -1)
-        else:
-            out = attend(query, key, value, mask, causal=mask is None).transpose(1, 2).flatten(2)
-        return self.o_proj(out)
+        if mask is not None:
+            mask = mask[:, :, first:]
+        out = attend(query, key, value, mask, causal=mask is None)
+        return self.o_proj(out.transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -147,7 +142,7 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
 
 
 class Layer(nn.Module):
@@ -160,8 +155,11 @@ class Layer(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), rotary, mask, cache)
+    def forward(
+        self, x: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache | None, first: int = 0
+    ) -> Tensor:
+        """The stream (B, T - first, D) after the layer, from position `first` on alone."""
+        x = x[:, first:] + self.self_attn(self.input_layernorm(x), rotary, mask, cache, first)
         return x + self.mlp(self.post_attention_layernorm(x))
 
 
@@ -213,8 +211,11 @@ class LanguageModel(nn.Module):
         attention_mask: Tensor | None = None,
         cache: KVCache | None = None,
         positions: Tensor | None = None,
+        first: int = 0,
     ) -> Tensor:
-        """Hidden states after the last norm, (B, T, D).
+        """Hidden states after the last norm, (B, T, D); from position `first` on alone, (B, T - first, D), where given.
+
+        The last layer computes nothing else of the positions before `first` than their keys and values.
 
         attention_mask: (B, past + T) bool, True where a token is real; None means none is padding. Right
         padding needs no mask: what comes after a token cannot reach it. Positions, unless given as (T,) or
@@ -236,15 +237,18 @@ class LanguageModel(nn.Module):
             positions = (attention_mask.cumsum(1) - 1).clamp(min=0)[:, past:]  # (B, T)
         elif positions is None:
             positions = torch.arange(past, past + new, device=embeddings.device)  # (T,)
-        rotary = rotary_angles(positions, self.config.head_dim, self.config.rope_theta, self.config.rope_scaling)
+        config, dtype = self.config, product_dtype(embeddings)
+        angles = rotary_angles(positions, config.head_dim, config.rope_theta, config.rope_scaling)
+        rotary = angles[0].to(dtype), angles[1].to(dtype)
         mask = attention_mask_for(attention_mask, new, past, embeddings.device)
         x = embeddings
         again = self.checkpointing and torch.is_grad_enabled() and cache is None
-        for layer in self.model.layers:
+        for number, layer in enumerate(self.model.layers, 1):
+            start = first if number == len(self.model.layers) else 0
             if again:
-                x = checkpoint(layer, x, rotary, mask, None, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(layer, x, rotary, mask, None, start, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = layer(x, rotary, mask, cache)
+                x = layer(x, rotary, mask, cache, start)
         if cache is not None:
             cache.length += new
         return self.model.norm(x)

@@ -104,8 +104,10 @@ class VLM(nn.Module):
         """
         if not bool(batch.attention_mask[:, 0].all()):
             raise ValueError("loss takes right-padded batches, and a row of this one starts with padding")
-        hidden = self.llm(self._embed_batch(batch))  # (B, T, D); causal attention never sees right padding
-        targets = batch.labels[:, 1:].flatten()
+        supervised = (batch.labels[:, 1:] != IGNORED).any(0).nonzero()
+        first = int(supervised[0]) if len(supervised) else 0  # no label before it, so nothing of the last layer either
+        hidden = self.llm(self._embed_batch(batch), first=first)  # causal attention never sees right padding
+        targets = batch.labels[:, first + 1 :].flatten()
         places = (targets != IGNORED).nonzero().squeeze(1)
         predicted = hidden[:, :-1].flatten(0, 1).index_select(0, places)  # (supervised, D)
         logits = self.llm.logits(predicted).float()

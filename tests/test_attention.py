@@ -38,6 +38,18 @@ def test_plain_matrix_products_give_what_the_fused_kernel_gives_and_so_do_their_
         torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("past", [0, 5])
+@pytest.mark.parametrize("queries", [2, 300])
+def test_causal_queries_behind_what_is_past_see_up_to_themselves(past, queries):
+    """In blocks or not, and in the fused kernel's way, they are the last rows of the whole square."""
+    keys = past + queries
+    query, key, value = heads(queries, 4, 0), heads(keys, 2, 1), heads(keys, 2, 2)
+    everything = torch.cat((heads(past, 4, 3), query), 2)
+    expected = F.scaled_dot_product_attention(everything, key, value, is_causal=True, enable_gqa=True)[:, :, past:]
+    torch.testing.assert_close(attend(query, key, value, causal=True), expected)
+    torch.testing.assert_close(attention._attend_short(query, key, value, None, True), expected)
+
+
 @pytest.mark.parametrize("keys", [1, 9, attention.SHORT + 1])
 def test_bf16_agrees_with_double_precision_on_either_side_of_the_bound(keys):
     query, key, value = heads(3, 4, 0), heads(keys, 2, 1), heads(keys, 2, 2)

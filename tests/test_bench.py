@@ -22,9 +22,10 @@ from model.config import LMConfig, VisionConfig
 from model.generation import generate
 from model.vlm import VLM
 from model.weights import load_vlm
+from tools import bench_reference
 from tools.bench import Measured, ask_peer, groups, measure_group, parse, reference_of, summary
 from tools.bench_children import BrokenWork, Child, Finished
-from tools.bench_cost import encoder_flops, layer_weights, training_flops
+from tools.bench_cost import encoder_flops, key_value_weights, layer_weights, training_flops
 from tools.bench_data import Folder, Sizes
 from tools.bench_reference import Reference, answer_one, make_step, padded_loss
 from tools.bench_table import table
@@ -129,7 +130,7 @@ def test_the_reference_stops_at_the_end_token(job):
 
 
 @pytest.mark.parametrize("trains_lm", [True, False])
-def test_operations_are_those_that_torch_counts_on_separate_products(job, trains_lm):
+def test_operations_are_those_that_torch_counts_on_separate_products(job, trains_lm, monkeypatch):
     _, model = load(job, ("projector", "llm") if trains_lm else ("projector",))
     _, [batch] = batches(job, "sft", 1)
     length, answer = int(batch.attention_mask[0].sum()), 5
@@ -138,12 +139,16 @@ def test_operations_are_those_that_torch_counts_on_separate_products(job, trains
     labels[:, -answer:] = ids[:, -answer:]
     one = Batch(ids, labels, torch.ones_like(ids, dtype=torch.bool), batch.image_mask[:1, :length])
     features = torch.randn(1, model.image_tokens, TINY.vision.hidden_size)
-    model.vision = torch.nn.Identity()  # hands on the features that it is given
+    monkeypatch.setattr(bench_reference, "encode", lambda vision, features: features)
     with FlopCounterMode(display=False) as counted:
         logits, _ = model(ids, features, last=answer)
         logits.sum().backward()
-    masked = 6.0 * TINY.lm.num_hidden_layers * TINY.lm.hidden_size * length**2  # pairs that it computes in vain
-    assert counted.get_total_flops() == training_flops(job.config, one, trains_lm, False) + masked
+    lm, wanted = TINY.lm, range(length - answer, length)  # queries of the last layer that see so many keys
+    pairs = lm.num_hidden_layers * length**2  # it computes masked ones in vain, and those of all queries everywhere
+    pairs -= (lm.num_hidden_layers - 1) * length * (length + 1) // 2 + sum(wanted)
+    a_layer = layer_weights(lm) // lm.num_hidden_layers - key_value_weights(lm)
+    vain = 12 * lm.hidden_size * pairs + (6 if trains_lm else 4) * a_layer * (length - answer)
+    assert counted.get_total_flops() == training_flops(job.config, one, trains_lm, False) + vain
 
 
 def test_an_encoder_costs_what_papers_say():

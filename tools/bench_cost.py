@@ -3,9 +3,10 @@
 A weight costs 2 operations for each token that passes it: 2 forward, 2 for the gradient of its input, 2 for its own.
 So 6 where it trains, 4 where it is frozen and a gradient passes through it, 2 where nothing trains behind it. The
 projector costs 4: it trains, and its input, the encoder's features, needs no gradient. The head is counted at
-positions with a label alone. Attention costs 2 * T² * D forward in each layer of the decoder, for half of its T² pairs
-are masked, and twice that backward, whether weights train or not; 4 * N² * D in each of the encoder's. The encoder is
-counted where it runs. Norms, activations and embeddings are not counted, nor padding: who computes it gets no credit.
+positions with a label alone, and so is the last layer, but for its keys and values. Attention costs 4 * D forward for
+each pair of a query and a key that it may see, and twice that backward, whether weights train or not; 4 * N² * D in
+each of the encoder's layers. The encoder is counted where it runs. Norms, activations and embeddings are not counted,
+nor padding: who computes it gets no credit.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from dataset.record import Batch
+from dataset.record import IGNORE, Batch
 from model.config import LMConfig, VisionConfig, VLMConfig
 
 
@@ -32,9 +33,13 @@ class Done:
 
 def layer_weights(lm: LMConfig) -> int:
     """Weights in the matrices of all layers."""
-    kv = lm.num_key_value_heads * lm.head_dim
-    attention = 2 * lm.hidden_size * (lm.hidden_size + kv)
+    attention = 2 * lm.hidden_size * (lm.hidden_size + lm.num_key_value_heads * lm.head_dim)
     return lm.num_hidden_layers * (attention + 3 * lm.hidden_size * lm.intermediate_size)
+
+
+def key_value_weights(lm: LMConfig) -> int:
+    """Weights in the matrices of one layer that make its keys and values."""
+    return 2 * lm.hidden_size * lm.num_key_value_heads * lm.head_dim
 
 
 def encoder_flops(vision: VisionConfig) -> float:
@@ -49,10 +54,15 @@ def encoder_flops(vision: VisionConfig) -> float:
 
 def training_flops(config: VLMConfig, batch: Batch, trains_lm: bool, with_encoder: bool) -> float:
     """For one step on a batch with one picture a row."""
-    lm, each = config.lm, 6 if trains_lm else 4
+    lm, each, labels = config.lm, 6 if trains_lm else 4, batch.supervised_tokens
+    keys, layers = key_value_weights(lm), lm.num_hidden_layers
+    a_layer = layer_weights(lm) // layers
+    weights = ((layers - 1) * a_layer + keys) * batch.tokens
+    weights += (a_layer - keys + lm.vocab_size * lm.hidden_size) * labels
     lengths = batch.attention_mask.sum(1).double()
-    flops = each * (layer_weights(lm) * batch.tokens + lm.vocab_size * lm.hidden_size * batch.supervised_tokens)
-    flops += 6.0 * lm.hidden_size * lm.num_hidden_layers * float((lengths**2).sum())
+    pairs = (layers - 1) * float((lengths * (lengths + 1) / 2).sum())
+    pairs += float(((batch.labels[:, 1:] != IGNORE).nonzero()[:, 1] + 1).sum())  # the last layer's
+    flops = each * weights + 12.0 * lm.hidden_size * pairs
     flops += 4.0 * config.projector.in_features * lm.hidden_size * int(batch.image_mask.sum())
     return flops + (len(batch.ids) * encoder_flops(config.vision) if with_encoder else 0.0)
 

@@ -1,10 +1,10 @@
 """What Glimpse is measured against: a model that works as MiniMind-V did in April 2025, at the same weights.
 
-Written from what its code does, to cost what it costs; none of it is copied. Nothing of model/language.py is used,
-not even what is equal there today, or the reference would grow quicker with it. What it does, and keeps here:
+Written from what its code does, to cost what it costs; none of it is copied. No forward pass of model/ is used, not
+even what is equal there today, or the reference would grow quicker with it. What it does, and keeps here:
 
 - every sample is padded to a fixed length, 640 in pretraining and 1536 in SFT, and the padding is computed;
-- the encoder runs at every step, through transformers' fused attention, as our own encoder does;
+- the encoder runs at every step, as transformers' CLIP computes: fused attention, x * sigmoid(1.702 x), weights fp32;
 - the decoder's attention is softmax(Q Kᵀ / √d + M) V in separate products, softmax in fp32, with keys and values
   repeated for every query head and a causal mask made anew in every layer;
 - rotary factors, norm weights and embeddings are fp32, so that under autocast activations go back and forth;
@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from dataset.record import IGNORE, Batch
 from engine.runtime import autocast
 from model.config import LMConfig
+from model.vision import VisionTransformer
 from model.vlm import VLM
 
 Past = tuple[Tensor, Tensor] | None  # keys and values, (B, S, KV, head_dim)
@@ -128,6 +129,27 @@ class Decoder(nn.Module):
         self.norm = Norm(config.hidden_size, config.rms_norm_eps)
 
 
+def encode(vision: VisionTransformer, pixels: Tensor) -> Tensor:
+    """CLIP's last hidden state without the class token, (B, N, Dv), by the encoder's weights."""
+    config, embeddings = vision.config, vision.embeddings
+    if (config.stem, config.hidden_act, config.feature_layer) != ("patch", "quick_gelu", -1):
+        raise ValueError("the reference has a CLIP encoder, and takes its last hidden state")
+    patches = embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
+    x = torch.cat((embeddings.class_embedding.expand(len(pixels), 1, -1), patches), dim=1)
+    x = vision.pre_layrnorm(x + embeddings.position_embedding.weight)
+    for layer in vision.encoder.layers:
+        attention, y = layer.self_attn, layer.layer_norm1(x)
+        query, key, value = (
+            product(y).view(*y.shape[:2], config.num_attention_heads, -1).transpose(1, 2)
+            for product in (attention.q_proj, attention.k_proj, attention.v_proj)
+        )
+        y = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(y.shape)
+        x = x + attention.out_proj(y)
+        y = layer.mlp.fc1(layer.layer_norm2(x))
+        x = x + layer.mlp.fc2(y * torch.sigmoid(1.702 * y))
+    return x[:, 1:]
+
+
 class Language(nn.Module):
     def __init__(self, config: LMConfig):
         super().__init__()
@@ -161,7 +183,7 @@ class Reference(nn.Module):
         x = self.llm.model.embed_tokens(ids)
         if pixels is not None and start == 0:
             with torch.no_grad():
-                features = self.vision(pixels)
+                features = encode(self.vision, pixels)
             x = self.with_pictures(ids, x, self.projector(features))
         cos, sin = (table[start : start + ids.shape[1]] for table in (self.llm.cos, self.llm.sin))
         kept = []
