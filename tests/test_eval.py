@@ -70,7 +70,7 @@ class Told:
         monkeypatch.setattr("engine.answer.generate_batch", self)
         monkeypatch.setattr(eval_vlm, "generate_batch", self)
 
-    def __call__(self, model, tokenizer, batch, decoding, generator=None, stream=None):
+    def __call__(self, model, tokenizer, batch, decoding, generator=None, stream=None, stepper=None):
         self.batches.append(batch)
         return [Answer(self.say(name), 7, True) for name in batch.example_ids]
 
