@@ -1,9 +1,9 @@
 """Features of a frozen encoder, computed once and kept on disk, so that training does not run the encoder again.
 
 A cache folder has one folder per encoder and preprocessing. In it each shard is two files: NAME.npy holds fp16
-features (n, N, Dv), NAME.json the keys of their n pictures. The keys are written last, after the features have
-reached the disk, and a shard counts only when both are whole, so one that a kill or a full disk tore is never
-read as a good one.
+features (n, N, Dv), NAME.json the keys of their n pictures and a checksum of each one's features. The keys are
+written last, after the features have reached the disk, and a shard counts only when both are whole, so one that a kill
+or a full disk tore is never read as a good one. What went bad on the disk later is found when it is first read.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import json
 import os
 import shutil
 import time
+import warnings
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -51,6 +53,7 @@ class FeatureCache:
         self.limit = int(limit_gb * 1e9)
         self._encode = encode
         self._where: dict[bytes, tuple[np.ndarray, int]] = {}  # key -> shard, row
+        self._sums: dict[bytes, int] = {}  # key -> checksum of features that have not been read yet
         self._bad: dict[bytes, BadImage] = {}
         self._used = 0  # bytes in the cache folder, as far as this object knows
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -111,12 +114,20 @@ class FeatureCache:
             if key not in self._where:
                 raise KeyError("the picture is not in the feature cache; give it to ensure() first")
             shard, row = self._where[key]
+            expected = self._sums.pop(key, None)
+            if expected is not None and zlib.crc32(shard[row]) != expected:
+                shard, row = self._where[key] = self._again(picture), 0
             rows.append(shard[row])
-        return torch.from_numpy(np.stack(rows).astype(np.float32))
+        return torch.from_numpy(np.stack(rows)).float()
 
     def load(self, pictures: Sequence[Picture]) -> dict[str, Tensor]:
         """What collate() calls: the pictures' features."""
         return {"features": self.get(pictures)}
+
+    def _again(self, picture: Picture) -> np.ndarray:
+        """The features (1, N, Dv) of a picture whose own were damaged on the disk."""
+        warnings.warn(f"{self.folder}: the features of a picture are damaged; computed again", stacklevel=3)
+        return self._compute(preprocess(open_picture(picture, max(self.spec.shape)), self.spec)[None])
 
     def _missing(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[tuple[bytes, Picture]]]]:
         """(pictures looked at, those that are not cached) of CHUNK pictures at a time, counted from the first."""
@@ -167,12 +178,13 @@ class FeatureCache:
         if not pending:
             return True
         keys = [key.hex() for chunk, _ in pending for key in chunk]
-        features = np.concatenate([features for _, features in pending])
+        features = np.ascontiguousarray(np.concatenate([features for _, features in pending]))
+        sums = [zlib.crc32(row) for row in features]
         name = hashlib.sha256(" ".join(keys).encode()).hexdigest()[:24]
         path = self.folder / f"{name}.json"
         try:
             _save(path.with_suffix(".npy"), lambda file: np.save(file, features))
-            _save(path, lambda file: file.write(json.dumps(keys).encode()))
+            _save(path, lambda file: file.write(json.dumps({"keys": keys, "crc32": sums}).encode()))
         except OSError as error:
             if error.errno in NO_ROOM:
                 return False
@@ -184,12 +196,15 @@ class FeatureCache:
     def _open_shard(self, path: Path) -> None:
         """Take in the shard with these keys, unless it is torn."""
         try:
-            keys = [bytes.fromhex(key) for key in json.loads(path.read_bytes())]
+            written = json.loads(path.read_bytes())
+            keys = [bytes.fromhex(key) for key in written["keys"]]
+            sums = [int(checksum) for checksum in written["crc32"]]
             features = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, TypeError, EOFError):
+        except (OSError, ValueError, TypeError, KeyError, EOFError):
             return
-        if features.dtype == np.float16 and features.ndim == 3 and len(features) == len(keys):
+        if features.dtype == np.float16 and features.ndim == 3 and len(features) == len(keys) == len(sums):
             self._where.update((key, (features, row)) for row, key in enumerate(keys))
+            self._sums.update(zip(keys, sums, strict=True))
 
 
 def _prepare(spec: PreprocessSpec, item: tuple[int, list[tuple[bytes, Picture]]]) -> tuple[int, list[bytes], list]:

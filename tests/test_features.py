@@ -157,6 +157,21 @@ def test_a_torn_shard_is_computed_again_and_never_read(tmp_path, damage):
     assert again.ensure(PICTURES[:10]) and torch.equal(again.get(PICTURES[:10]), expected)
 
 
+def test_features_that_went_bad_on_the_disk_are_found_and_computed_again(tmp_path):
+    cache = open_cache(tmp_path)
+    cache.ensure(PICTURES[:10])
+    expected = cache.get(PICTURES[:10])
+    array = next(tmp_path.rglob("*.npy"))
+    content = bytearray(array.read_bytes())
+    content[-3] ^= 1  # of the last picture's
+    array.write_bytes(content)
+    again = open_cache(tmp_path)
+    assert len(again) == 10 and torch.equal(again.get(PICTURES[:9]), expected[:9])
+    with pytest.warns(UserWarning, match="features of a picture are damaged"):
+        assert torch.equal(again.get(PICTURES[9:10]), expected[9:])
+    assert torch.equal(again.get(PICTURES[:10]), expected)
+
+
 def test_left_overs_of_a_killed_run_are_cleared_away_and_those_of_a_run_beside_are_not(tmp_path):
     folder = open_cache(tmp_path).folder
     for name in ("old", "new"):
