@@ -121,10 +121,20 @@ def _edges(lengths: np.ndarray, token_budget: int) -> list[int]:
     return edges
 
 
-def padding_share(batches: Sequence[np.ndarray], lengths: Sequence[int] | np.ndarray) -> float:
-    """The part of the positions in these batches that is padding."""
+def even_length(length: int, longest: int) -> int:
+    """`length` rounded up to a multiple of the largest power of two within a sixteenth of it, at most to `longest`.
+
+    Batches of few different lengths take over each other's memory; those of many tear it to pieces, and a step waits
+    for new pages (docs/log.md).
+    """
+    step = 1 << max((length // 16).bit_length() - 1, 0)
+    return max(min(-(-length // step) * step, longest), length)
+
+
+def padding_share(batches: Sequence[np.ndarray], lengths: Sequence[int] | np.ndarray, longest: int = 0) -> float:
+    """The part of the positions in these batches that is padding; longest: as collate() takes it."""
     lengths = np.asarray(lengths)
-    positions = sum(int(lengths[batch].max()) * len(batch) for batch in batches)
+    positions = sum(even_length(int(lengths[batch].max()), longest) * len(batch) for batch in batches)
     return 1 - sum(int(lengths[batch].sum()) for batch in batches) / max(positions, 1)
 
 
@@ -199,16 +209,18 @@ def collate(
     load: PictureLoader | None = None,
     bad: BadRows | None = None,
     left: bool = False,
+    longest: int = 0,
 ) -> Batch | None:
     """The examples as one padded batch, with their pictures in reading order.
 
-    left: pad in front, as generation needs. An example whose picture cannot be read is counted in `bad` and
+    left: pad in front, as generation needs. longest: round the batch's length up by even_length(), at most to this
+    (0: leave it). An example whose picture cannot be read is counted in `bad` and
     left out (None where nothing is left); without `bad` its BadImage is raised.
     """
     examples, pictures = _load(list(examples), load, bad)
     if not examples:
         return None
-    shape = (len(examples), max(len(example.ids) for example in examples))
+    shape = (len(examples), even_length(max(len(example.ids) for example in examples), longest))
     ids, labels = np.full(shape, pad_id, np.int64), np.full(shape, IGNORE, np.int64)
     attention_mask, image_mask = np.zeros(shape, bool), np.zeros(shape, bool)
     for row, example in enumerate(examples):

@@ -39,7 +39,8 @@ ENCODE_AT_ONCE = 64  # pictures
 class Feed:
     """Examples with what makes batches of them. Everything is decided by seed, sizes and the examples.
 
-    token_budget: where it is not 0, a batch holds as many examples as keep longest x count within it.
+    token_budget: where it is not 0, a batch holds as many examples as keep longest x count within it,
+    before its length is rounded up by up to a sixteenth.
     """
 
     examples: Examples
@@ -77,6 +78,11 @@ class Feed:
                 raise DataError(f"--data {name}: no row of it can be trained on; leave it out, or repair it")
         return of
 
+    @cached_property
+    def _longest(self) -> int:
+        """Of all examples: no batch is padded beyond what some example needs."""
+        return int(self.examples.lengths.max())
+
     def mixing(self) -> list[str]:
         """A line for each source of a weighted mixture: its share, samples of an epoch, passes over its rows."""
         if self._mixture is None:
@@ -90,7 +96,7 @@ class Feed:
 
     def steps_from(self, start: int, accumulation: int) -> Iterator[list[Batch]]:
         """The micro-batches of each optimizer step from step `start` on, without end; a list may lack some."""
-        make = partial(collate, pad_id=self.pad_id, load=self.load, bad=self.bad)
+        make = partial(collate, pad_id=self.pad_id, load=self.load, bad=self.bad, longest=self._longest)
         whole = endless(self.plan, start * accumulation)
         own = ((number, batch[self.rank :: self.processes]) for number, batch in whole)
         numbered = load_batches(self.examples, own, make, self.workers)
@@ -106,12 +112,15 @@ class Feed:
         size = self.batch_size
         numbers = range(min(count, len(self.examples)))
         groups = [list(numbers[i : i + size])[self.rank :: self.processes] for i in range(0, len(numbers), size)]
-        made = (collate([self.examples[i] for i in g], self.pad_id, self.load, self.bad) for g in groups)
+        made = (
+            collate([self.examples[i] for i in g], self.pad_id, self.load, self.bad, longest=self._longest)
+            for g in groups
+        )
         return [batch for batch in made if batch is not None]
 
     def padding(self) -> float:
         """The share of positions in the first epoch's batches that is padding."""
-        return padding_share(self.plan(0), self.examples.lengths)
+        return padding_share(self.plan(0), self.examples.lengths, self._longest)
 
 
 def make_examples(records, encode: Callable, bad: BadRows, what: str) -> Examples:

@@ -17,6 +17,7 @@ from dataset.batching import (
     collate,
     count_steps,
     endless,
+    even_length,
     in_order,
     load_batches,
     padding_share,
@@ -227,3 +228,23 @@ def test_work_ahead_keeps_order_and_hands_errors_on(workers):
         list(in_order(invert, [1, 2, 0, 3], workers))
     taken = itertools.count(1)
     assert next(in_order(invert, taken, workers)) == 1 and next(taken) < 10
+
+
+def test_lengths_are_rounded_up_by_a_sixteenth_at_most_and_never_beyond_the_longest():
+    assert [even_length(n, 10**6) for n in (1, 7, 33, 65, 250, 257, 400)] == [1, 7, 34, 68, 256, 272, 400]
+    for length in range(1, 3000):
+        found = even_length(length, 10**6)
+        assert length <= found <= length * 17 / 16 + 1
+        assert even_length(length, length + 1) <= length + 1 and even_length(length, 0) == length
+    assert len({even_length(n, 10**6) for n in range(200, 256)}) == 8
+
+
+def test_a_batch_is_rounded_up_with_padding():
+    examples = [example(length) for length in (33, 40)]
+    plain, even = collate(examples, 0), collate(examples, 0, longest=100)
+    assert plain.ids.shape == (2, 40) and even.ids.shape == (2, 40)
+    examples = [example(length) for length in (33, 35)]
+    even = collate(examples, 9, longest=100)
+    assert even.ids.shape == (2, 36) and (even.ids[:, 35:] == 9).all() and not even.attention_mask[:, 35:].any()
+    assert (even.labels[:, 35:] == IGNORE).all()
+    assert padding_share([np.array([0, 1])], [33, 35], 100) == pytest.approx(1 - 68 / 72)
