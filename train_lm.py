@@ -21,8 +21,8 @@ from model.weights import fingerprint, save_vlm
 
 STAGE = Stage(out="out/lm", learning_rate=3e-3, batch_size=32, scenes=100_000, eval_interval=100)
 TEXTS = 11_200  # of the picture book
-HIDDEN = ("from_run", "images", "vision", "projector", "stage", "fit", "cache_gb", "train", "lora_rank", "lora_alpha",
-          "lora_targets")  # fmt: skip
+HIDDEN = ("from_run", "images", "vision", "feature_layer", "projector", "stage", "fit", "cache_gb", "train",
+          "lora_rank", "lora_alpha", "lora_targets")  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:

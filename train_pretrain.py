@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     run = Path(language_path) if language_path != "random" else None
     tokenizer = get_tokenizer(stage.tokenizer, run)
     language = get_language(language_path, tokenizer.vocab_size)
-    encoder = get_encoder(stage.vision)
+    encoder = get_encoder(stage.vision, stage.feature_layer)
     model = join(language, encoder, stage.projector)
     data = stage_data(stage, "pretrain", TEXTS)
     trained = tuple(stage.train.split(",")) if stage.train else ("projector",)

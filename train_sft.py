@@ -20,7 +20,7 @@ from model.weights import load_vlm
 
 STAGE = Stage(learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
 TEXTS = {1: 4_800, 2: 2_560, 3: 8_000}  # of the picture book
-HIDDEN = ("llm", "projector", "image_size", "patch_size", "hidden_size", "layers", "augment")
+HIDDEN = ("llm", "projector", "feature_layer", "image_size", "patch_size", "hidden_size", "layers", "augment")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dataset.preprocess import PreprocessSpec
@@ -50,10 +50,18 @@ def get_tokenizer(folder: str, start: Path | None = None) -> Tokenizer:
     return tokenizer
 
 
-def get_encoder(folder: str) -> Encoder:
-    """The encoder in a folder; the one shipped with the repo where none is named. WeightsError where it is none."""
+def get_encoder(folder: str, feature_layer: int = 0) -> Encoder:
+    """The encoder in a folder; the one shipped with the repo where none is named. WeightsError where it is none.
+
+    feature_layer: the hidden state that is taken, -1 the last; 0 leaves it as the folder says.
+    """
     where = Path(folder or EMBEDDED_ENCODER)
     module, settings = load_vision(where)
+    if feature_layer:
+        try:
+            module.config = replace(module.config, feature_layer=feature_layer)
+        except ValueError as error:
+            raise WeightsError(f"{where}: {error}") from error
     try:
         spec = PreprocessSpec.from_settings(settings)
     except (ValueError, TypeError, KeyError) as error:
@@ -117,7 +125,7 @@ def run_encoder(run: Path, folder: str = "") -> Encoder:
             f"{run} was trained with the encoder in {wanted['folder']}, which is not there any more; name the folder "
             "that it is in now with --vision"
         )
-    encoder = get_encoder(folder or wanted["folder"])
+    encoder = get_encoder(folder or wanted["folder"], wanted.get("feature_layer", 0))
     if encoder.fingerprint != wanted["fingerprint"]:
         where = folder or wanted["folder"] or EMBEDDED_ENCODER
         raise RunError(

@@ -7,6 +7,7 @@ import ctypes
 import ctypes.util
 import os
 import sys
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -74,6 +75,23 @@ def keep_in(dtype: torch.dtype, module: nn.Module) -> None:
     for part in module.modules():
         if isinstance(part, (nn.Linear, nn.Conv2d)):
             part.to(dtype)
+
+
+@contextlib.contextmanager
+def frozen_in(dtype: torch.dtype, module: nn.Module) -> Iterator[None]:
+    """Within, a module's frozen weights of products are in dtype, which spares autocast a cast at every step; the
+    float32 ones wait in the main memory and come back bit for bit."""
+    originals = {}
+    for part in module.modules() if dtype != torch.float32 else ():
+        for parameter in part.parameters(recurse=False) if isinstance(part, (nn.Linear, nn.Conv2d)) else ():
+            if not parameter.requires_grad and parameter.dtype == torch.float32:
+                originals[parameter] = parameter.data.cpu()
+                parameter.data = parameter.data.to(dtype)
+    try:
+        yield
+    finally:
+        for parameter, original in originals.items():
+            parameter.data = original.to(parameter.device)
 
 
 def prepare(device: torch.device) -> None:

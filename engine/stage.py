@@ -31,6 +31,8 @@ class Stage:
     english: float = flag(0.1, "share of English in the picture book's texts")
     # parts
     vision: str = flag("", "encoder: a CLIP, SigLIP or InternViT folder, or a train_vision.py run (default: ours)")
+    feature_layer: int = flag(0, "hidden state of the encoder that is taken: -1 the last, -2 the one before, as LLaVA "
+                                 "(0: what its folder says, else -1)")  # fmt: skip
     llm: str = flag("", "language model: a run's, Llama's or Qwen2's folder, .pth, .safetensors or 'random'")
     tokenizer: str = flag("", "tokenizer folder (default: the run's it starts from, else the one shipped)")
     projector: str = flag("ldp", "how features become tokens", choices=("linear", "mlp", "ldp"))

@@ -28,7 +28,7 @@ from engine.log import draw_curve
 from engine.loop import Plan, mean_loss, train
 from engine.memory import memory_plan, memory_table, total
 from engine.run import Run, finish, is_finished, open_run
-from engine.runtime import peak_memory, pick_device, pick_dtype, prepare
+from engine.runtime import frozen_in, peak_memory, pick_device, pick_dtype, prepare
 from engine.stage import Stage, UsageError, rates_of, settings
 from model.language import LanguageModel
 from model.lora import add_lora, lora_tensors, merge_lora
@@ -130,7 +130,8 @@ def run_stage(
     try:
         if val_feed is not None:
             validate = partial(mean_loss, model, val_feed.some(VALIDATION_EXAMPLES), here.dtype)
-        summary = train(model, plan, steps_from, run, log_options, validate)
+        with frozen_in(here.dtype, model):
+            summary = train(model, plan, steps_from, run, log_options, validate)
     except DataError:  # too many pictures that cannot be read, which are opened while it trains
         if ranks.is_first():
             feed.bad.write(run.path / "bad_rows.json")

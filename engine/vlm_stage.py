@@ -43,7 +43,7 @@ def train_vlm(
         "tokenizer": tokenizer.fingerprint,
         "start": fingerprint(model),
         "vision": {"folder": str(Path(encoder.folder).resolve()) if encoder.folder else "",
-                   "fingerprint": encoder.fingerprint},
+                   "fingerprint": encoder.fingerprint, "feature_layer": encoder.module.config.feature_layer},
     }  # fmt: skip
     if not sees:
         keep_in(here.dtype, encoder.module)

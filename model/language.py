@@ -38,19 +38,17 @@ def stretched(periods: Tensor, scaling: RopeScaling) -> Tensor:
 
 
 def attention_mask_for(attention_mask: Tensor | None, queries: int, past: int, device) -> Tensor | None:
-    """A bool mask (1 or B, 1, queries, past + queries), True where a query may look; None: plain causal.
+    """A bool mask (B, 1, queries, past + queries), True where a query may look; None: plain causal.
 
     A padding query keeps sight of itself, so that its softmax has something to sum over.
     """
-    if attention_mask is None and (past == 0 or queries == 1):
+    if attention_mask is None:
         return None
     if queries == 1:
         return attention_mask[:, None, None, :]
     keys = torch.arange(past + queries, device=device)
     own = keys[past:, None]
     causal = keys <= own
-    if attention_mask is None:
-        return causal[None, None]
     return (causal & attention_mask[:, None, None, :]) | (keys == own)
 
 

@@ -90,7 +90,8 @@ def vision_tower(vlm: VLM) -> dict:
         raise WeightsError(
             "this model's features come after the encoder's last LayerNorm, as SigLIP's do; LLaVA takes them before "
             "it, and its projector has no LayerNorm to make up for that. Align with a CLIP (--vision), whose features "
-            "LLaVA takes as we do, or with those of an earlier layer (feature_layer -2, LLaVA's own), and export that"
+            "LLaVA takes as we do, or with those of an earlier layer (train_pretrain.py --feature_layer -2, LLaVA's "
+            "own), and export that"
         )
     return kinds[shape] | {name: getattr(config, name) for name in SHARED} | {"num_channels": 3}
 

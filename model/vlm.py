@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import VLMConfig
-from model.language import LanguageModel
+from model.language import KVCache, LanguageModel
 from model.projector import build_projector
 from model.vision import VisionTransformer
 
@@ -106,13 +106,38 @@ class VLM(nn.Module):
             raise ValueError("loss takes right-padded batches, and a row of this one starts with padding")
         supervised = (batch.labels[:, 1:] != IGNORED).any(0).nonzero()
         first = int(supervised[0]) if len(supervised) else 0  # no label before it, so nothing of the last layer either
-        hidden = self.llm(self._embed_batch(batch), first=first)  # causal attention never sees right padding
+        hidden = self._hidden(batch, first)  # causal attention never sees right padding
         targets = batch.labels[:, first + 1 :].flatten()
         places = (targets != IGNORED).nonzero().squeeze(1)
         predicted = hidden[:, :-1].flatten(0, 1).index_select(0, places)  # (supervised, D)
         logits = self.llm.logits(predicted).float()
         loss_sum = F.cross_entropy(logits, targets.index_select(0, places), reduction="sum")
         return loss_sum, len(places)
+
+    def _hidden(self, batch, first: int) -> Tensor:
+        """Hidden states (B, T - first, D) of a right-padded batch from position `first` on.
+
+        Where the language model is frozen, no gradient reaches the text before the first picture: it is read without
+        one, and once for all rows where it is the same in all.
+        """
+        embeddings = self._embed_batch(batch)
+        lead = self._lead(batch, first) if embeddings.requires_grad else 0
+        if not lead:
+            return self.llm(embeddings, first=first)
+        cache = KVCache(self.config.lm, embeddings.shape[1])
+        same = bool((batch.ids[:, :lead] == batch.ids[:1, :lead]).all())
+        with torch.no_grad():
+            self.llm(embeddings[: 1 if same else None, :lead], cache=cache)
+        if same:
+            cache.keep(torch.zeros(len(embeddings), dtype=torch.int64, device=embeddings.device))
+        return self.llm(embeddings[:, lead:], cache=cache, first=first - lead)
+
+    def _lead(self, batch, first: int) -> int:
+        """How many positions of each row come before every picture and every label, where nothing in them trains."""
+        if self.llm.checkpointing or any(parameter.requires_grad for parameter in self.llm.parameters()):
+            return 0
+        pictured = batch.image_mask.any(0).nonzero()
+        return min(first, int(pictured[0])) if len(pictured) else 0
 
     def logits(self, batch) -> Tensor:
         """Logits (B, T, V) at every position, whatever the side of the padding; for tests and probes."""

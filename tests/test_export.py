@@ -171,9 +171,26 @@ def test_siglips_features_of_an_earlier_layer_are_llavas(siglip, tmp_path):
 
 
 def test_siglips_last_features_which_llava_takes_before_their_layernorm_are_refused(siglip, tmp_path):
-    with pytest.raises(WeightsError, match="after the encoder's last LayerNorm.*feature_layer -2"):
+    with pytest.raises(WeightsError, match="after the encoder's last LayerNorm.*--feature_layer -2"):
         export_llava.export(build(siglip), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_with_siglip_is_exported_where_it_was_told_to_take_an_earlier_layer(siglip, tiny, tmp_path):
+    """The stage after it takes the same layer without being told, and scores do too."""
+    import train_pretrain
+    import train_sft
+
+    data = ["--data", write_jsonl(tmp_path, 12), "--images", tmp_path / "images", *QUICK, "--steps", 1]
+    first = ["--llm", tiny / "lm", "--vision", siglip, "--projector", "mlp", "--feature_layer", -2]
+    train_pretrain.main([str(flag) for flag in (*data, *first, "--out", tmp_path / "one")])
+    train_sft.main([str(flag) for flag in (*data, "--stage", 3, "--from", tmp_path / "one", "--out", tmp_path / "two")])
+    trained = load_trained(tmp_path / "two")
+    assert trained.encoder.module.config.feature_layer == -2
+    export_llava.export(trained, tmp_path / "out")
+    check_same(trained, tmp_path / "out", tmp_path)
+    bad = [*data, *first[:-1], -9, "--out", tmp_path / "three"]
+    assert guarded(lambda: train_pretrain.main([str(flag) for flag in bad])) == 1
 
 
 def test_several_pictures_in_one_question(clip, tmp_path):

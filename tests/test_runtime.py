@@ -10,7 +10,16 @@ import pytest
 import torch
 
 from engine import runtime
-from engine.runtime import RuntimeChoiceError, autocast, has_fast_bfloat16, peak_memory, pick_device, pick_dtype
+from engine.runtime import (
+    RuntimeChoiceError,
+    autocast,
+    frozen_in,
+    has_fast_bfloat16,
+    keep_in,
+    peak_memory,
+    pick_device,
+    pick_dtype,
+)
 
 CPU = torch.device("cpu")
 
@@ -113,3 +122,36 @@ def test_an_allocator_that_the_user_has_set_is_left_alone(monkeypatch, name, exp
     runtime.prepare(CPU)
     runtime.prepare(torch.device("mps"))
     assert done == expected
+
+
+def two_layers() -> torch.nn.Sequential:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.LayerNorm(8), torch.nn.Linear(8, 4))
+
+
+def test_weights_kept_in_bfloat16_compute_what_autocast_does():
+    module, x = two_layers(), torch.randn(3, 6)
+    with autocast(CPU, torch.bfloat16):
+        expected = module(x)
+        keep_in(torch.bfloat16, module)
+        assert torch.equal(module(x), expected)
+    assert [p.dtype for p in module.parameters()] == [torch.bfloat16] * 2 + [torch.float32] * 2 + [torch.bfloat16] * 2
+    same = two_layers()
+    keep_in(torch.float32, same)
+    assert {p.dtype for p in same.parameters()} == {torch.float32}
+
+
+def test_frozen_weights_come_back_bit_for_bit_and_those_that_train_are_left_alone():
+    module, x = two_layers(), torch.randn(3, 6)
+    module[0].requires_grad_(False)
+    before = [p.clone() for p in module.parameters()]
+    with autocast(CPU, torch.bfloat16):
+        expected = module(x)
+    with pytest.raises(ZeroDivisionError), frozen_in(torch.bfloat16, module):  # whatever happens within
+        assert module[0].weight.dtype == torch.bfloat16 and module[2].weight.dtype == torch.float32
+        with autocast(CPU, torch.bfloat16):
+            assert torch.equal(module(x), expected)
+        _ = 1 / 0
+    assert all(torch.equal(p, q) and p.dtype == q.dtype for p, q in zip(module.parameters(), before, strict=True))
+    with frozen_in(torch.float32, module):
+        assert {p.dtype for p in module.parameters()} == {torch.float32}
