@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from dataset.bad_rows import BadRow
 from dataset.batching import PictureLoader
-from dataset.pictures import open_picture, picture_key
+from dataset.pictures import open_for, picture_key
 from dataset.preprocess import PreprocessSpec, normalise, resize_and_crop
 from dataset.record import IGNORE, Batch, Example, Picture, Record
 from engine.command import guarded
@@ -95,10 +95,7 @@ def encode_caption(record: Record, tokenizer: Tokenizer, image_tokens: int) -> E
 
 
 def remembering_loader(spec: PreprocessSpec, limit: int) -> PictureLoader:
-    """Loads pixels, keeping up to `limit` bytes of resized pictures in memory for the next epoch.
-
-    Half of the scenes are drawn at twice the size and resized, so that the encoder knows both kinds of edges.
-    """
+    """Loads pixels, keeping up to `limit` bytes of resized pictures in memory for the next epoch."""
     kept: dict[str, np.ndarray] = {}
     height, width = spec.shape
     most = limit // (3 * height * width)
@@ -107,8 +104,7 @@ def remembering_loader(spec: PreprocessSpec, limit: int) -> PictureLoader:
         key = picture_key(picture)
         if key in kept:
             return kept[key]
-        size = max(spec.shape) * (1 + int(key[0], 16) % 2)
-        pixels = np.asarray(resize_and_crop(open_picture(picture, size), spec))
+        pixels = np.asarray(resize_and_crop(open_for(picture, spec), spec))
         if len(kept) < most:
             kept[key] = pixels
         return pixels

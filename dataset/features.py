@@ -27,7 +27,7 @@ from torch import Tensor
 
 from dataset.bad_rows import BadImage
 from dataset.batching import in_order
-from dataset.pictures import PreprocessSpec, open_picture, picture_key, preprocess
+from dataset.pictures import PreprocessSpec, open_for, picture_key, preprocess
 from dataset.record import Picture
 
 CHUNK = 64  # pictures that are encoded together
@@ -127,7 +127,7 @@ class FeatureCache:
     def _again(self, picture: Picture) -> np.ndarray:
         """The features (1, N, Dv) of a picture whose own were damaged on the disk."""
         warnings.warn(f"{self.folder}: the features of a picture are damaged; computed again", stacklevel=3)
-        return self._compute(preprocess(open_picture(picture, max(self.spec.shape)), self.spec)[None])
+        return self._compute(preprocess(open_for(picture, self.spec), self.spec)[None])
 
     def _missing(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[tuple[bytes, Picture]]]]:
         """(pictures looked at, those that are not cached) of CHUNK pictures at a time, counted from the first."""
@@ -213,7 +213,7 @@ def _prepare(spec: PreprocessSpec, item: tuple[int, list[tuple[bytes, Picture]]]
     pixels: list[np.ndarray | BadImage] = []
     for _, picture in chunk:
         try:
-            pixels.append(preprocess(open_picture(picture, max(spec.shape)), spec))
+            pixels.append(preprocess(open_for(picture, spec), spec))
         except BadImage as error:
             pixels.append(error)
     return count, [key for key, _ in chunk], pixels

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.freeze import peak_rates
+from engine.muon import Muon
 
 if TYPE_CHECKING:
     from engine.loop import Plan
@@ -66,7 +67,7 @@ def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer | Muon
     adamw = torch.optim.AdamW(groups or [{"params": []}], lr=rate, betas=BETAS, fused=fused)
     if not matrices:
         return adamw
-    muon = torch.optim.Muon(by_share(matrices, shares, weight_decay), lr=rate, adjust_lr_fn="match_rms_adamw")
+    muon = Muon(by_share(matrices, shares, weight_decay), rate)
     return MuonWithAdamW(muon, adamw)
 
 
