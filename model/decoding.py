@@ -122,7 +122,6 @@ class TokenStepper:
         config, rows = self.llm.config, len(tokens)
         heads, width, dtype = config.num_attention_heads, config.head_dim, weights.dtype
         turned = heads + config.num_key_value_heads
-        norm = (config.hidden_size,), None, config.rms_norm_eps
         # one row's products are as quick in float32, and its cache is small
         exact = torch.float32 if rows == 1 else dtype
         cache.to(exact)
@@ -130,7 +129,7 @@ class TokenStepper:
         mask = None if mask is None else mask[:, None, None, :]
         x = F.embedding(tokens, self.llm.model.embed_tokens.weight).float()  # (B, D)
         for number, layer in enumerate(weights.layers):
-            seen = F.rms_norm(x, *norm).to(dtype)
+            seen = _over_its_size(x, config.rms_norm_eps).to(dtype)
             qkv = F.linear(seen, layer.qkv, layer.qkv_bias).view(rows, -1, width).to(exact)
             qk, value = qkv[:, :turned], qkv[:, turned:]
             qk = rotate(qk, cos, sin)
@@ -138,7 +137,12 @@ class TokenStepper:
             query = qk[:, :heads].reshape(rows, keys.shape[1], -1, width)  # a group's heads stand as its rows
             out = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
             x += F.linear(out.reshape(rows, -1).to(dtype), layer.out)
-            gate, up = F.linear(F.rms_norm(x, *norm).to(dtype), layer.gate_up).chunk(2, dim=-1)
+            gate, up = F.linear(_over_its_size(x, config.rms_norm_eps).to(dtype), layer.gate_up).chunk(2, dim=-1)
             x += F.linear(F.silu(gate) * up, layer.down)
-        last = self.llm.model.norm
-        return F.linear(F.rms_norm(x, norm[0], last.weight.float(), last.eps).to(dtype), weights.head)
+        last = _over_its_size(x, config.rms_norm_eps) * self.llm.model.norm.weight
+        return F.linear(last.to(dtype), weights.head)
+
+
+def _over_its_size(x: Tensor, eps: float) -> Tensor:
+    """RMSNorm of x (B, D) float32 without its weight; for single rows this takes half the time of F.rms_norm."""
+    return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt()

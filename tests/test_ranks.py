@@ -178,6 +178,19 @@ def test_adapters_the_best_weights_and_rates_of_their_own_work_in_pairs_too(part
 
 
 @pytest.mark.slow
+def test_muon_works_in_pairs_too(parts, tmp_path):
+    """Its update is made orthogonal in bfloat16, so sums in another order differ by more than AdamW's."""
+    codes, said = together("train_pretrain", argv_for(parts, tmp_path / "two", optimizer="muon"), tmp_path)
+    assert codes == [0, 0], said
+    argv = argv_for(parts, tmp_path / "one", optimizer="muon")
+    assert in_process("train_pretrain", argv, tmp_path / "said.txt") == 0
+    found, expected = losses(tmp_path / "two"), losses(tmp_path / "one")
+    assert [step for step, _ in found] == [step for step, _ in expected]
+    assert [loss for _, loss in found] == pytest.approx([loss for _, loss in expected], abs=2e-3)
+    assert expected[0][1] - expected[-1][1] > 0.02
+
+
+@pytest.mark.slow
 def test_torchrun_starts_them(parts, tmp_path):
     run = tmp_path / "run"
     argv = [str(word) for word in argv_for(parts, run, steps=2)]
