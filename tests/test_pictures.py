@@ -33,14 +33,6 @@ def colour(image: Image.Image) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
-def test_half_of_the_scenes_are_drawn_at_twice_the_size_and_a_scene_always_at_its_own():
-    spec = PreprocessSpec.square(32)
-    sizes = [open_for(make_scene("train", i), spec).size for i in range(40)]
-    assert set(sizes) == {(32, 32), (64, 64)} and 10 <= sizes.count((64, 64)) <= 30
-    assert sizes == [open_for(make_scene("train", i), spec).size for i in range(40)]
-    assert open_for(encoded(Image.new("RGB", (50, 20))), spec).size == (50, 20)
-
-
 def test_any_pixel_format_becomes_rgb(mode):
     image = Image.new("RGB", (8, 6), (255, 0, 0)).convert("L").convert(mode)
     opened = open_picture(encoded(image, "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"))
@@ -258,3 +250,11 @@ def test_the_reference_checkpoints_pixels_come_out():
     reference = np.load(DATA / "minimind_v_tiny" / "reference.npz", allow_pickle=False)
     photo = DATA / "photos" / Path(str(reference["image"])).name
     assert np.abs(load_pixels([photo], PreprocessSpec()) - reference["pixel_values"]).max() <= 0.02
+
+
+def test_half_of_the_scenes_are_drawn_at_twice_the_size_and_a_scene_always_at_its_own():
+    spec = PreprocessSpec.square(32)
+    sizes = [open_for(make_scene("train", i), spec).size for i in range(40)]
+    assert set(sizes) == {(32, 32), (64, 64)} and 10 <= sizes.count((64, 64)) <= 30
+    assert sizes == [open_for(make_scene("train", i), spec).size for i in range(40)]
+    assert open_for(encoded(Image.new("RGB", (50, 20))), spec).size == (50, 20)
