@@ -89,7 +89,8 @@ class Stage:
 COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "cache_gb", "device",
             "gradient_checkpointing", "use_wandb", "wandb_project", "dry_run", "out")  # fmt: skip
 # Settings that a run may lack because it was made before there were any; it then counts as made with their defaults.
-ADDED = ("token_budget", "learning_rates", "lora_rank", "lora_alpha", "lora_targets", "keep", "patience")
+ADDED = ("token_budget", "learning_rates", "lora_rank", "lora_alpha", "lora_targets", "keep", "patience",
+         "feature_layer")  # fmt: skip
 
 
 class UsageError(ValueError):
