@@ -24,7 +24,7 @@ from dataset.sources import read_records
 from engine.answer import Answer, Decoding, answer, generate_batch, prompt_room
 from engine.command import guarded
 from engine.feed import encode_pixels
-from engine.runtime import keep_in, pick_device, pick_dtype, prepare
+from engine.runtime import pick_device, pick_dtype, prepare
 from engine.stage import UsageError
 from engine.trained import Trained, load_trained
 from model.weights import read_json, write_json
@@ -113,9 +113,8 @@ def load_looker(args: argparse.Namespace) -> Looker:
     """The model of --weights, on its device, with its parameters printed."""
     device = pick_device(args.device)
     prepare(device)
-    trained = load_trained(find_weights(args.weights), args.vision, args.tokenizer, device)
     dtype = pick_dtype(args.dtype, device)
-    keep_in(dtype, trained.encoder.module)
+    trained = load_trained(find_weights(args.weights), args.vision, args.tokenizer, device, dtype)
     decoding = Decoding(
         args.max_new_tokens, args.batch_size, args.temperature, args.top_p, args.repetition_penalty, args.seed,
         dtype,

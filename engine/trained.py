@@ -11,6 +11,7 @@ import torch
 
 from engine.parts import Encoder, check_vocabulary, get_tokenizer, run_encoder
 from engine.run import Run
+from engine.runtime import keep_in
 from model.decoding import TokenStepper
 from model.vlm import VLM
 from model.weights import load_vlm
@@ -46,17 +47,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_trained(
-    path: Path | str, vision: str = "", tokenizer: str = "", device: torch.device | str = "cpu"
+    path: Path | str, vision: str = "", tokenizer: str = "", device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> Trained:  # fmt: skip
     """The model of a run's folder, or of a MiniMind2-V .pth with its encoder and tokenizer named.
 
     vision: where the encoder is (default: where the run found it). tokenizer: its folder (default: the run's).
+    dtype: what its products will be computed in; the encoder is kept in it.
     RunError, WeightsError or TokenizerError for parts that are missing or do not fit each other.
     """
     path = Path(path)
     settings = {} if path.is_file() else Run(path).record()["settings"]
     encoder = run_encoder(path, vision)
     model = load_vlm(path, encoder.module).to(device).eval()
+    keep_in(dtype, encoder.module)
     words = get_tokenizer(tokenizer, path)
     check_vocabulary(model.config.lm.vocab_size, words.vocab_size, str(path))
     return Trained(path, model, words, encoder, settings)

@@ -32,7 +32,6 @@ class StepLayer:
 class StepWeights:
     layers: list[StepLayer]
     head: Tensor  # (V, D)
-    dtype: torch.dtype
 
 
 def can_step(llm: LanguageModel) -> bool:
@@ -59,7 +58,7 @@ def step_weights(llm: LanguageModel, dtype: torch.dtype) -> StepWeights:
             beside(layer.post_attention_layernorm, mlp.gate_proj, mlp.up_proj),
             mlp.down_proj.weight.to(dtype),
         ))  # fmt: skip
-    return StepWeights(layers, llm.head.weight.to(dtype), dtype)
+    return StepWeights(layers, llm.head.weight.to(dtype))
 
 
 class TokenStepper:
@@ -120,7 +119,7 @@ class TokenStepper:
         self, weights: StepWeights, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache
     ) -> Tensor:
         config, rows = self.llm.config, len(tokens)
-        heads, width, dtype = config.num_attention_heads, config.head_dim, weights.dtype
+        heads, width, dtype = config.num_attention_heads, config.head_dim, weights.head.dtype
         turned = heads + config.num_key_value_heads
         # one row's products are as quick in float32, and its cache is small
         exact = torch.float32 if rows == 1 else dtype

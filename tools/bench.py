@@ -140,7 +140,8 @@ def summary(work: str, made: dict[str, Measured], peak: float) -> dict:
     mine, other = made[work], made.get(reference_of(work), Measured())
     values, theirs = ([r["value"] for r in m.results] for m in (mine, other))
     # a work that failed measured fewer repeats than the other, and its first ones
-    ratios = [a / b for a, b in zip(values, theirs, strict=False)]
+    both = min(len(values), len(theirs))
+    ratios = [a / b for a, b in zip(values[:both], theirs[:both], strict=True)]
     flops = [r["flops_per_s"] for r in mine.results]
     unit = {"generate": "tokens/s", "data": "images/s"}.get(work.split("_")[0], "samples/s")
     found = {

@@ -16,7 +16,7 @@ from dataset.batching import collate, pixel_loader
 from dataset.encoding import encode_record
 from dataset.record import IGNORE, IMAGE, Picture, Record, Turn
 from engine.answer import Decoding, answer
-from engine.runtime import keep_in, pick_device, pick_dtype
+from engine.runtime import pick_device, pick_dtype
 from engine.trained import Trained, load_trained
 from scoring.tasks import Ask
 
@@ -66,9 +66,8 @@ def load_answerer(
 ) -> Answerer:  # fmt: skip
     """The model of a run, or of a MiniMind2-V .pth with its encoder and tokenizer named."""
     place = pick_device(device)
-    trained = load_trained(weights, vision, tokenizer, place)
     products = pick_dtype(dtype, place)
-    keep_in(products, trained.encoder.module)
+    trained = load_trained(weights, vision, tokenizer, place, products)
     return Answerer(trained, Decoding(int(max_new_tokens), int(batch_size), dtype=products))
 
 
