@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from engine.stage import ADDED, Stage
-from model.tensors import read_json, read_metadata, read_tensors, save_safetensors, write_json
+from model.tensors import discard, read_json, read_metadata, read_tensors, save_safetensors, write_json
 
 FORMAT = 1
 
@@ -89,7 +89,7 @@ def open_run(path: str | Path, settings: dict, facts: dict) -> Run:
         except OSError as error:
             raise RunError(f"{run.path}: no run can be kept there ({error}); choose another --out") from error
     for torn in [*run.path.glob("*.tmp"), *run.path.glob("*.partial")]:  # of a process that was killed
-        torn.unlink()
+        discard(torn)
     return run
 
 

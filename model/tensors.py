@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -63,6 +64,14 @@ def _replace(path: Path, write: Callable[[Path], None]) -> None:
         raise
 
 
+def discard(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def write_json(path: Path | str, value: dict) -> None:
     """`value` as readable JSON in `path`, atomically."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
@@ -72,16 +81,29 @@ def write_json(path: Path | str, value: dict) -> None:
 def save_safetensors(
     path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """`tensors` in `path`, atomically; OSError (and the old file untouched) where the disk is full."""
+    """`tensors` in `path`, atomically; OSError (and the old file untouched) where the disk is full.
+
+    safetensors writes by way of a file beside its target, under a name that it makes up and with access for the owner
+    alone. So it gets a folder, where what a killed process leaves is found, and access is set to the usual.
+    """
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    path = Path(path)
+    folder = path.with_name(path.name + ".folder.tmp")
 
     def write(temporary: Path) -> None:
+        discard(folder)  # of a process that was killed
+        temporary.touch()
         try:
-            save_file(ready, str(temporary), metadata={"format": "pt", **(metadata or {})})
+            folder.mkdir()
+            save_file(ready, str(folder / path.name), metadata={"format": "pt", **(metadata or {})})
+            (folder / path.name).chmod(temporary.stat().st_mode)
+            os.replace(folder / path.name, temporary)
         except SafetensorError as error:
             raise OSError(f"{path}: could not be written ({error}); is the disk full?") from error
+        finally:
+            discard(folder)
 
-    _replace(Path(path), write)
+    _replace(path, write)
 
 
 def save_pickle(path: Path | str, tensors: dict[str, Tensor]) -> None:

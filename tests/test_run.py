@@ -160,6 +160,8 @@ def test_left_overs_of_a_killed_process_are_cleared_away(tmp_path):
     run = run_in(tmp_path)
     for name in ("training_state.safetensors.tmp", "log.jsonl.partial"):
         (tmp_path / name).write_bytes(b"half")
+    (tmp_path / "model.safetensors.tmp").mkdir()
+    (tmp_path / "model.safetensors.tmp" / ".tmpAbCdEf").write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("mine")
     run_in(tmp_path)
     assert names(tmp_path) == ["notes.txt", "run.json"] and run == Run(tmp_path)

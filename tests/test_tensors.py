@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from model.weights import (
     save_vlm,
 )
 
+ROOT = Path(files.__file__).parents[1]
 LM = LMConfig(32, 2, 8, 2, 48, 60)
 
 
@@ -88,6 +91,41 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypa
         save_safetensors(path, {"a": torch.zeros(2)})
     assert torch.equal(read_tensors(path)["a"], torch.ones(2)) and read_metadata(path)["step"] == "1"
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+SAVE_AND_DIE = """
+import os, signal, sys, torch
+from pathlib import Path
+from model import tensors
+def dying(ready, name, metadata):
+    Path(name).with_name(".tmpAbCdEf").write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+tensors.save_file = dying
+tensors.save_safetensors(sys.argv[1], {"a": torch.zeros(2)})
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
+def test_what_a_process_killed_in_mid_save_leaves_is_gone_after_the_next_save(tmp_path):
+    """A killed save_file leaves a file whose name safetensors made up; it must not stay beside the weights."""
+    path = tmp_path / "model.safetensors"
+    save_safetensors(path, {"a": torch.ones(2)})
+    died = subprocess.run([sys.executable, "-c", SAVE_AND_DIE, str(path)], cwd=ROOT, check=False)
+    assert died.returncode == -9
+    left = sorted(entry.name for entry in tmp_path.iterdir())
+    assert left == ["model.safetensors", "model.safetensors.folder.tmp", "model.safetensors.tmp"]
+    assert torch.equal(read_tensors(path)["a"], torch.ones(2))
+    save_safetensors(path, {"a": torch.zeros(2)})
+    assert torch.equal(read_tensors(path)["a"], torch.zeros(2))
+    assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no access bits")
+def test_weights_are_as_open_to_others_as_any_other_file(tmp_path):
+    (tmp_path / "plain.txt").write_text("")
+    save_safetensors(tmp_path / "model.safetensors", {"a": torch.ones(2)})
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
 
 
 def test_fingerprints_tell_weights_apart():
