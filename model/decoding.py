@@ -19,7 +19,7 @@ from model.language import KVCache, LanguageModel, RMSNorm, rotary_angles
 
 @dataclass(frozen=True)
 class StepLayer:
-    """A layer's matrices, the norms' weights multiplied into qkv and gate_up."""
+    """A layer's matrices, the norms' weights and the square root of D multiplied into qkv and gate_up."""
 
     qkv: Tensor  # ((H + 2 KV) * head_dim, D)
     qkv_bias: Tensor | None
@@ -44,7 +44,8 @@ def step_weights(llm: LanguageModel, dtype: torch.dtype) -> StepWeights:
     """Copies of the weights as a step takes them; only the head may share memory with the model's."""
 
     def beside(norm: RMSNorm, *linears: nn.Linear) -> Tensor:
-        return (torch.cat([linear.weight for linear in linears]).float() * norm.weight.float()).to(dtype)
+        scale = norm.weight.float() * llm.config.hidden_size**0.5  # a row over its length, for over its mean size
+        return (torch.cat([linear.weight for linear in linears]).float() * scale).to(dtype)
 
     layers = []
     for layer in llm.model.layers:
@@ -127,21 +128,25 @@ class TokenStepper:
         cos, sin = (factor.to(exact) for factor in self._turn(positions, cache.max_length))
         mask = None if mask is None else mask[:, None, None, :]
         x = F.embedding(tokens, self.llm.model.embed_tokens.weight).float()  # (B, D)
+        least = torch.tensor((config.rms_norm_eps * config.hidden_size) ** 0.5, device=x.device)
         for number, layer in enumerate(weights.layers):
-            seen = _over_its_size(x, config.rms_norm_eps).to(dtype)
-            qkv = F.linear(seen, layer.qkv, layer.qkv_bias).view(rows, -1, width).to(exact)
+            qkv = F.linear(_over_its_length(x, least).to(dtype), layer.qkv, layer.qkv_bias)
+            qkv = qkv.view(rows, -1, width).to(exact)
             qk, value = qkv[:, :turned], qkv[:, turned:]
             qk = rotate(qk, cos, sin)
             keys, values = cache.append(number, qk[:, heads:, None], value[:, :, None])  # (B, KV, S, head_dim)
             query = qk[:, :heads].reshape(rows, keys.shape[1], -1, width)  # a group's heads stand as its rows
             out = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
             x += F.linear(out.reshape(rows, -1).to(dtype), layer.out)
-            gate, up = F.linear(_over_its_size(x, config.rms_norm_eps).to(dtype), layer.gate_up).chunk(2, dim=-1)
+            gate, up = F.linear(_over_its_length(x, least).to(dtype), layer.gate_up).chunk(2, dim=-1)
             x += F.linear(F.silu(gate) * up, layer.down)
-        last = _over_its_size(x, config.rms_norm_eps) * self.llm.model.norm.weight
+        last = _over_its_length(x, least) * (self.llm.model.norm.weight * config.hidden_size**0.5)
         return F.linear(last.to(dtype), weights.head)
 
 
-def _over_its_size(x: Tensor, eps: float) -> Tensor:
-    """RMSNorm of x (B, D) float32 without its weight; for single rows this takes half the time of F.rms_norm."""
-    return x * (x.square().mean(-1, keepdim=True) + eps).rsqrt()
+def _over_its_length(x: Tensor, least: Tensor) -> Tensor:
+    """RMSNorm of x (B, D) float32 without its weight, over the square root of D; least: the root of D times its eps.
+
+    Three operations, which for single rows take less than half the time of F.rms_norm.
+    """
+    return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), least)
