@@ -32,7 +32,7 @@ STAGE = Stage(
     log_interval=20, eval_interval=400, save_interval=200, cache_gb=4.0,
 )  # fmt: skip
 HIDDEN = ("from_run", "vision", "feature_layer", "llm", "projector", "train", "stage", "fit", "max_seq_len",
-          "lora_rank", "lora_alpha", "lora_targets", "gradient_checkpointing")  # fmt: skip
+          "lora_rank", "lora_alpha", "lora_targets", "gradient_checkpointing", "fsdp")  # fmt: skip
 MAX_CAPTION = 128  # tokens
 SHIFT = 8  # a picture is shifted by up to an eighth of its side
 GRAY = 0.25  # share of the pictures without colour, so that a kind is known by its shape

@@ -35,7 +35,7 @@ SHARD_BYTES = 64 << 20  # features held in memory before they are written
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Encode = Callable[[Tensor], Tensor]  # pixels (P, 3, H, W) float32 -> features (P, N, Dv)
-Progress = Callable[[int], object]  # told how many more pictures are done
+Progress = Callable[[int], object]  # told how many more different pictures are done
 
 
 class FeatureCache:
@@ -130,11 +130,11 @@ class FeatureCache:
         return self._compute(preprocess(open_for(picture, self.spec), self.spec)[None])
 
     def _missing(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[tuple[bytes, Picture]]]]:
-        """(pictures looked at, those that are not cached) of CHUNK pictures at a time, counted from the first."""
+        """(how many different pictures are new, those that are not cached) of CHUNK at a time, from the first on."""
         seen: set[bytes] = set()
         source = iter(pictures)
         while some := list(islice(source, CHUNK)):
-            chunk = []
+            chunk, before = [], len(seen)
             for picture in some:
                 try:
                     key = bytes.fromhex(picture_key(picture))
@@ -143,7 +143,7 @@ class FeatureCache:
                 if key not in seen and key not in self._where and key not in self._bad:
                     chunk.append((key, picture))
                 seen.add(key)
-            yield len(some), chunk
+            yield len(seen) - before, chunk
 
     def _compute(self, pixels: np.ndarray) -> np.ndarray:
         with torch.no_grad():
@@ -208,7 +208,7 @@ class FeatureCache:
 
 
 def _prepare(spec: PreprocessSpec, item: tuple[int, list[tuple[bytes, Picture]]]) -> tuple[int, list[bytes], list]:
-    """(pictures looked at, keys, pixels or the BadImage of each)."""
+    """(how many are new, keys, pixels or the BadImage of each)."""
     count, chunk = item
     pixels: list[np.ndarray | BadImage] = []
     for _, picture in chunk:

@@ -105,6 +105,12 @@ class Batch:
     words: Tensor | None = None  # (P, M, W) int64 token ids of what each cell shows, -1 where there are fewer
     example_ids: tuple[str, ...] = ()  # (B,) names for messages
 
+    @classmethod
+    def idle(cls) -> Batch:
+        """A batch of two tokens that nothing is learned from."""
+        ids = torch.zeros((1, 2), dtype=torch.int64)
+        return cls(ids, torch.full_like(ids, IGNORE), torch.ones_like(ids, dtype=torch.bool), ids.bool())
+
     @property
     def supervised_tokens(self) -> int:
         return int((self.labels != IGNORE).sum())

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from dataset.record import Batch
 from engine import ranks
 from engine.log import Log
 from engine.optimizer import make_optimizer
@@ -94,8 +95,7 @@ def train(
     progress = Progress(**kept)
     device = next(model.parameters()).device
     began, clock, counted = time.perf_counter() - progress.seconds, time.perf_counter(), progress.tokens
-    first = ranks.is_first()  # of several processes that train together, it alone writes
-    with Log(run, plan.steps, start, progress.seconds, **log_options, quiet=not first) as log:
+    with Log(run, plan.steps, start, progress.seconds, **log_options, quiet=not ranks.is_first()) as log:
         if start:
             log.say(f"going on after step {start} of {plan.steps}")
         batches = steps_from(start)
@@ -105,9 +105,8 @@ def train(
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise _not_finite(f"step {done}: loss {loss}, gradient norm {norm}", run, saved)
             if saved < step and step % plan.save_interval == 0:  # only now the loss of these weights is known
-                if first:
-                    save_state(run, step, model, optimizer, vars(progress))
-                    drop_best(run, progress.best_step)
+                save_state(run, step, model, optimizer, vars(progress))
+                drop_best(run, progress.best_step)
                 saved = step
             rate = take_step(optimizer, plan, step)
             tokens, trained_on = ranks.add_up(sum(batch.tokens for batch in micro_batches), len(micro_batches))
@@ -127,7 +126,7 @@ def train(
                     raise _not_finite(f"step {done}: validation loss {progress.val_loss}", run, saved)
                 log.write(done, val_loss=progress.val_loss)
                 log.say(f"step {done}: loss {progress.loss:.4f}, validation {progress.val_loss:.4f}")
-                if is_best(progress, done) and plan.keep_best and first:
+                if is_best(progress, done) and plan.keep_best:
                     save_best(run, done, model)
                 if plan.patience and progress.worse >= plan.patience and done < plan.steps:
                     _stop(progress, done, log)
@@ -135,7 +134,7 @@ def train(
             if progress.stopped:
                 break
         end = progress.stopped or plan.steps
-        if start < end and first:
+        if start < end:
             save_state(run, end, model, optimizer, vars(progress))
             drop_best(run, progress.best_step)
     kept, val_loss = end, progress.val_loss
@@ -180,6 +179,9 @@ def gradients(
     gradient's norm before clipping. The micro-batches are those of all processes that train together."""
     total, batches = ranks.add_up(sum(batch.supervised_tokens for batch in micro_batches), len(micro_batches))
     loss = 0.0
+    divided = getattr(model, "lockstep", False)
+    if divided:
+        micro_batches = in_lockstep(micro_batches, next(model.parameters()).device)
     for batch in micro_batches:
         with autocast(batch.ids.device, plan.dtype):
             loss_sum, _ = model.loss(batch)
@@ -188,10 +190,19 @@ def gradients(
         loss += loss_sum.item() / max(total, 1)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if batches:
+        for parameter in parameters:  # one that no batch reached takes the step too, whatever the number of processes
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+    if batches and not divided:  # else summed already, by the backward pass
         ranks.add_up_gradients(parameters)
     (loss,) = ranks.add_up(loss)
-    norm = torch.nn.utils.clip_grad_norm_(parameters, plan.grad_clip or math.inf).item()
-    return loss, norm
+    norm = torch.nn.utils.clip_grad_norm_(parameters, plan.grad_clip or math.inf)
+    return loss, ranks.whole(norm).item()
+
+
+def in_lockstep(batches: list, device: torch.device) -> list:
+    """As many batches as the process with the most has; those added have no labels."""
+    return batches + [Batch.idle().to(device)] * (ranks.highest(len(batches)) - len(batches))
 
 
 def take_step(optimizer: torch.optim.Optimizer, plan: Plan, step: int) -> float:
@@ -212,6 +223,8 @@ def mean_loss(model: nn.Module, batches: list, dtype: torch.dtype) -> float:
     """Loss per supervised token over the batches, those of the other processes too."""
     device = next(model.parameters()).device
     loss_sum, tokens = 0.0, 0
+    if getattr(model, "lockstep", False):
+        batches = in_lockstep(batches, device)
     for batch in batches:
         with autocast(device, dtype):
             loss, count = model.loss(batch.to(device))

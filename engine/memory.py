@@ -9,6 +9,7 @@ from torch import nn
 
 from engine.feed import Feed
 from engine.optimizer import muon_weights
+from engine.runtime import of_products
 from model.config import LMConfig
 from model.language import LanguageModel
 
@@ -19,11 +20,14 @@ SLACK = 1.1  # what the allocator loses between blocks
 
 
 def memory_plan(
-    model: nn.Module, feed: Feed, dtype: torch.dtype, optimizer: str, checkpointing: bool = False, ranks: int = 1
-) -> dict[str, int]:
+    model: nn.Module, feed: Feed, dtype: torch.dtype, optimizer: str, checkpointing: bool = False, ranks: int = 1,
+    on_gpu: bool = False, fsdp: bool = False,
+) -> dict[str, int]:  # fmt: skip
     """Bytes at the peak of a step: weights, their bf16 copies, gradients, optimizer state, activations, logits.
 
-    Activations and logits are those of the batch with the most tokens, split among so many processes.
+    Activations and logits are those of the batch with the most tokens, split among so many processes. With fsdp each
+    of these has its part of weights, gradients and optimizer state too, and what is gathered at one time. On a GPU the
+    frozen weights of products are there in bf16 alone (runtime.frozen_in).
     """
     half = dtype == torch.bfloat16
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -32,12 +36,15 @@ def memory_plan(
     per_batch = [(int(feed.examples.lengths[batch].max()) * len(batch), len(batch)) for batch in feed.plan(0)]
     tokens, examples = max(per_batch)
     supervised = max(int(feed.examples.supervised[batch].sum()) for batch in feed.plan(0))
+    away = {id(p) for p in of_products(model, dtype) if on_gpu and not p.requires_grad and p.element_size() > 2}
     plan = {
-        "weights": sum(p.numel() * p.element_size() for p in model.parameters()),
+        "weights": sum(p.numel() * p.element_size() for p in model.parameters() if id(p) not in away),
         "bf16 copies": 2 * sum(p.numel() for p in model.parameters() if p.element_size() > 2) if half else 0,
         "gradients": sum(4 * p.numel() for p in trained),
         "optimizer": sum((4 if id(p) in muon else 8) * p.numel() for p in trained),
     }
+    if fsdp:
+        plan = divided(plan, model, half, ranks)
     if language is None:
         return {**plan, "activations": 0, "logits": 0}
     activations = language_activations(model, language, half, checkpointing) * tokens
@@ -47,6 +54,28 @@ def memory_plan(
     # Logits in fp32, their logarithmic softmax and its gradient, beside those in bf16.
     logits = (14 if half else 12) * language.config.vocab_size * supervised
     return {**plan, "activations": activations // ranks, "logits": logits // ranks}
+
+
+def divided(plan: dict[str, int], model: nn.Module, half: bool, ranks: int) -> dict[str, int]:
+    """The plan of one of the processes that engine/sharding.py divides a model among; activations are not in it yet.
+
+    Gathered are the weights outside of layers, and the layer that is run and the next one, with one's gradients.
+    """
+    layers = [sum(p.numel() for p in layer.parameters()) for layer in model.llm.model.layers]
+    whole = list(model.vision.parameters()) if model.vision is not None else []
+    whole = [] if any(p.requires_grad for p in whole) else whole
+    apart, inside = {id(p) for p in whole}, {id(p) for p in model.llm.model.layers.parameters()}
+    outside = [p for p in model.parameters() if id(p) not in apart | inside]
+    size = 2 if half else 4
+    gathered = (2 + any(p.requires_grad for p in model.llm.model.layers.parameters())) * size * max(layers)
+    gathered += sum((4 + (size if half else 0) + 4 * p.requires_grad) * p.numel() for p in outside)
+    return {
+        "weights": sum(p.numel() * p.element_size() for p in whole)
+        + sum(4 * p.numel() for p in model.parameters() if id(p) not in apart) // ranks,
+        "gathered": gathered,
+        "gradients": plan["gradients"] // ranks,
+        "optimizer": plan["optimizer"] // ranks,
+    }
 
 
 def language_activations(model: nn.Module, language: LanguageModel, half: bool, checkpointing: bool) -> int:

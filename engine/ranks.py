@@ -1,7 +1,7 @@
 """The processes that train one model together, as torchrun starts them; without torchrun there is one.
 
-Each has the whole model and takes its part of every batch; gradients are summed before the step, so that all of them
-take the same one. The first alone writes files.
+Each has the whole model, or its part of every weight (engine/sharding.py), and takes its part of every batch; gradients
+are summed before the step, so that all of them take the same one. The first alone writes files.
 """
 
 from __future__ import annotations
@@ -80,14 +80,50 @@ def add_up(*values: float) -> list[float]:
     return sums.tolist()
 
 
+def highest(value: int) -> int:
+    """The greatest of all processes' values."""
+    if not dist.is_initialized():
+        return value
+    most = torch.tensor(value, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(most, dist.ReduceOp.MAX)
+    return int(most)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """All of a tensor that is divided among the processes (engine/sharding.py), who all ask for it; others as given."""
+    return tensor.full_tensor() if is_divided(tensor) else tensor
+
+
+def part_of(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """This process's part of a whole tensor, divided as `like` is; the tensor itself where that is whole."""
+    if not is_divided(like):
+        return tensor
+    from torch.distributed.tensor import distribute_tensor  # takes half a second
+
+    return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def is_divided(tensor: torch.Tensor) -> bool:
+    return hasattr(tensor, "full_tensor")  # a DTensor
+
+
+def to_keep(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The tensors for the first process to write, those that are divided put together one by one in the main memory;
+    nothing for the others, who all call this."""
+    kept = {}
+    for name, tensor in tensors:
+        value = whole(tensor.detach())
+        if is_first():
+            kept[name] = value.cpu() if is_divided(tensor) else value
+    return kept
+
+
 def add_up_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its sum over all processes; a process that has none adds nothing."""
+    """Replace every gradient by its sum over all processes."""
     if not dist.is_initialized():
         return
     some: list[nn.Parameter] = []
     for parameter in parameters:
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
         some.append(parameter)
         if sum(p.numel() for p in some) >= AT_ONCE:
             _add_up_together(some)

@@ -14,11 +14,13 @@ finished.json          the summary; a run without it is not finished
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from engine import ranks
 from engine.stage import ADDED, Stage
 from model.tensors import discard, read_json, read_metadata, read_tensors, save_safetensors, write_json
 
@@ -129,16 +131,11 @@ def save_state(
 ) -> None:
     """Keep what is needed to go on after `step` steps; the state before stays until this one is whole.
 
-    progress: JSON values that load_state gives back.
+    progress: JSON values that load_state gives back. All processes that train together call this, the first writes.
     """
-    tensors = {}
-    names = {id(p): name for name, p in model.named_parameters()}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            name = names[id(parameter)]
-            tensors[f"weight.{name}"] = parameter.detach()
-            for key, value in optimizer.state.get(parameter, {}).items():
-                tensors[f"{key}.{name}"] = value.detach()
+    tensors = ranks.to_keep(_state(model, optimizer))
+    if not ranks.is_first():
+        return
     kept = "the state before is still there, whole" if run.state_file.exists() else "nothing was kept before"
     try:
         save_safetensors(run.state_file, tensors, {"step": str(step), "progress": json.dumps(progress or {})})
@@ -147,10 +144,21 @@ def save_state(
         raise OSError(f"{run.state_file}: step {step} could not be saved ({error}); {kept}; {advice}") from error
 
 
+def _state(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, torch.Tensor]]:
+    names = {id(p): name for name, p in model.named_parameters()}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            yield f"weight.{name}", parameter
+            for key, value in optimizer.state.get(parameter, {}).items():
+                yield f"{key}.{name}", value
+
+
 def save_best(run: Run, step: int, model: torch.nn.Module) -> None:
-    """Keep the weights that train as the best so far; others stay until drop_best()."""
-    tensors = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
-    save_safetensors(run.best_file(step), tensors)
+    """Keep the weights that train as the best so far; others stay until drop_best(). All processes call this."""
+    tensors = ranks.to_keep((name, p) for name, p in model.named_parameters() if p.requires_grad)
+    if ranks.is_first():
+        save_safetensors(run.best_file(step), tensors)
 
 
 def load_best(run: Run, step: int, model: torch.nn.Module) -> None:
@@ -162,12 +170,12 @@ def load_best(run: Run, step: int, model: torch.nn.Module) -> None:
         raise RunError(f"{file}: holds {len(tensors)} weights, this run trains {len(wanted)}; delete the run's folder")
     with torch.no_grad():
         for name, parameter in wanted.items():
-            parameter.copy_(tensors[name])
+            parameter.copy_(ranks.part_of(tensors[name], parameter))
 
 
 def drop_best(run: Run, but: int = 0) -> None:
     """Remove the weights of former bests, once the training state speaks of the one after step `but`."""
-    for file in run.path.glob("best-*.safetensors"):
+    for file in run.path.glob("best-*.safetensors") if ranks.is_first() else ():
         if file != run.best_file(but):
             file.unlink()
 
@@ -190,11 +198,12 @@ def load_state(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimize
         raise RunError(f"{run.state_file}: trains {len(trained)} weights, this run {len(expected)}; e.g. {odd[0]}")
     with torch.no_grad():
         for name in expected:
-            parameters[name].copy_(tensors.pop(f"weight.{name}"))
+            parameters[name].copy_(ranks.part_of(tensors.pop(f"weight.{name}"), parameters[name]))
     fused = optimizer.defaults.get("fused")
     for entry, value in tensors.items():
         key, _, name = entry.partition(".")
         parameter = parameters[name]
         on_device = fused or value.dim()  # an unfused optimizer keeps its step counter on the CPU
-        optimizer.state[parameter][key] = value.to(parameter.device) if on_device else value
+        value = value.to(parameter.device) if on_device else value
+        optimizer.state[parameter][key] = ranks.part_of(value, parameter) if value.dim() else value
     return step, progress

@@ -70,7 +70,7 @@ def keep_in(dtype: torch.dtype, module: nn.Module) -> None:
 
     What it computes stays the same under autocast to dtype, with half of the memory.
     """
-    for parameter in _of_products(module, dtype):
+    for parameter in of_products(module, dtype):
         parameter.data = parameter.data.to(dtype)
 
 
@@ -79,7 +79,7 @@ def frozen_in(dtype: torch.dtype, module: nn.Module) -> Iterator[None]:
     """Within, a module's frozen weights of products are in dtype, which spares autocast a cast at every step; the
     float32 ones wait in the main memory and come back bit for bit."""
     originals = {}
-    for parameter in _of_products(module, dtype):
+    for parameter in of_products(module, dtype):
         if not parameter.requires_grad and parameter.dtype == torch.float32:
             originals[parameter] = parameter.data.cpu()
             parameter.data = parameter.data.to(dtype)
@@ -90,7 +90,7 @@ def frozen_in(dtype: torch.dtype, module: nn.Module) -> Iterator[None]:
             parameter.data = original.to(parameter.device)
 
 
-def _of_products(module: nn.Module, dtype: torch.dtype) -> list[nn.Parameter]:
+def of_products(module: nn.Module, dtype: torch.dtype) -> list[nn.Parameter]:
     """The parameters that autocast to dtype would cast at every call; none for float32."""
     parts = [part for part in module.modules() if isinstance(part, (nn.Linear, nn.Conv2d))]
     return [p for part in parts for p in part.parameters(recurse=False)] if dtype != torch.float32 else []

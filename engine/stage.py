@@ -79,6 +79,8 @@ class Stage:
     cache_gb: float = flag(8.0, "disk for the frozen encoder's features (0: no cache)")
     device: str = flag("auto", "auto, cpu, cuda, cuda:N or mps")
     gradient_checkpointing: bool = flag(False, "compute the language model's layers twice and keep less in memory")
+    fsdp: bool = flag(False, "under torchrun: divide weights, gradients and optimizer state among the processes, for a "
+                             "model that one GPU cannot train")  # fmt: skip
     dtype: str = flag("auto", "of matrix products", choices=("auto", "float32", "bfloat16"))
     use_wandb: bool = flag(False, "log to Weights & Biases too (WANDB_MODE=offline works)")
     wandb_project: str = flag("Glimpse", "its project")
@@ -87,7 +89,7 @@ class Stage:
 
 # Settings that do not change what is learned: a run may go on under others.
 COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "cache_gb", "device",
-            "gradient_checkpointing", "use_wandb", "wandb_project", "dry_run", "out")  # fmt: skip
+            "gradient_checkpointing", "fsdp", "use_wandb", "wandb_project", "dry_run", "out")  # fmt: skip
 # Settings that a run may lack because it was made before there were any; it then counts as made with their defaults.
 ADDED = ("token_budget", "learning_rates", "lora_rank", "lora_alpha", "lora_targets", "keep", "patience",
          "feature_layer")  # fmt: skip

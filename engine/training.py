@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from engine.log import draw_curve
 from engine.loop import Plan, mean_loss, train
 from engine.memory import memory_plan, memory_table, total
 from engine.run import Run, finish, is_finished, open_run
-from engine.runtime import frozen_in, peak_memory, pick_device, pick_dtype, prepare
+from engine.runtime import frozen_in, keep_in, peak_memory, pick_device, pick_dtype, prepare
 from engine.stage import Stage, UsageError, rates_of, settings
 from model.language import LanguageModel
 from model.lora import add_lora, lora_tensors, merge_lora
@@ -44,7 +45,15 @@ class Machine:
 
 
 def machine(stage: Stage) -> Machine:
-    """The device and number format that a stage runs on, made ready; under torchrun each process has its own."""
+    """The device and number format that a stage runs on, made ready; under torchrun each process has its own.
+
+    UsageError for --fsdp without torchrun.
+    """
+    if stage.fsdp and ranks.count() == 1:
+        raise UsageError(
+            "--fsdp divides a model among several processes, and this is the only one; start more of them with "
+            "torchrun --nproc_per_node 2, or leave it out"
+        )
     device = pick_device(ranks.own_device(stage.device))
     prepare(device)
     ranks.join(device)
@@ -113,11 +122,16 @@ def run_stage(
         run = open_run(stage.out, settings(stage), {**facts, "samples, tokens, supervised": seen})
         feed.bad.write(run.path / "bad_rows.json")
     ranks.wait()
-    model.to(here.device)
     for module in model.modules():
         if isinstance(module, LanguageModel):
             module.checkpointing = stage.gradient_checkpointing
     frozen = frozen_sums(model)
+    if stage.fsdp:
+        from engine.sharding import gather, sharded  # takes half a second
+
+        trainee, in_format = sharded(model, here.device, here.dtype), contextlib.nullcontext()
+    else:
+        trainee, in_format = model.to(here.device), frozen_in(here.dtype, model)
     log_options = {
         "wandb_project": stage.wandb_project if stage.use_wandb else "", "settings": settings(stage),
     }  # fmt: skip
@@ -129,13 +143,16 @@ def run_stage(
     validate = None
     try:
         if val_feed is not None:
-            validate = partial(mean_loss, model, val_feed.some(VALIDATION_EXAMPLES), here.dtype)
-        with frozen_in(here.dtype, model):
-            summary = train(model, plan, steps_from, run, log_options, validate)
+            validate = partial(mean_loss, trainee, val_feed.some(VALIDATION_EXAMPLES), here.dtype)
+        with in_format:
+            summary = train(trainee, plan, steps_from, run, log_options, validate)
     except DataError:  # too many pictures that cannot be read, which are opened while it trains
         if ranks.is_first():
             feed.bad.write(run.path / "bad_rows.json")
         raise
+    if stage.fsdp:
+        gather(trainee, model)
+        del trainee, validate
     check_frozen(model, frozen)
     if not ranks.is_first():
         ranks.wait()
@@ -146,6 +163,9 @@ def run_stage(
     save(run.path)
     draw_curve(run.log_file, run.path / "loss.png")
     if show:
+        if stage.fsdp:  # whole, so in as little memory as may be
+            keep_in(here.dtype, model)
+        model.to(here.device)
         show(run)
     finish(run, {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()})
     ranks.wait()
@@ -183,7 +203,10 @@ def describe(stage: Stage, feed: Feed, plan: Plan, model: nn.Module, here: Machi
     """What will be trained on: samples, tokens, steps, padding, memory."""
     examples = feed.examples
     an_epoch = len(feed.plan(0)) / stage.accumulation_steps
-    memory = memory_plan(model, feed, here.dtype, stage.optimizer, stage.gradient_checkpointing, ranks.count())
+    memory = memory_plan(
+        model, feed, here.dtype, stage.optimizer, stage.gradient_checkpointing, ranks.count(),
+        here.device.type == "cuda", stage.fsdp,
+    )  # fmt: skip
     size = f"{stage.token_budget} tokens" if stage.token_budget else f"{stage.batch_size} samples"
     lines = [
         f"samples: {len(examples):,} ({examples.truncated} cut at {stage.max_seq_len} tokens), "

@@ -19,7 +19,13 @@ class VLM(nn.Module):
 
     The encoder is never made here: pass it, or feed features that were computed before. A batch is any object
     with ids, labels, attention_mask, image_mask (B, T) and pixels, features or words (at most one not None).
+
+    lockstep: True where the weights are divided among processes (engine/sharding.py). All of them then have to run
+    every layer equally often, forward and backward: no part of a batch is run ahead, and a batch without pictures
+    reaches the weights that pictures go through all the same.
     """
+
+    lockstep = False
 
     def __init__(
         self,
@@ -114,6 +120,12 @@ class VLM(nn.Module):
         loss_sum = F.cross_entropy(logits, targets.index_select(0, places), reduction="sum")
         return loss_sum, len(places)
 
+    def _untouched(self) -> Tensor:
+        """0 by way of all trained weights that pictures go through, whose gradients then are 0 and not missing."""
+        parts = [part for part in (self.vision, self.projector) if part is not None]
+        trained = [p for part in parts for p in part.parameters() if p.requires_grad]
+        return sum((p.sum() for p in trained), torch.zeros(())) * 0
+
     def _hidden(self, batch, first: int) -> Tensor:
         """Hidden states (B, T - first, D) of a right-padded batch from position `first` on.
 
@@ -121,6 +133,8 @@ class VLM(nn.Module):
         one, and once for all rows where it is the same in all.
         """
         embeddings = self._embed_batch(batch)
+        if self.lockstep and not bool(batch.image_mask.any()):
+            embeddings = embeddings + self._untouched()
         lead = self._lead(batch, first) if embeddings.requires_grad else 0
         if not lead:
             return self.llm(embeddings, first=first)
@@ -134,7 +148,8 @@ class VLM(nn.Module):
 
     def _lead(self, batch, first: int) -> int:
         """How many positions of each row come before every picture and every label, where nothing in them trains."""
-        if self.llm.checkpointing or any(parameter.requires_grad for parameter in self.llm.parameters()):
+        whole = self.llm.checkpointing or self.lockstep
+        if whole or any(parameter.requires_grad for parameter in self.llm.parameters()):
             return 0
         pictured = batch.image_mask.any(0).nonzero()
         return min(first, int(pictured[0])) if len(pictured) else 0

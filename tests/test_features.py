@@ -244,6 +244,6 @@ def test_features_that_cannot_be_kept_are_an_error_and_not_kept(tmp_path, wrong)
 def test_features_do_not_depend_on_the_number_of_workers(tmp_path, workers):
     told = []
     cache, alone = open_cache(tmp_path / "a"), open_cache(tmp_path / "b")
-    cache.ensure(iter(PICTURES), workers=workers, progress=told.append)
+    cache.ensure(iter([*PICTURES, *PICTURES[:50]]), workers=workers, progress=told.append)
     alone.ensure(PICTURES, workers=0)
     assert torch.equal(cache.get(PICTURES), alone.get(PICTURES)) and sum(told) == 300

@@ -109,6 +109,14 @@ def test_the_plan_grows_with_the_batch_shrinks_with_checkpointing_and_is_split_a
     assert 2 * half["activations"] == many["activations"] and half["weights"] == many["weights"]
 
 
+def test_a_gpu_holds_frozen_weights_of_products_in_bf16_alone():
+    model = small_vlm()
+    set_trainable(model, ("projector",))
+    here, gpu = (memory_plan(model, feed_of([100]), torch.bfloat16, "adamw", on_gpu=on) for on in (False, True))
+    frozen = sum(p.numel() for name, p in model.llm.named_parameters() if p.dim() == 2 and "embed" not in name)
+    assert here["weights"] - gpu["weights"] == 4 * frozen and here["bf16 copies"] == gpu["bf16 copies"]
+
+
 def test_the_table_says_which_gpus_are_big_enough():
     plan = {"weights": 9 * GIB, "activations": GIB}  # 11.5 GiB with slack and program
     assert [fits(plan, gpu) for gpu in (8, 11, 12, 24)] == [False, False, True, True]

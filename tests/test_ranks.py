@@ -95,7 +95,7 @@ def together(script: str, argv: list[str], folder: Path, kill: Kill | None = Non
     for process in some:
         process.start()
     for process in some:
-        process.join(240)
+        process.join(120)
         if process.exitcode is None:
             process.kill()
             process.join()

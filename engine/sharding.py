@@ -1,0 +1,55 @@
+"""A model divided among the processes that train it (FSDP2): each keeps a part of every weight, gradient and moment.
+
+A layer's weights are gathered when it is run and dropped again, so that all of them together need not fit on one GPU.
+The model that was given stays whole in the main memory, and is what the trained weights come back to.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
+from engine import ranks
+from model.vlm import VLM
+
+
+def sharded(model: VLM, device: torch.device, dtype: torch.dtype) -> VLM:
+    """A copy of model on the device whose weights, but a frozen encoder's, are divided among all processes.
+
+    Its layers' weights are gathered in dtype, gradients are summed in float32. VLM.lockstep says what use has to heed.
+    """
+    whole, model = model, copy.deepcopy(model)
+    mesh = init_device_mesh(device.type, (ranks.count(),))
+    exact = dtype == torch.float32
+    policy = MixedPrecisionPolicy(
+        param_dtype=None if exact else dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
+    for layer in model.llm.model.layers:
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    apart = set()  # an encoder that only some of the processes may need at a step
+    if model.vision is not None and not any(p.requires_grad for p in model.vision.parameters()):
+        model.vision.to(device)
+        apart = set(model.vision.parameters())
+    # Parts are what the optimizer and a save find, so not even the outermost weights stay gathered after a validation.
+    fully_shard(model, mesh=mesh, ignored_params=apart, reshard_after_forward=True)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)  # sums, as without shards
+            module.set_force_sum_reduction_for_comms(True)
+    register_fsdp_forward_method(model, "loss")
+    model.lockstep = True
+    model.train(whole.training)
+    return model
+
+
+@torch.no_grad()
+def gather(divided: nn.Module, whole: nn.Module) -> None:
+    """Copy the weights of a divided model to the first process's whole one, one at a time; all processes call this."""
+    for part, parameter in zip(divided.parameters(), whole.parameters(), strict=True):
+        value = ranks.whole(part)
+        if ranks.is_first():
+            parameter.copy_(value)
