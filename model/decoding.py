@@ -7,13 +7,16 @@ answer. The residual stream stays in float32. The tokens are the same, but for t
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.fused import rotate
+from model.graphs import Append, FixedStep
 from model.language import KVCache, LanguageModel, RMSNorm, rotary_angles
 
 
@@ -68,12 +71,17 @@ class TokenStepper:
     Copies of the weights are made at the first step in each format: a model's size in memory, in that format.
     """
 
-    def __init__(self, llm: LanguageModel):
+    def __init__(self, llm: LanguageModel, fixed: bool | None = None):
+        """fixed: steps look at the whole cache through a mask (model/graphs.py). None: on CUDA devices alone, where such
+        a step is recorded once for each batch and replayed."""
         self.llm = llm
+        self.fixed = fixed
         self.stepping = can_step(llm)  # False: every step goes through the model's own forward
         self._weights: dict[torch.dtype, StepWeights] = {}
         self._rotary = torch.empty(0)
         self._overflows = False
+        self._least = torch.empty(0)
+        self._fixed_step: FixedStep | None = None
 
     @torch.no_grad()
     def step(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache) -> Tensor:
@@ -92,49 +100,75 @@ class TokenStepper:
             if len(tokens) == 1 and cast and device == "cpu" and not self._overflows:
                 # CPUs read a float16 matrix for a single vector at twice the pace of a bfloat16 one (docs/log.md).
                 # It rounds eight times finer, but ends at 65504: a model with larger activations goes on in `many`.
-                logits = self._step(self._prepared(torch.float16), tokens, positions, mask, cache)
+                logits = self._growing(torch.float16, tokens, positions, mask, cache)
                 if bool(logits.isfinite().all()):
                     cache.length += 1
                     return logits
                 self._overflows = True
-            logits = self._step(self._prepared(many), tokens, positions, mask, cache)
+            fixed = device == "cuda" if self.fixed is None else self.fixed
+            logits = self._standing(many, tokens, positions, mask, cache) if fixed else None
+            if logits is None:
+                logits = self._growing(many, tokens, positions, mask, cache)
         cache.length += 1
         return logits
+
+    def _growing(
+        self, dtype: torch.dtype, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache
+    ) -> Tensor:
+        """A step that looks at the positions there are."""
+        # one row's products are as quick in float32 on CPUs, and its cache is small
+        exact = torch.float32 if len(tokens) == 1 and tokens.device.type == "cpu" else dtype
+        cache.to(exact)
+        self._lay_out(tokens.device, cache.max_length)
+        return self._step(self._prepared(dtype), exact, tokens, positions, mask, cache.append)
+
+    def _standing(
+        self, dtype: torch.dtype, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache
+    ) -> Tensor | None:
+        """A step that looks at the whole cache through a mask, and can be replayed; None where it cannot."""
+        cache.to(dtype)
+        if self._fixed_step is None or self._fixed_step.place != cache.place():
+            self._lay_out(tokens.device, cache.max_length)
+            compute = partial(self._step, self._prepared(dtype), dtype)
+            self._fixed_step = FixedStep(compute, cache, len(tokens), tokens.device, record=tokens.is_cuda)
+        try:
+            return self._fixed_step(tokens, positions, mask)
+        except RuntimeError as error:
+            warnings.warn(f"no CUDA graph of a decoding step ({error}); kernels are launched one by one", stacklevel=4)
+            self.fixed = False
+            return None
 
     def _prepared(self, dtype: torch.dtype) -> StepWeights:
         if dtype not in self._weights:
             self._weights[dtype] = step_weights(self.llm, dtype)
         return self._weights[dtype]
 
-    def _turn(self, positions: Tensor, longest: int) -> tuple[Tensor, Tensor]:
-        """cos and sin (B, 1, head_dim) as fused.rotate takes them, from a table of `longest` rows."""
+    def _lay_out(self, device: torch.device, longest: int) -> None:
+        """Make what all steps share: the rotary factors of `longest` positions, and the norms' least length."""
         config = self.llm.config
         if len(self._rotary) < longest:
-            everywhere = torch.arange(longest, device=positions.device)
+            everywhere = torch.arange(longest, device=device)
             cos, sin = rotary_angles(everywhere, config.head_dim, config.rope_theta, config.rope_scaling)
             self._rotary = torch.cat((cos, sin), -1)[0, :, 0]  # (longest, 2 * head_dim)
-        cos, sin = self._rotary[positions, None].chunk(2, dim=-1)
-        return cos, sin
+            self._least = torch.tensor((config.rms_norm_eps * config.hidden_size) ** 0.5, device=device)
 
     def _step(
-        self, weights: StepWeights, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache
-    ) -> Tensor:
-        config, rows = self.llm.config, len(tokens)
+        self, weights: StepWeights, exact: torch.dtype, tokens: Tensor, positions: Tensor, mask: Tensor | None,
+        append: Append,
+    ) -> Tensor:  # fmt: skip
+        """Logits (B, V); exact: the format of attention and its cache."""
+        config, rows, least = self.llm.config, len(tokens), self._least
         heads, width, dtype = config.num_attention_heads, config.head_dim, weights.head.dtype
         turned = heads + config.num_key_value_heads
-        # one row's products are as quick in float32, and its cache is small
-        exact = torch.float32 if rows == 1 else dtype
-        cache.to(exact)
-        cos, sin = (factor.to(exact) for factor in self._turn(positions, cache.max_length))
+        cos, sin = self._rotary[positions, None].to(exact).chunk(2, dim=-1)  # (B, 1, head_dim), as rotate takes them
         mask = None if mask is None else mask[:, None, None, :]
         x = F.embedding(tokens, self.llm.model.embed_tokens.weight).float()  # (B, D)
-        least = torch.tensor((config.rms_norm_eps * config.hidden_size) ** 0.5, device=x.device)
         for number, layer in enumerate(weights.layers):
             qkv = F.linear(_over_its_length(x, least).to(dtype), layer.qkv, layer.qkv_bias)
             qkv = qkv.view(rows, -1, width).to(exact)
             qk, value = qkv[:, :turned], qkv[:, turned:]
             qk = rotate(qk, cos, sin)
-            keys, values = cache.append(number, qk[:, heads:, None], value[:, :, None])  # (B, KV, S, head_dim)
+            keys, values = append(number, qk[:, heads:, None], value[:, :, None])  # (B, KV, S, head_dim)
             query = qk[:, :heads].reshape(rows, keys.shape[1], -1, width)  # a group's heads stand as its rows
             out = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
             x += F.linear(out.reshape(rows, -1).to(dtype), layer.out)

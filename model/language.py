@@ -71,10 +71,21 @@ class KVCache:
             raise ValueError(f"the cache holds {self.max_length} positions, {end} were asked of it")
         if self._keys[layer] is None:
             shape = (*keys.shape[:2], self.max_length, keys.shape[3])
-            self._keys[layer], self._values[layer] = keys.new_empty(shape), values.new_empty(shape)
+            self._keys[layer], self._values[layer] = keys.new_zeros(shape), values.new_zeros(shape)
         self._keys[layer][:, :, self.length : end] = keys
         self._values[layer][:, :, self.length : end] = values
         return self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
+
+    def put(self, layer: int, keys: Tensor, values: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores those of one position (B, KV, 1, head_dim) at `at` (1,) int64; gives all places, (B, KV, max_length,
+        head_dim), zeros where nothing was written. Nothing here depends on what `at` holds but the data."""
+        self._keys[layer].index_copy_(2, at, keys)
+        self._values[layer].index_copy_(2, at, values)
+        return self._keys[layer], self._values[layer]
+
+    def place(self) -> tuple[int, ...]:
+        """What tells the tensors of this cache from others that are in memory at the same time or had other rows."""
+        return (self.max_length, *(n for keys in self._keys if keys is not None for n in (len(keys), keys.data_ptr())))
 
     def to(self, dtype: torch.dtype) -> None:
         """What is held from now on in another format; nothing where it is in that already."""

@@ -7,6 +7,7 @@ import torch
 
 from model.config import LMConfig, RopeScaling
 from model.decoding import TokenStepper, can_step
+from model.graphs import FixedStep
 from model.language import KVCache, LanguageModel
 from model.lora import add_lora
 
@@ -26,10 +27,12 @@ def seeded(config: LMConfig, scale: float = 4.0) -> LanguageModel:
     return llm
 
 
-def stepped(llm: LanguageModel, ids: torch.Tensor, real: torch.Tensor, prompt: int) -> tuple[torch.Tensor, set]:
+def stepped(
+    llm: LanguageModel, ids: torch.Tensor, real: torch.Tensor, prompt: int, fixed: bool | None = None
+) -> tuple[torch.Tensor, set]:
     """Logits (B, T - prompt, V) after each token of ids (B, T) from the prompt's end on, one step at a time, in
     float32, and the formats that they came in."""
-    cache, stepper = KVCache(llm.config, ids.shape[1]), TokenStepper(llm)
+    cache, stepper = KVCache(llm.config, ids.shape[1]), TokenStepper(llm, fixed)
     padded = not bool(real.all())
     positions = real.cumsum(1) - 1
     llm(llm.embed(ids[:, :prompt]), real[:, :prompt] if padded else None, cache)
@@ -58,6 +61,45 @@ def test_steps_give_the_logits_of_the_whole_text(name, rows):
     whole = llm.logits(llm(llm.embed(ids), None if rows == 1 else real))[:, 8:]
     assert whole.std() > 0.5
     assert (stepped(llm, ids, real, 8)[0] - whole).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@torch.no_grad()
+def test_a_fixed_step_the_whole_cache_gives_the_same_logits(rows):
+    """What a GPU records and replays, run here as it is: tensors that stay in their places, masks for lengths."""
+    llm, ids, real = seeded(PLAIN), some_ids(rows), left_padded(rows)
+    whole = llm.logits(llm(llm.embed(ids), None if rows == 1 else real))[:, 8:]
+    assert (stepped(llm, ids, real, 8, fixed=True)[0] - whole).abs().max() < 1e-4
+
+
+@torch.no_grad()
+def test_a_fixed_step_the_whole_cache_is_laid_out_anew_for_other_rows_and_other_caches():
+    llm, ids = seeded(PLAIN), some_ids(2)
+    whole = llm.logits(llm(llm.embed(ids)))
+    stepper, steps = TokenStepper(llm, fixed=True), []
+    for longest in (20, 24):
+        cache = KVCache(PLAIN, longest)
+        llm(llm.embed(ids[:, :8]), None, cache)
+        for at in range(8, 20):
+            if at == 12:
+                cache.keep(torch.tensor([1]))
+            kept = ids if at < 12 else ids[1:]
+            found = stepper.step(kept[:, at], torch.full((len(kept),), at), None, cache)
+            assert (found - whole[-len(kept) :, at]).abs().max() < 1e-4
+            steps.append(stepper._fixed_step)
+    assert len(set(map(id, steps))) == 4 and len(steps) == 24
+
+
+@torch.no_grad()
+def test_where_no_step_can_be_recorded_it_is_said_and_steps_go_on(monkeypatch):
+    def refuse(self, *given):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(FixedStep, "__call__", refuse)
+    llm, ids, real = seeded(PLAIN), some_ids(3), left_padded(3)
+    with pytest.warns(UserWarning, match="no CUDA graph of a decoding step .operation not permitted") as said:
+        found, _ = stepped(llm, ids, real, 8, fixed=True)
+    assert len(said) == 1 and torch.equal(found, stepped(llm, ids, real, 8)[0])
 
 
 @torch.no_grad()
