@@ -72,8 +72,8 @@ class TokenStepper:
     """
 
     def __init__(self, llm: LanguageModel, fixed: bool | None = None):
-        """fixed: steps look at the whole cache through a mask (model/graphs.py). None: on CUDA devices alone, where such
-        a step is recorded once for each batch and replayed."""
+        """fixed: steps look at the whole cache through a mask (model/graphs.py). None: on CUDA devices alone, where
+        such a step is recorded once a batch and replayed."""
         self.llm = llm
         self.fixed = fixed
         self.stepping = can_step(llm)  # False: every step goes through the model's own forward

@@ -22,6 +22,8 @@ class Said:
 
     mentions: tuple[Mention, ...]
     places: tuple[str, ...]  # in order of first naming, each once
+    sides: tuple[tuple[str, str], ...] = ()  # (kind, left | middle | right), as often as said
+    orders: tuple[tuple[str, str], ...] = ()  # (kind, kind): the first is said to be left of the second
 
     @property
     def kinds(self) -> tuple[str, ...]:

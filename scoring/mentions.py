@@ -1,4 +1,4 @@
-"""What a caption claims: the objects it mentions, the colour and number it gives each, and the places it names.
+"""What a caption claims: the objects it mentions, the colour, number and side it gives each, the places it names.
 
 Reading is by rule, in Chinese and English, the same for every caption:
 
@@ -8,6 +8,7 @@ Reading is by rule, in Chinese and English, the same for every caption:
 - A colour belongs to an object only where it modifies that noun (棕色的小狗, 穿红衣服的女人, "a woman in red") or is
   said of it in its own clause (小狗是棕色的, "the dog is brown"). Two colours on one noun (黑白相间, "brown and
   white") bind none.
+- Sides and orders are read as scoring/positions.py says.
 - A number belongs to an object where it counts that noun. 0 stands for a number left open: 几只, "some", a bare plural.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from scoring import mentions_en, mentions_zh
 from scoring.claims import Mention, Said
+from scoring.positions import read_orders, read_sides
 
 __all__ = ["Mention", "Said", "read_caption"]
 
@@ -28,4 +30,5 @@ def read_caption(text: str) -> Said:
         places += [(token.start, token.place) for token in tokens if token.place]
         mentions += language.read(text, tokens)
     mentions.sort(key=lambda mention: mention.start)
-    return Said(tuple(mentions), tuple(dict.fromkeys(place for _, place in sorted(places))))
+    named = tuple(dict.fromkeys(place for _, place in sorted(places)))
+    return Said(tuple(mentions), named, read_sides(text, mentions), read_orders(text, mentions))

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dataset.picturebook.facts import Scene
+from dataset.picturebook.telling import NEAR, clear_side
 from scoring import answers, vqa
 from scoring.mentions import Said, read_caption
 
@@ -65,6 +66,23 @@ def detail_scores(said: Said, scene: Scene) -> SampleScores:
     }
 
 
+def position_scores(said: Said, scene: Scene) -> SampleScores:
+    """Where things are said to be; sentences that a caption leaves out cost nothing here.
+
+    side_accuracy: right sides / sides said of things that are there and are clearly left, in the middle or right.
+    order_accuracy: right orders / orders said. One of a kind that is not there, or of a kind and itself, is wrong; one
+    of two things that stand too near to each other to say is left out.
+    """
+    things = {thing.kind: thing for thing in scene.things}
+    sides = [(things[kind].side == side) for kind, side in said.sides if kind in things and clear_side(things[kind])]
+    orders = []
+    for left, right in said.orders:
+        apart = things[right].x - things[left].x if left in things and right in things else 0.0
+        if left == right or left not in things or right not in things or abs(apart) >= NEAR:
+            orders.append(apart > 0)
+    return {"side_accuracy": (sum(sides), len(sides)), "order_accuracy": (sum(orders), len(orders))}
+
+
 def _stated_count(said: Said, kind: str) -> int:
     count = said.count(kind)
     return 1 if count is None else count
@@ -86,7 +104,7 @@ def text_scores(text: str, stopped: bool | None = None, tokens: int | None = Non
 def caption_scores(text: str, scene: Scene) -> SampleScores:
     """All scores of one caption against the facts of its scene."""
     said = read_caption(text)
-    return object_scores(said, scene) | detail_scores(said, scene)
+    return object_scores(said, scene) | detail_scores(said, scene) | position_scores(said, scene)
 
 
 def reference_scores(answer: str, references: Sequence[str], label: str | None = None) -> SampleScores:

@@ -1,0 +1,94 @@
+"""Sides and orders as captions say them, and as the picture book's own captions say them of their scenes."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from dataset.picturebook import captions_en, captions_zh
+from dataset.picturebook.facts import Scene, Thing
+from dataset.picturebook.world import make_scene
+from scoring.mentions import read_caption
+from scoring.metrics import position_scores, totals
+
+SIDES = {
+    "小狗在画面的左边。": [("dog", "left")],
+    "小狗位于画面右边，看起来很小。": [("dog", "right")],
+    "两只小狗都在画面的中间跑步": [("dog", "middle")],
+    "小鸟在右边的空中飞翔。风筝飘在左边的空中": [("bird", "right"), ("kite", "left")],
+    "左边有一只棕色的小狗，右边站着一个女人。": [("dog", "left"), ("woman", "right")],
+    "画面中间是一辆汽车": [("car", "middle")],
+    "小狗在左侧，小猫在中央": [("dog", "left"), ("cat", "middle")],
+    "左边有一个男人骑着一匹马。": [("man", "left")],
+    "男人在画面的右边，骑着马。": [("man", "right")],
+    "小狗在小猫的左边。": [],
+    "画面里有小狗和小猫。": [],
+    "没有小狗在左边": [],
+    "The dog is on the left.": [("dog", "left")],
+    "On the left, a brown dog is running, and on the right, there is a cat.": [("dog", "left"), ("cat", "right")],
+    "The dog is in the middle of the picture and the cat is on the right.": [("dog", "middle"), ("cat", "right")],
+    "On the left there is a dog, and on the right there are two cats.": [("dog", "left"), ("cat", "right")],
+    "A dog is on the right side.": [("dog", "right")],
+    "A kite is flying in the air on the left": [("kite", "left")],
+    "The dog is to the left of the cat.": [],
+    "The dog is on the left side of the cat.": [],
+    "There is a dog. On the left, a cat.": [("cat", "left")],
+}  # fmt: skip
+
+ORDERS = {
+    "小狗在小猫的左边。": [("dog", "cat")],
+    "小猫位于小狗的右边": [("dog", "cat")],
+    "小狗在小狗的右侧": [("dog", "dog")],
+    "小狗在画面的左边，小猫在右边": [],
+    "小狗和小猫的左边有汽车": [],
+    "The dog is to the left of the cat.": [("dog", "cat")],
+    "Two dogs are to the right of the brown cat.": [("cat", "dog")],
+    "The dog is on the left. The cat is on the right.": [],
+}
+
+
+@pytest.mark.parametrize("text", SIDES)
+def test_sides(text):
+    assert list(read_caption(text).sides) == SIDES[text]
+
+
+@pytest.mark.parametrize("text", ORDERS)
+def test_orders(text):
+    assert list(read_caption(text).orders) == ORDERS[text]
+
+
+def thing(kind: str, x: float) -> Thing:
+    return Thing(kind, None, 1, None, "medium", x, 0.7, 0.2, False)
+
+
+SCENE = Scene(1, "park", (thing("dog", 0.1), thing("cat", 0.5), thing("car", 0.63), thing("kite", 0.9)))
+
+
+@pytest.mark.parametrize(("text", "sides", "orders"), [
+    ("小狗在画面的左边。小猫在画面的左边。", (1, 2), (0, 0)),
+    ("汽车在画面的右边。", (0, 0), (0, 0)),  # too near the line
+    ("公交车在画面的右边。", (0, 0), (0, 0)),  # not there, which is CHAIR's
+    ("小狗在小猫的左边。小狗在小猫的右边。", (0, 0), (1, 2)),
+    ("小猫在汽车的左边。", (0, 0), (0, 0)),  # too near each other
+    ("小狗在小狗的左边。公交车在小狗的右边。", (0, 0), (0, 2)),
+])  # fmt: skip
+def test_scores_by_hand(text, sides, orders):
+    assert position_scores(read_caption(text), SCENE) == {"side_accuracy": sides, "order_accuracy": orders}
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_the_books_own_captions_are_right_and_those_of_mirrored_scenes_are_not(language):
+    write = {"zh": captions_zh, "en": captions_en}[language].caption
+    true, mirrored = [], []
+    for scene in (make_scene("train", index) for index in range(300)):
+        for length in ("paragraph", "long"):
+            said = read_caption(write(scene, length, random.Random(scene.seed)))
+            true.append(position_scores(said, scene))
+            other = replace(scene, things=tuple(replace(thing, x=1 - thing.x) for thing in scene.things))
+            mirrored.append(position_scores(said, other))
+    told = {name: sum(score[name][1] for score in true) for name in ("side_accuracy", "order_accuracy")}
+    assert told["side_accuracy"] > 600 and told["order_accuracy"] > 100
+    assert totals(true) == {"side_accuracy": 1.0, "order_accuracy": 1.0}
+    assert totals(mirrored)["side_accuracy"] < 0.45 and totals(mirrored)["order_accuracy"] == 0.0
