@@ -75,7 +75,7 @@ def keep_in(dtype: torch.dtype, module: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def frozen_in(dtype: torch.dtype, module: nn.Module) -> Iterator[None]:
+def frozen_in(dtype: torch.dtype, module: nn.Module) -> Iterator[nn.Module]:
     """Within, a module's frozen weights of products are in dtype, which spares autocast a cast at every step; the
     float32 ones wait in the main memory and come back bit for bit."""
     originals = {}
@@ -84,7 +84,7 @@ def frozen_in(dtype: torch.dtype, module: nn.Module) -> Iterator[None]:
             originals[parameter] = parameter.data.cpu()
             parameter.data = parameter.data.to(dtype)
     try:
-        yield
+        yield module
     finally:
         for parameter, original in originals.items():
             parameter.data = original.to(parameter.device)

@@ -6,7 +6,9 @@ The model that was given stays whole in the main memory, and is what the trained
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -15,6 +17,14 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
 from engine import ranks
 from model.vlm import VLM
+
+
+@contextlib.contextmanager
+def divided(model: VLM, device: torch.device, dtype: torch.dtype) -> Iterator[VLM]:
+    """Within, a copy of model that is divided among all processes; its weights come back to the first one's model."""
+    copied = sharded(model, device, dtype)
+    yield copied
+    gather(copied, model)
 
 
 def sharded(model: VLM, device: torch.device, dtype: torch.dtype) -> VLM:

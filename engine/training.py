@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -126,12 +126,6 @@ def run_stage(
         if isinstance(module, LanguageModel):
             module.checkpointing = stage.gradient_checkpointing
     frozen = frozen_sums(model)
-    if stage.fsdp:
-        from engine.sharding import gather, sharded  # takes half a second
-
-        trainee, in_format = sharded(model, here.device, here.dtype), contextlib.nullcontext()
-    else:
-        trainee, in_format = model.to(here.device), frozen_in(here.dtype, model)
     log_options = {
         "wandb_project": stage.wandb_project if stage.use_wandb else "", "settings": settings(stage),
     }  # fmt: skip
@@ -142,17 +136,14 @@ def run_stage(
 
     validate = None
     try:
-        if val_feed is not None:
-            validate = partial(mean_loss, trainee, val_feed.some(VALIDATION_EXAMPLES), here.dtype)
-        with in_format:
+        with in_training(stage, model, here) as trainee:
+            if val_feed is not None:
+                validate = partial(mean_loss, trainee, val_feed.some(VALIDATION_EXAMPLES), here.dtype)
             summary = train(trainee, plan, steps_from, run, log_options, validate)
     except DataError:  # too many pictures that cannot be read, which are opened while it trains
         if ranks.is_first():
             feed.bad.write(run.path / "bad_rows.json")
         raise
-    if stage.fsdp:
-        gather(trainee, model)
-        del trainee, validate
     check_frozen(model, frozen)
     if not ranks.is_first():
         ranks.wait()
@@ -173,6 +164,15 @@ def run_stage(
     best = f", the weights after step {summary.kept_step} kept" if plan.keep_best else ""
     print(f"{run.path}: {summary.steps} steps, loss {summary.loss:.4f}{val}{best}, {summary.seconds:.0f} s")
     return run
+
+
+def in_training(stage: Stage, model: nn.Module, here: Machine) -> AbstractContextManager[nn.Module]:
+    """Within, the model as it trains on the device: itself, or for --fsdp a copy divided among the processes."""
+    if not stage.fsdp:
+        return frozen_in(here.dtype, model.to(here.device))
+    from engine.sharding import divided  # takes half a second
+
+    return divided(model, here.device, here.dtype)
 
 
 def own_parts(stage: Stage, feed: Feed | None) -> Feed | None:
