@@ -24,6 +24,7 @@ class Said:
     places: tuple[str, ...]  # in order of first naming, each once
     sides: tuple[tuple[str, str], ...] = ()  # (kind, left | middle | right), as often as said
     orders: tuple[tuple[str, str], ...] = ()  # (kind, kind): the first is said to be left of the second
+    relations: tuple[tuple[str, str, str], ...] = ()  # (kind, riding | holding | on, kind)
 
     @property
     def kinds(self) -> tuple[str, ...]:

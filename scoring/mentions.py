@@ -8,7 +8,7 @@ Reading is by rule, in Chinese and English, the same for every caption:
 - A colour belongs to an object only where it modifies that noun (棕色的小狗, 穿红衣服的女人, "a woman in red") or is
   said of it in its own clause (小狗是棕色的, "the dog is brown"). Two colours on one noun (黑白相间, "brown and
   white") bind none.
-- Sides and orders are read as scoring/positions.py says.
+- Sides, orders and relations are read as scoring/positions.py says.
 - A number belongs to an object where it counts that noun. 0 stands for a number left open: 几只, "some", a bare plural.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from scoring import mentions_en, mentions_zh
 from scoring.claims import Mention, Said
-from scoring.positions import read_orders, read_sides
+from scoring.positions import read_orders, read_relations, read_sides
 
 __all__ = ["Mention", "Said", "read_caption"]
 
@@ -31,4 +31,6 @@ def read_caption(text: str) -> Said:
         mentions += language.read(text, tokens)
     mentions.sort(key=lambda mention: mention.start)
     named = tuple(dict.fromkeys(place for _, place in sorted(places)))
-    return Said(tuple(mentions), named, read_sides(text, mentions), read_orders(text, mentions))
+    return Said(
+        tuple(mentions), named, read_sides(text, mentions), read_orders(text, mentions), read_relations(text, mentions)
+    )

@@ -72,6 +72,7 @@ def position_scores(said: Said, scene: Scene) -> SampleScores:
     side_accuracy: right sides / sides said of things that are there and are clearly left, in the middle or right.
     order_accuracy: right orders / orders said. One of a kind that is not there, or of a kind and itself, is wrong; one
     of two things that stand too near to each other to say is left out.
+    relation_accuracy: right relations / relations said, as 男人骑着马; who sits in a boat rides it.
     """
     things = {thing.kind: thing for thing in scene.things}
     sides = [(things[kind].side == side) for kind, side in said.sides if kind in things and clear_side(things[kind])]
@@ -80,7 +81,14 @@ def position_scores(said: Said, scene: Scene) -> SampleScores:
         apart = things[right].x - things[left].x if left in things and right in things else 0.0
         if left == right or left not in things or right not in things or abs(apart) >= NEAR:
             orders.append(apart > 0)
-    return {"side_accuracy": (sum(sides), len(sides)), "order_accuracy": (sum(orders), len(orders))}
+    true = scene.relation and tuple(scene.things[i].kind for i in (scene.relation.subject, scene.relation.object))
+    names = {scene.relation.name, *(("on",) if scene.relation.name == "riding" else ())} if scene.relation else ()
+    right = sum((subject, thing) == true and name in names for subject, name, thing in said.relations)
+    return {
+        "side_accuracy": (sum(sides), len(sides)),
+        "order_accuracy": (sum(orders), len(orders)),
+        "relation_accuracy": (right, len(said.relations)),
+    }
 
 
 def _stated_count(said: Said, kind: str) -> int:

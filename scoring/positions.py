@@ -1,8 +1,10 @@
-"""Where a caption says that things are: at which side of the picture, or left or right of one another.
+"""Where a caption says that things are: at which side of the picture, left or right of one another, on or in the hands
+of one another.
 
 A side belongs to the noun right before it (小狗在画面的左边, "the dog is on the left") or, where it opens a clause, to
 the first noun behind it (左边有一只小狗, "on the left, a dog"). What is said of one noun by way of another
-(小狗在小猫的左边, "to the left of the cat") is an order of two kinds, and no side.
+(小狗在小猫的左边, "to the left of the cat") is an order of two kinds, and no side. A relation is read from two nouns
+of one sentence with no third between, by its verb (男人骑着马, "the man is riding a horse").
 """
 
 from __future__ import annotations
@@ -33,6 +35,13 @@ OF_ANOTHER_EN = re.compile(
 )
 END_EN = re.compile(r"[.;!?\n]")
 
+# What somebody does with a thing, between two nouns. "On" wants 上 behind the second one.
+RIDING = re.compile(r"骑|\b(?:riding|rides?)\b", re.I)
+HOLDING = re.compile(r"拿|举着|握|抱着|捧|\b(?:holding|holds?)\b", re.I)
+ON_ZH = re.compile(r"在[^，。；！？,.;!?\n]{0,12}$")
+ON_EN = re.compile(r"\b(?:on|in) (?:the|an?|one|two|three)(?: [\w-]+){0,2} $", re.I)
+SENTENCE_END = re.compile(r"[。！？；.!?;\n]")
+
 SIDES = {"左": "left", "中": "middle", "右": "right", "left": "left", "right": "right"}
 
 
@@ -47,6 +56,22 @@ def read_orders(text: str, mentions: Sequence[Mention]) -> tuple[tuple[str, str]
         (one.kind, other.kind) if side == "left" else (other.kind, one.kind)
         for one, other, side in _orders(text, mentions)
     )
+
+
+def read_relations(text: str, mentions: Sequence[Mention]) -> tuple[tuple[str, str, str], ...]:
+    """(kind, riding | holding | on, kind) of each relation that is said."""
+    found = []
+    for one, other in zip(mentions, mentions[1:], strict=False):
+        between = text[one.end : other.start]
+        if SENTENCE_END.search(between):
+            continue
+        if RIDING.search(between):
+            found.append((one.kind, "riding", other.kind))
+        elif HOLDING.search(between):
+            found.append((one.kind, "holding", other.kind))
+        elif ON_EN.search(between) or (ON_ZH.search(between) and text.startswith("上", other.end)):
+            found.append((one.kind, "on", other.kind))
+    return tuple(found)
 
 
 def _orders(text: str, mentions: Sequence[Mention]) -> Iterator[tuple[Mention, Mention, str]]:

@@ -27,6 +27,7 @@ def test_a_true_caption_has_every_point():
         "chair_i": (0, 3), "chair_s": (0, 1), "precision": (3, 3), "recall": (3, 3), "f1": (6, 6),
         "unscored_share": (0, 1), "colour_binding": (2, 2), "count_accuracy": (3, 3), "count_accuracy_many": (1, 1),
         "place_accuracy": (1, 1), "side_accuracy": (0, 0), "order_accuracy": (0, 0),
+            "relation_accuracy": (0, 0),
     }  # fmt: skip
 
 

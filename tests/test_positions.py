@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from dataset.picturebook import captions_en, captions_zh
-from dataset.picturebook.facts import Scene, Thing
+from dataset.picturebook.facts import Relation, Scene, Thing
 from dataset.picturebook.world import make_scene
 from scoring.mentions import read_caption
 from scoring.metrics import position_scores, totals
@@ -59,6 +59,39 @@ def test_orders(text):
     assert list(read_caption(text).orders) == ORDERS[text]
 
 
+RELATIONS = {
+    "一个男人骑着一匹棕色的马。": [("man", "riding", "horse")],
+    "男人在画面的右边，骑着马。": [("man", "riding", "horse")],
+    "小猫在椅子上睡觉。": [("cat", "on", "chair")],
+    "老人坐在一把红色的椅子上看书": [("elder", "on", "chair")],
+    "孩子拿着一把雨伞，男人骑着自行车": [("child", "holding", "umbrella"), ("man", "riding", "bicycle")],
+    "男人在草地上，马在他的左边": [],
+    "小狗在小猫的左边。": [],
+    "那里有一个男人。马在吃草。": [],
+    "The man is riding a brown horse.": [("man", "riding", "horse")],
+    "A cat is sleeping on the red chair, and a child is holding an umbrella.": [
+        ("cat", "on", "chair"), ("child", "holding", "umbrella")
+    ],
+    "The dog is on the left of the cat.": [],
+    "The man is on the grassland. The horse is brown.": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", RELATIONS)
+def test_relations(text):
+    assert list(read_caption(text).relations) == RELATIONS[text]
+
+
+def test_a_relation_is_right_with_its_own_subject_verb_and_object():
+    things = (thing("man", 0.2), thing("horse", 0.2), thing("umbrella", 0.8))
+    riding = Scene(1, "park", things, Relation("riding", 0, 1))
+    told = {"男人骑着马。": (1, 1), "马骑着男人。": (0, 1), "男人拿着马。": (0, 1), "男人和马。": (0, 0)}
+    for text, expected in told.items():
+        assert position_scores(read_caption(text), riding)["relation_accuracy"] == expected, text
+        nothing = position_scores(read_caption(text), replace(riding, relation=None))["relation_accuracy"]
+        assert nothing == (0, expected[1])
+
+
 def thing(kind: str, x: float) -> Thing:
     return Thing(kind, None, 1, None, "medium", x, 0.7, 0.2, False)
 
@@ -75,7 +108,8 @@ SCENE = Scene(1, "park", (thing("dog", 0.1), thing("cat", 0.5), thing("car", 0.6
     ("小狗在小狗的左边。公交车在小狗的右边。", (0, 0), (0, 2)),
 ])  # fmt: skip
 def test_scores_by_hand(text, sides, orders):
-    assert position_scores(read_caption(text), SCENE) == {"side_accuracy": sides, "order_accuracy": orders}
+    scores = position_scores(read_caption(text), SCENE)
+    assert (scores["side_accuracy"], scores["order_accuracy"]) == (sides, orders)
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
@@ -88,7 +122,7 @@ def test_the_books_own_captions_are_right_and_those_of_mirrored_scenes_are_not(l
             true.append(position_scores(said, scene))
             other = replace(scene, things=tuple(replace(thing, x=1 - thing.x) for thing in scene.things))
             mirrored.append(position_scores(said, other))
-    told = {name: sum(score[name][1] for score in true) for name in ("side_accuracy", "order_accuracy")}
-    assert told["side_accuracy"] > 600 and told["order_accuracy"] > 100
-    assert totals(true) == {"side_accuracy": 1.0, "order_accuracy": 1.0}
+    told = {name: sum(score[name][1] for score in true) for name in true[0]}
+    assert told["side_accuracy"] > 600 and told["order_accuracy"] > 100 and told["relation_accuracy"] > 100
+    assert totals(true) == {"side_accuracy": 1.0, "order_accuracy": 1.0, "relation_accuracy": 1.0}
     assert totals(mirrored)["side_accuracy"] < 0.45 and totals(mirrored)["order_accuracy"] == 0.0
