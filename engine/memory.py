@@ -44,7 +44,7 @@ def memory_plan(
         "optimizer": sum((4 if id(p) in muon else 8) * p.numel() for p in trained),
     }
     if fsdp:
-        plan = divided(plan, model, half, ranks)
+        plan = divided_plan(plan, model, half, ranks)
     if language is None:
         return {**plan, "activations": 0, "logits": 0}
     activations = language_activations(model, language, half, checkpointing) * tokens
@@ -56,7 +56,7 @@ def memory_plan(
     return {**plan, "activations": activations // ranks, "logits": logits // ranks}
 
 
-def divided(plan: dict[str, int], model: nn.Module, half: bool, ranks: int) -> dict[str, int]:
+def divided_plan(plan: dict[str, int], model: nn.Module, half: bool, ranks: int) -> dict[str, int]:
     """The plan of one of the processes that engine/sharding.py divides a model among; activations are not in it yet.
 
     Gathered are the weights outside of layers, and the layer that is run and the next one, with one's gradients.
