@@ -46,12 +46,14 @@ def contains(answer: str, references: Sequence[str]) -> bool:
     return False
 
 
-def length(text: str) -> int:
-    """How long a text is, in one unit for both languages: each Chinese character is 1, each other word or number 1.
+def words(text: str) -> list[str]:
+    """Each Chinese character, each other word or number; no spaces, no punctuation."""
+    return re.findall(rf"[{HAN}]|[^\W_{HAN}]+(?:['’-][^\W_{HAN}]+)*", text)
 
-    Spaces and punctuation are 0.
-    """
-    return len(re.findall(rf"[{HAN}]|[^\W_{HAN}]+(?:['’-][^\W_{HAN}]+)*", text))
+
+def length(text: str) -> int:
+    """How long a text is, in one unit for both languages: its words()."""
+    return len(words(text))
 
 
 def loops(text: str) -> bool:

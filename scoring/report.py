@@ -14,8 +14,8 @@ from scoring.fonts import draws_chinese, find_font
 
 # The order of a table; other metrics follow in their own order.
 FIRST = ("f1", "precision", "recall", "chair_i", "chair_s", "colour_binding", "count_accuracy", "place_accuracy",
-         "side_accuracy", "order_accuracy", "relation_accuracy", "exact", "contains", "mean_length", "stopped_share",
-         "loop_share", "unscored_share")  # fmt: skip
+         "side_accuracy", "order_accuracy", "relation_accuracy", "exact", "contains", "cider", "mean_length",
+         "stopped_share", "loop_share", "unscored_share")  # fmt: skip
 IN_UNITS = ("mean_length", "mean_tokens")  # not shares of one
 
 

@@ -18,6 +18,7 @@ from dataset.picturebook.questions import SAMPLINGS, pope_questions, questions
 from dataset.picturebook.world import make_scene
 from dataset.record import IMAGE, Picture, Record, Turn
 from scoring import metrics
+from scoring.cider import cider
 from scoring.metrics import SampleScores
 
 
@@ -54,7 +55,8 @@ class PictureBookTask:
 
 @dataclass(frozen=True)
 class ReferenceTask:
-    """Answer as a data set does, whose last assistant turn is the reference: exact and contains, by label if any."""
+    """Answer as a data set does, whose last assistant turn is the reference: exact and contains, by label if any, and
+    CIDEr-D where there are several references to tell rare words by."""
 
     records: tuple[Record, ...]
 
@@ -62,10 +64,14 @@ class ReferenceTask:
         return [Ask(record.turns[: _last_answer(record)], record.images, record.id) for record in self.records]
 
     def samples(self, texts, stopped=None, tokens=None) -> list[SampleScores]:
+        references = [record.turns[_last_answer(record)].text for record in self.records]
         scores = [
-            metrics.reference_scores(text, [record.turns[_last_answer(record)].text], record.label)
-            for text, record in _pairs(texts, self.records)
+            metrics.reference_scores(text, [reference], record.label)
+            for (text, record), reference in zip(_pairs(texts, self.records), references, strict=True)
         ]
+        if len(set(references)) > 1:
+            for score, value in zip(scores, cider(texts, references), strict=True):
+                score["cider"] = (value, 1)
         return _with_text_scores(scores, texts, stopped, tokens)
 
     def score(self, texts, stopped=None, tokens=None, seed: int = 0) -> dict[str, object]:

@@ -280,6 +280,7 @@ def test_a_data_set_with_references_is_scored_exactly(run, tmp_path, monkeypatch
     assert set(kept) == {"command", "n", "seed", "checkpoint", "metrics"} and kept["n"] == 30
     metrics = kept["metrics"]
     assert (metrics["exact"], metrics["contains"]) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert 0 < metrics["cider"] < 10 and metrics["cider_ci95"][0] <= metrics["cider"]
     assert (metrics["contains/红色"], metrics["contains/绿色"], metrics["contains/蓝色"]) == (1.0, 1.0, 0.0)
     low, high = metrics["contains_ci95"]
     assert low < 2 / 3 < high and high - low == pytest.approx(2 * 1.96 * (2 / 9 / 30) ** 0.5, rel=0.25)
