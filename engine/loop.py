@@ -179,10 +179,7 @@ def gradients(
     gradient's norm before clipping. The micro-batches are those of all processes that train together."""
     total, batches = ranks.add_up(sum(batch.supervised_tokens for batch in micro_batches), len(micro_batches))
     loss = 0.0
-    divided = getattr(model, "lockstep", False)
-    if divided:
-        micro_batches = in_lockstep(micro_batches, next(model.parameters()).device)
-    for batch in micro_batches:
+    for batch in in_lockstep(model, micro_batches):
         with autocast(batch.ids.device, plan.dtype):
             loss_sum, _ = model.loss(batch)
         if loss_sum.requires_grad:  # not where only the projector trains and no row has a picture
@@ -193,15 +190,17 @@ def gradients(
         for parameter in parameters:  # one that no batch reached takes the step too, whatever the number of processes
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-    if batches and not divided:  # else summed already, by the backward pass
         ranks.add_up_gradients(parameters)
     (loss,) = ranks.add_up(loss)
     norm = torch.nn.utils.clip_grad_norm_(parameters, plan.grad_clip or math.inf)
     return loss, ranks.whole(norm).item()
 
 
-def in_lockstep(batches: list, device: torch.device) -> list:
-    """As many batches as the process with the most has; those added have no labels."""
+def in_lockstep(model: nn.Module, batches: list) -> list:
+    """The batches; of a model in lockstep as many as the process with the most has, those added without labels."""
+    if not getattr(model, "lockstep", False):
+        return batches
+    device = next(model.parameters()).device
     return batches + [Batch.idle().to(device)] * (ranks.highest(len(batches)) - len(batches))
 
 
@@ -223,9 +222,7 @@ def mean_loss(model: nn.Module, batches: list, dtype: torch.dtype) -> float:
     """Loss per supervised token over the batches, those of the other processes too."""
     device = next(model.parameters()).device
     loss_sum, tokens = 0.0, 0
-    if getattr(model, "lockstep", False):
-        batches = in_lockstep(batches, device)
-    for batch in batches:
+    for batch in in_lockstep(model, batches):
         with autocast(device, dtype):
             loss, count = model.loss(batch.to(device))
         loss_sum, tokens = loss_sum + loss.item(), tokens + count

@@ -62,8 +62,7 @@ def divided_plan(plan: dict[str, int], model: nn.Module, half: bool, ranks: int)
     Gathered are the weights outside of layers, and the layer that is run and the next one, with one's gradients.
     """
     layers = [sum(p.numel() for p in layer.parameters()) for layer in model.llm.model.layers]
-    whole = list(model.vision.parameters()) if model.vision is not None else []
-    whole = [] if any(p.requires_grad for p in whole) else whole
+    whole = [] if model.vision is None or model.trains_vision else list(model.vision.parameters())
     apart, inside = {id(p) for p in whole}, {id(p) for p in model.llm.model.layers.parameters()}
     outside = [p for p in model.parameters() if id(p) not in apart | inside]
     size = 2 if half else 4

@@ -119,11 +119,13 @@ def to_keep(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tens
 
 
 def add_up_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its sum over all processes."""
+    """Replace every gradient by its sum over all processes; those of divided weights were summed going backward."""
     if not dist.is_initialized():
         return
     some: list[nn.Parameter] = []
     for parameter in parameters:
+        if is_divided(parameter):
+            continue
         some.append(parameter)
         if sum(p.numel() for p in some) >= AT_ONCE:
             _add_up_together(some)

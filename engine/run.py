@@ -175,7 +175,9 @@ def load_best(run: Run, step: int, model: torch.nn.Module) -> None:
 
 def drop_best(run: Run, but: int = 0) -> None:
     """Remove the weights of former bests, once the training state speaks of the one after step `but`."""
-    for file in run.path.glob("best-*.safetensors") if ranks.is_first() else ():
+    if not ranks.is_first():
+        return
+    for file in run.path.glob("best-*.safetensors"):
         if file != run.best_file(but):
             file.unlink()
 

@@ -41,7 +41,7 @@ def sharded(model: VLM, device: torch.device, dtype: torch.dtype) -> VLM:
     for layer in model.llm.model.layers:
         fully_shard(layer, mesh=mesh, mp_policy=policy)
     apart = set()  # an encoder that only some of the processes may need at a step
-    if model.vision is not None and not any(p.requires_grad for p in model.vision.parameters()):
+    if model.vision is not None and not model.trains_vision:
         model.vision.to(device)
         apart = set(model.vision.parameters())
     # Parts are what the optimizer and a save find, so not even the outermost weights stay gathered after a validation.

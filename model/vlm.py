@@ -50,6 +50,11 @@ class VLM(nn.Module):
         """M, the number of positions that each picture takes."""
         return self.config.image_tokens
 
+    @property
+    def trains_vision(self) -> bool:
+        """Whether there is an encoder of which something trains."""
+        return self.vision is not None and any(parameter.requires_grad for parameter in self.vision.parameters())
+
     def image_embeddings(
         self, pixels: Tensor | None = None, features: Tensor | None = None, words: Tensor | None = None
     ) -> Tensor:
@@ -72,8 +77,7 @@ class VLM(nn.Module):
     def _encode(self, pixels: Tensor) -> Tensor:
         if self.vision is None:
             raise ValueError("this model has no encoder, so it takes no pixels; give it one: vision=")
-        trained = any(parameter.requires_grad for parameter in self.vision.parameters())
-        with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_vision):
             return self.vision(pixels)  # (P, N, Dv)
 
     def embed(self, ids: Tensor, image_mask: Tensor, image_embeddings: Tensor | None = None) -> Tensor:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# As often as each is said, in reading order.
+Sides = tuple[tuple[str, str], ...]  # (kind, left | middle | right)
+Orders = tuple[tuple[str, str], ...]  # (kind, kind): the first is said to be left of the second
+Relations = tuple[tuple[str, str, str], ...]  # (kind, riding | holding | on, kind)
+
 
 @dataclass(frozen=True)
 class Mention:
@@ -22,9 +27,9 @@ class Said:
 
     mentions: tuple[Mention, ...]
     places: tuple[str, ...]  # in order of first naming, each once
-    sides: tuple[tuple[str, str], ...] = ()  # (kind, left | middle | right), as often as said
-    orders: tuple[tuple[str, str], ...] = ()  # (kind, kind): the first is said to be left of the second
-    relations: tuple[tuple[str, str, str], ...] = ()  # (kind, riding | holding | on, kind)
+    sides: Sides = ()
+    orders: Orders = ()
+    relations: Relations = ()
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from scoring import mentions_en, mentions_zh
 from scoring.claims import Mention, Said
-from scoring.positions import read_orders, read_relations, read_sides
+from scoring.positions import read_positions
 
 __all__ = ["Mention", "Said", "read_caption"]
 
@@ -31,6 +31,4 @@ def read_caption(text: str) -> Said:
         mentions += language.read(text, tokens)
     mentions.sort(key=lambda mention: mention.start)
     named = tuple(dict.fromkeys(place for _, place in sorted(places)))
-    return Said(
-        tuple(mentions), named, read_sides(text, mentions), read_orders(text, mentions), read_relations(text, mentions)
-    )
+    return Said(tuple(mentions), named, *read_positions(text, mentions))

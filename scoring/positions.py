@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
-from scoring.claims import Mention
+from scoring.claims import Mention, Orders, Relations, Sides
 
 SIDE_ZH = r"(?P<side>[左右](?=[边侧面方])|中(?=[间央]))[边侧面方间央]"
 WITHIN_ZH = r"(?:画面|图片|图像|照片|图)?的?"
@@ -45,38 +46,30 @@ SENTENCE_END = re.compile(r"[。！？；.!?;\n]")
 SIDES = {"左": "left", "中": "middle", "右": "right", "left": "left", "right": "right"}
 
 
-def read_sides(text: str, mentions: Sequence[Mention]) -> tuple[tuple[str, str], ...]:
-    """(kind, left | middle | right) as often as said, in reading order of the nouns."""
-    return tuple((mention.kind, side) for mention, side in _sides(text, mentions))
+def read_positions(text: str, mentions: Sequence[Mention]) -> tuple[Sides, Orders, Relations]:
+    """All that the text says of where its mentions, given in reading order, are."""
+    said = list(_orders(text, mentions))
+    others = {id(other) for _, other, _ in said}
+    orders = tuple((one.kind, other.kind) if side == "left" else (other.kind, one.kind) for one, other, side in said)
+    return tuple(_sides(text, mentions, others)), orders, tuple(_relations(text, mentions))
 
 
-def read_orders(text: str, mentions: Sequence[Mention]) -> tuple[tuple[str, str], ...]:
-    """(kind, kind) of each order that is said: the first is left of the second."""
-    return tuple(
-        (one.kind, other.kind) if side == "left" else (other.kind, one.kind)
-        for one, other, side in _orders(text, mentions)
-    )
-
-
-def read_relations(text: str, mentions: Sequence[Mention]) -> tuple[tuple[str, str, str], ...]:
-    """(kind, riding | holding | on, kind) of each relation that is said."""
-    found = []
-    for one, other in zip(mentions, mentions[1:], strict=False):
+def _relations(text: str, mentions: Sequence[Mention]) -> Iterator[tuple[str, str, str]]:
+    for one, other in pairwise(mentions):
         between = text[one.end : other.start]
         if SENTENCE_END.search(between):
             continue
         if RIDING.search(between):
-            found.append((one.kind, "riding", other.kind))
+            yield one.kind, "riding", other.kind
         elif HOLDING.search(between):
-            found.append((one.kind, "holding", other.kind))
+            yield one.kind, "holding", other.kind
         elif ON_EN.search(between) or (ON_ZH.search(between) and text.startswith("上", other.end)):
-            found.append((one.kind, "on", other.kind))
-    return tuple(found)
+            yield one.kind, "on", other.kind
 
 
 def _orders(text: str, mentions: Sequence[Mention]) -> Iterator[tuple[Mention, Mention, str]]:
     """(noun, the other noun, side of the other that the first is on)."""
-    for one, other in zip(mentions, mentions[1:], strict=False):
+    for one, other in pairwise(mentions):
         between = text[one.end : other.start]
         after = ANOTHERS_SIDE_ZH.match(text, other.end)
         if after and OF_ANOTHER_ZH.fullmatch(between):
@@ -86,8 +79,8 @@ def _orders(text: str, mentions: Sequence[Mention]) -> Iterator[tuple[Mention, M
             yield one, other, said["side"].lower()
 
 
-def _sides(text: str, mentions: Sequence[Mention]) -> Iterator[tuple[Mention, str]]:
-    others = {id(other) for _, other, _ in _orders(text, mentions)}
+def _sides(text: str, mentions: Sequence[Mention], others: set[int]) -> Iterator[tuple[str, str]]:
+    """(kind, side); others: id() of the mentions by way of which something is said of another, which have none."""
     for number, mention in enumerate(mentions):
         if id(mention) in others:
             continue
@@ -100,14 +93,12 @@ def _sides(text: str, mentions: Sequence[Mention]) -> Iterator[tuple[Mention, st
             or _later(text, mention.end, following)
         )
         if found:
-            yield mention, SIDES.get(found["side"].lower(), "middle")
+            yield mention.kind, SIDES.get(found["side"].lower(), "middle")
 
 
 def _opening(before: re.Pattern, end: re.Pattern, text: str, start: int, stop: int) -> re.Match | None:
     """A side that opens the clause of the noun at `stop`, with no other noun between."""
-    found = None
-    for match in before.finditer(text, start, stop):
-        found = match
+    *_, found = (None, *before.finditer(text, start, stop))
     return found if found and not end.search(text, found.end(), stop) else None
 
 
