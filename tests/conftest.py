@@ -20,6 +20,16 @@ def tiny(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory) -> Path:
+    """A folder of a module's own with what engine_parts.make_parts writes."""
+    from engine_parts import make_parts
+
+    folder = tmp_path_factory.mktemp("parts")
+    make_parts(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tiny, tmp_path_factory) -> Path:
     """A finished run of train_pretrain.py on the tiny data. Do not write into it: copy it."""

@@ -9,6 +9,7 @@ import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -72,6 +73,12 @@ def small_plan(**changes) -> Plan:
         "save_interval": 2, "eval_interval": 3, "log_interval": 1, "dtype": torch.float32,
     }  # fmt: skip
     return Plan(**{**values, **changes})
+
+
+def feed_of(lengths: list[int], supervised: int = 5) -> SimpleNamespace:
+    """What memory_plan asks of a feed whose examples all stand in one batch."""
+    examples = SimpleNamespace(lengths=np.array(lengths), supervised=np.full(len(lengths), supervised))
+    return SimpleNamespace(examples=examples, plan=lambda epoch: [np.arange(len(lengths))])
 
 
 def make_parts(folder: Path) -> None:
@@ -161,13 +168,18 @@ def run_main(script: str, argv: list[str], output: Path, kill: Kill | None = Non
         __import__(script).main(argv)
 
 
+def forkserver() -> multiprocessing.context.BaseContext:
+    """Starts processes by forking one that has run nothing yet, so it is quick and sound."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch._dynamo", "matplotlib.figure", "train_sft", "train_vision", "engine_parts"])
+    return context
+
+
 def in_process(
     script: str, argv: list[str], output: Path, kill: Kill | None = None, seconds: float | None = None
 ) -> int:
     """The exit code of run_main in a new process: -9 when it was killed, as it is after so many seconds."""
-    context = multiprocessing.get_context("forkserver")  # forks what has run nothing yet, so it is quick and sound
-    context.set_forkserver_preload(["torch._dynamo", "matplotlib.figure", "train_sft", "train_vision", "engine_parts"])
-    process = context.Process(target=run_main, args=(script, argv, output, kill))
+    process = forkserver().Process(target=run_main, args=(script, argv, output, kill))
     process.start()
     process.join(300 if seconds is None else seconds)
     if process.exitcode is None:

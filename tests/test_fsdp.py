@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
 import signal
-import socket
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from engine_parts import Kill, in_process, make_parts, sft_flags, small_batches, small_vlm
-from test_memory import feed_of
-from test_ranks import argv_for, losses, together, weights
+from engine_parts import Kill, feed_of, in_process, sft_flags, small_batches, small_vlm
+from pairs import argv_for, losses, start_pair, together, weights
 
 from engine import ranks
 from engine.freeze import set_trainable
@@ -23,13 +19,6 @@ from engine.stage import Stage, UsageError
 from engine.training import machine
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo is tested where torchrun is used")
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("parts")
-    make_parts(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -137,10 +126,8 @@ def test_alone_it_is_refused():
         machine(Stage(fsdp=True, device="cpu"))
 
 
-def measure(rank: int, port: int, folder: Path) -> None:
+def measure(rank: int, folder: Path) -> None:
     """Write how many values this process holds of a divided model, of its gradients and of AdamW's moments."""
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
-                      GLOO_SOCKET_IFNAME="lo")  # fmt: skip
     from engine.sharding import sharded
 
     device = torch.device("cpu")
@@ -160,15 +147,7 @@ def measure(rank: int, port: int, folder: Path) -> None:
 
 
 def test_each_process_holds_its_part_of_weights_gradients_and_moments_and_the_whole_frozen_encoder(tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("forkserver")
-    some = [context.Process(target=measure, args=(rank, port, tmp_path)) for rank in (0, 1)]
-    for process in some:
-        process.start()
-    for process in some:
-        process.join(60)
+    assert start_pair(measure, tmp_path) == [0, 0]
     found = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     model = small_vlm(vision=True)
     encoder = sum(p.numel() for p in model.vision.parameters())

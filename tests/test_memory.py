@@ -2,10 +2,9 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from engine_parts import small_batches, small_plan, small_vlm
+from engine_parts import feed_of, small_batches, small_plan, small_vlm
 
 from engine.freeze import set_trainable
 from engine.loop import gradients, take_step
@@ -13,12 +12,6 @@ from engine.memory import GIB, fits, layer_activations, memory_plan, memory_tabl
 from engine.optimizer import make_optimizer
 from model.config import LMConfig, VLMConfig
 from model.vlm import VLM
-
-
-def feed_of(lengths: list[int], supervised: int = 5) -> SimpleNamespace:
-    """What memory_plan asks of a feed whose examples all stand in one batch."""
-    examples = SimpleNamespace(lengths=np.array(lengths), supervised=np.full(len(lengths), supervised))
-    return SimpleNamespace(examples=examples, plan=lambda epoch: [np.arange(len(lengths))])
 
 
 def kept_bytes(model, batch, dtype: torch.dtype) -> int:

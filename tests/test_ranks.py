@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +13,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from engine_parts import Kill, in_process, make_parts, pretrain_flags, run_main, sft_flags, told
+from engine_parts import Kill, in_process, sft_flags
+from pairs import argv_for, losses, together, weights
 
 from dataset.bad_rows import BadRows
 from dataset.record import IGNORE, Example
 from engine.feed import Feed
 from engine.stage import Stage, UsageError
 from engine.training import own_parts
-from model.weights import read_tensors
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo is tested where torchrun is used")
@@ -74,52 +72,6 @@ def test_a_batch_with_fewer_samples_than_processes_is_refused(monkeypatch):
         own_parts(Stage(batch_size=3), SimpleNamespace())
 
 
-def one_of(rank: int, port: int, script: str, argv: list[str], output: Path, kill: Kill | None) -> None:
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
-                      MASTER_PORT=str(port), GLOO_SOCKET_IFNAME="lo")  # fmt: skip
-    run_main(script, argv, output, kill if rank == 0 else None)
-
-
-def together(script: str, argv: list[str], folder: Path, kill: Kill | None = None) -> tuple[list[int], str]:
-    """Exit codes of two processes that train together, and what the second said."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch._dynamo", "matplotlib.figure", "train_sft", "train_vision", "engine_parts"])
-    outputs = [folder / f"said-{rank}.txt" for rank in (0, 1)]
-    some = [
-        context.Process(target=one_of, args=(rank, port, script, argv, outputs[rank], kill)) for rank in (0, 1)
-    ]
-    for process in some:
-        process.start()
-    for process in some:
-        process.join(120)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-    return [process.exitcode for process in some], outputs[0].read_text() + outputs[1].read_text()
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("parts")
-    make_parts(folder)
-    return folder
-
-
-def losses(run: Path) -> list[tuple]:
-    return [(entry["step"], entry.get("loss", entry.get("val_loss"))) for entry in told(run)]
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return read_tensors(run / "model.safetensors")
-
-
-CHANGES = {"train": "projector,llm", "optimizer": "adamw", "batch_size": 5, "accumulation_steps": 2, "eval_interval": 2}
-
-
 @pytest.fixture(scope="module")
 def pair(parts, tmp_path_factory) -> Path:
     """A run of two processes."""
@@ -127,10 +79,6 @@ def pair(parts, tmp_path_factory) -> Path:
     codes, said = together("train_pretrain", argv_for(parts, run), run.parent)
     assert codes == [0, 0], said
     return run
-
-
-def argv_for(parts: Path, run: Path, **changes) -> list[str]:
-    return pretrain_flags(parts, run, val_data=parts / "data.jsonl", **{**CHANGES, **changes})
 
 
 def test_two_processes_find_the_losses_of_one_and_end_with_its_weights(parts, pair, tmp_path):

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from engine_parts import Kill, flags, in_process, make_parts, pretrain_flags, sft_flags, told
+from engine_parts import Kill, flags, in_process, pretrain_flags, sft_flags, told
 
 from model.weights import read_tensors
 
@@ -17,13 +17,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIG
 
 STATE = "training_state.safetensors"
 MACHINE = {"device": "cpu", "dtype": "float32"}
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("parts")
-    make_parts(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
