@@ -31,6 +31,7 @@ from engine.memory import memory_plan, memory_table, total
 from engine.run import Run, finish, is_finished, open_run
 from engine.runtime import frozen_in, keep_in, peak_memory, pick_device, pick_dtype, prepare
 from engine.stage import Stage, UsageError, rates_of, settings
+from model import kernels
 from model.language import LanguageModel
 from model.lora import add_lora, lora_tensors, merge_lora
 from model.tensors import save_safetensors
@@ -207,6 +208,8 @@ def describe(stage: Stage, feed: Feed, plan: Plan, model: nn.Module, here: Machi
         model, feed, here.dtype, stage.optimizer, stage.gradient_checkpointing, ranks.count(),
         here.device.type == "cuda", stage.fsdp,
     )  # fmt: skip
+    with_kernels = here.dtype == torch.bfloat16 and kernels.usable(torch.empty(0, device=here.device))
+    compiled = ", with compiled kernels" if with_kernels else ""
     size = f"{stage.token_budget} tokens" if stage.token_budget else f"{stage.batch_size} samples"
     lines = [
         f"samples: {len(examples):,} ({examples.truncated} cut at {stage.max_seq_len} tokens), "
@@ -214,7 +217,7 @@ def describe(stage: Stage, feed: Feed, plan: Plan, model: nn.Module, here: Machi
         *feed.mixing(),
         f"steps: {plan.steps:,} of {size} x {stage.accumulation_steps} "
         f"({plan.steps / an_epoch:.2f} epochs), {feed.padding():.1%} padding, on {here.device} in "
-        f"{str(here.dtype).removeprefix('torch.')}",
+        f"{str(here.dtype).removeprefix('torch.')}{compiled}",
         f"peak memory: about {total(memory) / 2**30:.1f} GiB for weights, gradients, optimizer "
         "and activations, beside about 0.5 GiB for the program",
     ]

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.fused import causal_softmax
+
 # On CPUs the fused kernel's backward pass in bf16 is slow where sequences are short; up to so many keys two matrix
 # products and a softmax take a half to a seventh of its time (docs/log.md).
 SHORT = 512
@@ -33,32 +35,33 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
 
 
 def _attend_short(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """The same in plain matrix products; a group's query heads stand as rows beside one another, so that keys and
+    """The same in plain matrix products. The query heads of a group stand beside one another as rows, so that keys and
     values are not repeated. Causal queries are taken in blocks, which see no keys behind their last one."""
     batch, heads, queries, width = query.shape
     groups, keys = key.shape[1], key.shape[2]
-    rows = (query * width**-0.5).view(batch, groups, -1, queries, width)
-    key = key.transpose(-1, -2)
-    if not causal:
-        return _attend_block(rows, key, value, None if mask is None else _bias(mask, query.dtype)).view(query.shape)
-    past, blocks = keys - queries, max(1, round(queries / BLOCK))
-    ends = [queries * i // blocks for i in range(blocks + 1)]
-    parts = []
-    for start, end in itertools.pairwise(ends):
-        bias = query.new_full((end - start, past + end), -torch.inf).triu_(past + start + 1)
-        seen = slice(0, past + end)
-        parts.append(_attend_block(rows[:, :, :, start:end], key[..., seen], value[:, :, seen], bias))
-    return torch.cat(parts, 3).view(query.shape) if blocks > 1 else parts[0].view(query.shape)
-
-
-def _attend_block(rows: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
-    """rows (B, KV, H / KV, T, d), scaled; key (B, KV, d, S); value (B, KV, S, d); bias is added to the scores."""
-    scores = (rows.flatten(2, 3) @ key).view(*rows.shape[:4], -1)
-    if bias is not None:
-        scores.add_(bias)  # nothing but the softmax keeps scores for the backward pass
-    return (scores.softmax(-1).flatten(2, 3) @ value).view(rows.shape)
+    group, scale = heads // groups, width**-0.5
+    rows = query.transpose(1, 2).unflatten(2, (groups, group)).transpose(1, 2)  # (B, KV, T, group, d)
+    rows = rows.reshape(batch * groups, queries * group, width)
+    key, value = key.reshape(-1, keys, width).transpose(1, 2), value.reshape(-1, keys, width)
+    if mask is not None:
+        scores = (rows @ key).view(batch, groups, queries, group, keys)
+        shares = torch.add(_bias(mask, query.dtype), scores, alpha=scale).softmax(-1)
+        out = shares.view(-1, queries * group, keys) @ value
+    elif not causal:
+        out = causal_softmax(rows @ key, scale, group, keys) @ value
+    else:
+        past, blocks = keys - queries, max(1, round(queries / BLOCK))
+        ends = [queries * i // blocks for i in range(blocks + 1)]
+        parts = []
+        for start, end in itertools.pairwise(ends):
+            seen = past + end
+            scores = rows[:, start * group : end * group] @ key[..., :seen]
+            parts.append(causal_softmax(scores, scale, group, past + start + 1) @ value[:, :seen])
+        out = torch.cat(parts, 1) if blocks > 1 else parts[0]
+    out = out.view(batch, groups, queries, group, width).transpose(1, 2)  # (B, T, KV, group, d)
+    return out.reshape(batch, queries, heads, width).transpose(1, 2)
 
 
 def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 where a mask (1 or B, 1, T, S) is True, minus infinity elsewhere; (1 or B, 1, 1, T, S)."""
-    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)[:, :, None]
+    """0 where a mask (1 or B, 1, T, S) is True, minus infinity elsewhere; (1 or B, 1, T, 1, S)."""
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)[:, :, :, None]

@@ -1,20 +1,29 @@
 """Parts of a decoder layer as autograd functions that read memory less often, and keep less for the backward pass.
 
 Written out, each is a chain of elementwise operations, every one of which passes over all activations and keeps some
-of them. The formulas are the same; on CPUs they take a third (RMSNorm) to two thirds of the time (docs/log.md).
+of them. The formulas are the same; on CPUs they take a third (RMSNorm) to two thirds of the time (docs/log.md). Those
+called compiled are one pass each (model/kernels.py), for bfloat16 on CPUs where they could be built.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from model import kernels
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
     """The format that a matrix product of x is computed in: autocast's where it is on, else x's."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+
+
+def are_compiled(x: Tensor, *more: Tensor) -> bool:
+    """Whether passes over these, whose products are computed as those of x, are compiled ones."""
+    return product_dtype(x) == torch.bfloat16 and kernels.usable(x, *more)
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -40,6 +49,25 @@ class _RMSNorm(torch.autograd.Function):
         return grad.mul_(scale).addcmul_(x, along).to(x.dtype), for_weight, None, None
 
 
+class _CompiledRMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, update: Tensor | None, weight: Tensor, eps: float):
+        ctx.set_materialize_grads(False)
+        stream, out, scale = kernels.rms_norm(x, update, weight, eps)
+        ctx.save_for_backward(stream, weight, scale)
+        return out if update is None else (stream, out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor | None):
+        stream, weight, scale = ctx.saved_tensors
+        for_stream, for_out = grads if len(grads) == 2 else (None, *grads)
+        if for_out is None:
+            for_out = torch.zeros_like(stream, dtype=torch.bfloat16)
+        wanted = ctx.needs_input_grad[1:3]
+        return *kernels.rms_norm_backward(for_out, for_stream, stream, weight, scale, wanted), None
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """x (.., D) over its root mean square times weight (D,), computed in float32 or better (arXiv 1910.07467).
 
@@ -48,7 +76,18 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     dtype = product_dtype(x)
     if x.device.type == "cuda":  # one kernel there
         return F.rms_norm(x, weight.shape, weight.to(x.dtype), eps).to(dtype)
+    if x.dtype == weight.dtype == torch.float32 and are_compiled(x, weight):
+        return _CompiledRMSNorm.apply(x, None, weight, eps)
     return _RMSNorm.apply(x, weight, eps, dtype)
+
+
+def add_rms_norm(x: Tensor, update: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """x plus update, both (.., D), and rms_norm of that."""
+    exact = x.dtype == weight.dtype == torch.float32
+    if exact and update.dtype == torch.bfloat16 and are_compiled(x, update, weight):
+        return _CompiledRMSNorm.apply(x, update, weight, eps)
+    x = x + update
+    return x, rms_norm(x, weight, eps)
 
 
 class _SwiGLU(torch.autograd.Function):
@@ -63,12 +102,40 @@ class _SwiGLU(torch.autograd.Function):
         return torch.ops.aten.silu_backward(grad * up, gate), F.silu(gate).mul_(grad)
 
 
-def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up (arXiv 2002.05202); keeps its two inputs alone."""
-    return _SwiGLU.apply(gate, up)
+class _CompiledSwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, gate_up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate_up)
+        return kernels.swiglu(gate_up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        return kernels.swiglu_backward(grad, *ctx.saved_tensors)
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def swiglu(x: Tensor, gate: nn.Module, up: nn.Module) -> Tensor:
+    """silu(gate(x)) * up(x) (arXiv 2002.05202); keeps what gate and up give alone."""
+    if are_linear(gate, up) and are_compiled(x):
+        return _CompiledSwiGLU.apply(one_product(x, gate, up))
+    return _SwiGLU.apply(gate(x), up(x))
+
+
+def are_linear(*modules: nn.Module) -> bool:
+    """Whether these are plain linear layers without biases, and not adapters or the like."""
+    return all(type(module) is nn.Linear and module.bias is None for module in modules)
+
+
+def one_product(x: Tensor, *linears: nn.Linear) -> Tensor:
+    """The outputs (.., sum of their widths) of linear layers that have one input, side by side and without biases."""
+    dtype = product_dtype(x)
+    return F.linear(x, torch.cat([linear.weight.to(dtype) for linear in linears]))
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: float = 1.0) -> Tensor:
+    if x.dim() == 4 and x.dtype == torch.bfloat16 and are_compiled(x, cos, sin):
+        return kernels.rotate(x, cos, sin, sign)
+    sin = sin if sign == 1.0 else sin * sign
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
@@ -81,7 +148,7 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         cos, sin = ctx.saved_tensors
-        return _turned(grad, cos, -sin), None, None
+        return _turned(grad, cos, sin, -1.0), None, None
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -91,3 +158,27 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     return _Rotation.apply(x, cos, sin) if torch.is_grad_enabled() else _turned(x, cos, sin)
+
+
+class _CompiledSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, scores: Tensor, scale: float, queries: int, group: int, seen: int) -> Tensor:
+        ctx.mark_dirty(scores)
+        ctx.scale = scale
+        ctx.save_for_backward(kernels.softmax_(scores, scale, queries, group, seen))
+        return scores
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        return kernels.softmax_backward(grad, *ctx.saved_tensors, ctx.scale), None, None, None, None
+
+
+def causal_softmax(scores: Tensor, scale: float, group: int, seen: int) -> Tensor:
+    """softmax(scale * scores) of scores (N, queries * group, S): `group` rows stand for each query, and query q sees
+    the first seen + q of the S keys. The scores may be lost."""
+    queries = scores.shape[1] // group
+    if scores.dtype == torch.bfloat16 and are_compiled(scores):
+        return _CompiledSoftmax.apply(scores, scale, queries, group, seen)
+    hidden = scores.new_full((queries, scores.shape[2]), -torch.inf).triu_(seen)[:, None]
+    return torch.add(hidden, scores.unflatten(1, (queries, group)), alpha=scale).softmax(-1).flatten(1, 2)

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from model.attention import attend
 from model.config import LMConfig, RopeScaling
-from model.fused import product_dtype, rms_norm, rotate, swiglu
+from model.fused import add_rms_norm, product_dtype, rms_norm, rotate, swiglu
 
 Rotary = tuple[Tensor, Tensor]  # cos and sin as fused.rotate takes them, (1 or B, T, 1, head_dim)
 
@@ -110,6 +110,12 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return rms_norm(x, self.weight, self.eps)
 
+    def after(self, x: Tensor, update: Tensor | None) -> tuple[Tensor, Tensor]:
+        """x plus update (None: nothing), and that normed."""
+        if update is None:
+            return x, self(x)
+        return add_rms_norm(x, update, self.weight, self.eps)
+
 
 class Attention(nn.Module):
     """Grouped-query attention with rotary positions."""
@@ -124,12 +130,10 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(config.hidden_size, kv_width, bias=config.attention_bias)
         self.o_proj = nn.Linear(width, config.hidden_size, bias=False)
 
-    def forward(
-        self, x: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache | None, first: int = 0
-    ) -> Tensor:
+    def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache | None, first: int) -> Tensor:
         cos, sin = rotary
         split = (-1, self.head_dim)
-        query = self.q_proj(x[:, first:]).unflatten(-1, split)
+        query = self.q_proj(x[:, first:].contiguous()).unflatten(-1, split)
         query = rotate(query, cos[:, first:], sin[:, first:]).transpose(1, 2)  # (B, H, T - first, head_dim)
         key = rotate(self.k_proj(x).unflatten(-1, split), cos, sin).transpose(1, 2)  # (B, KV, T, head_dim)
         value = self.v_proj(x).unflatten(-1, split).transpose(1, 2)
@@ -151,11 +155,11 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(swiglu(self.gate_proj(x), self.up_proj(x)))
+        return self.down_proj(swiglu(x, self.gate_proj, self.up_proj))
 
 
 class Layer(nn.Module):
-    """Attention and MLP, each behind a norm and added to the stream."""
+    """Attention and MLP, each behind a norm and added to the stream; the sum is made by the norm that comes next."""
 
     def __init__(self, config: LMConfig, layer: int):
         super().__init__()
@@ -165,11 +169,14 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self, x: Tensor, rotary: Rotary, mask: Tensor | None, cache: KVCache | None, first: int = 0
-    ) -> Tensor:
-        """The stream (B, T - first, D) after the layer, from position `first` on alone."""
-        x = x[:, first:] + self.self_attn(self.input_layernorm(x), rotary, mask, cache, first)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        self, x: Tensor, update: Tensor | None, rotary: Rotary, mask: Tensor | None, cache: KVCache | None, first: int
+    ) -> tuple[Tensor, Tensor]:
+        """The stream (B, T, D) and the last layer's update in, from position `first` on both of them (B, T - first, D)
+        out."""
+        x, normed = self.input_layernorm.after(x, update)
+        update = self.self_attn(normed, rotary, mask, cache, first)
+        x, normed = self.post_attention_layernorm.after(x[:, first:], update)
+        return x, self.mlp(normed)
 
 
 class Decoder(nn.Module):
@@ -250,14 +257,17 @@ class LanguageModel(nn.Module):
         angles = rotary_angles(positions, config.head_dim, config.rope_theta, config.rope_scaling)
         rotary = angles[0].to(dtype), angles[1].to(dtype)
         mask = attention_mask_for(attention_mask, new, past, embeddings.device)
-        x = embeddings
+        x, update = embeddings, None
         again = self.checkpointing and torch.is_grad_enabled() and cache is None
         for number, layer in enumerate(self.model.layers, 1):
             start = first if number == len(self.model.layers) else 0
             if again:
-                x = checkpoint(layer, x, rotary, mask, None, start, use_reentrant=False, preserve_rng_state=False)
+                x = x if update is None else x + update  # so that one of them is kept
+                x, update = checkpoint(
+                    layer, x, None, rotary, mask, None, start, use_reentrant=False, preserve_rng_state=False
+                )
             else:
-                x = layer(x, rotary, mask, cache, start)
+                x, update = layer(x, update, rotary, mask, cache, start)
         if cache is not None:
             cache.length += new
-        return self.model.norm(x)
+        return self.model.norm.after(x, update)[1]

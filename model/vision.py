@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from model.attention import attend
 from model.config import VisionConfig
+from model.frozen_vision import can_run, run_layers
 from model.fused import product_dtype
 
 QUICK = 1.702  # in CLIP's cheaper GELU
@@ -215,8 +216,12 @@ class VisionTransformer(nn.Module):
         x = self.embeddings(pixels)
         if self.pre_layrnorm is not None:
             x = self.pre_layrnorm(x)
-        for layer in self.encoder.layers[: self.config.num_hidden_layers + 1 + self.config.feature_layer]:
-            x = layer(x)
+        layers = self.encoder.layers[: self.config.num_hidden_layers + 1 + self.config.feature_layer]
+        if can_run(self.config, x):
+            x = run_layers(layers, x, self.config)
+        else:
+            for layer in layers:
+                x = layer(x)
         if self.config.post_norm == "applied" and self.config.feature_layer == -1:
             x = self.post_layernorm(x)
         return x

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from model.fused import product_dtype, rms_norm, rotate, swiglu
 
@@ -43,8 +44,19 @@ def test_rms_norm_asks_for_the_gradients_that_are_wanted_alone():
     assert x.grad is not None and weight.grad is None
 
 
+def matrix(weight: torch.Tensor) -> nn.Linear:
+    linear = nn.Linear(*weight.shape[::-1], bias=False)
+    linear.weight = nn.Parameter(weight.detach())
+    return linear
+
+
 def test_swiglu():
-    check(swiglu, lambda gate, up: F.silu(gate) * up, some(3, 4, 8), some(3, 4, 8, seed=1))
+    gate, up = matrix(some(6, 8, seed=1)), matrix(some(6, 8, seed=2))
+
+    def plain(x, gate_weight, up_weight):
+        return F.silu(x @ gate_weight.T) * (x @ up_weight.T)
+
+    check(lambda x, *weights: swiglu(x, gate, up), plain, some(3, 4, 8), gate.weight, up.weight)
 
 
 def test_rotation_turns_pairs_by_an_angle():
@@ -63,7 +75,10 @@ def test_rotation_turns_pairs_by_an_angle():
 WEIGHT = torch.linspace(1, 2, 8, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("function", [lambda x: rms_norm(x, WEIGHT, 1e-5), lambda x: swiglu(x, x)])
+EXACT = matrix(torch.linspace(-1, 2, 24, dtype=torch.float64).view(3, 8))
+
+
+@pytest.mark.parametrize("function", [lambda x: rms_norm(x, WEIGHT, 1e-5), lambda x: swiglu(x, EXACT, EXACT)])
 def test_numerical_gradients(function):
     x = torch.randn(2, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(4)).requires_grad_()
     assert torch.autograd.gradcheck(function, (x,))

@@ -29,6 +29,7 @@ import torch
 
 from engine.command import guarded
 from engine.runtime import pick_device
+from model import kernels
 from tools.bench_children import BrokenWork, Child, cores
 from tools.bench_data import QUICK, QUICK_CUTS, Folder, Sizes
 from tools.bench_table import table
@@ -220,7 +221,10 @@ def device_name(device: torch.device) -> str:
         name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
     except OSError:
         pass
-    return f"{name}, {cores()} cores, {torch.get_num_threads()} threads" + (" (MPS)" if device.type == "mps" else "")
+    name = f"{name}, {cores()} cores, {torch.get_num_threads()} threads"
+    if device.type == "mps":
+        return f"{name} (MPS)"
+    return f"{name}, {'with' if kernels.usable(torch.empty(0)) else 'without'} compiled kernels"
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -1,0 +1,172 @@
+"""The passes of kernels.c over bfloat16 tensors on a CPU, built by the machine's own C compiler when first needed.
+
+What is written with PyTorch's operations reads and writes memory at every one of them; these do so once. Where they
+cannot be built nothing is lost but time: model/fused.py has the same formulas in PyTorch. They share PyTorch's threads,
+so they are linked with the OpenMP library that it has loaded; a second one would fight it for the cores.
+GLIMPSE_KERNELS=0 in the environment leaves them out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+SOURCE = Path(__file__).with_name("kernels.c")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-fopenmp", "-shared")
+WIDE = ("-mprefer-vector-width=512",)  # on x86
+TYPES = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float, "t": ctypes.c_int}
+ARGUMENTS = {  # of each function: pointers, numbers, floats and the count of threads
+    "rms_norm": "ppppfppnnt", "rms_norm_backward": "ppppppppnnt",
+    "swiglu": "ppnnt", "swiglu_backward": "pppnnt", "rotate": "ppppppnft",
+    "softmax": "pfnnnnnt", "softmax_backward": "ppfpnnt",
+    "add_layer_norm": "pppppfpnnt", "gelu": "ppffnnt", "split_heads": "pppnnnnt",
+}  # fmt: skip
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether these tensors are on a CPU and the kernels are there; torch.compile has better ones."""
+    on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
+    return on_cpu and not torch.compiler.is_compiling() and library() is not None
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The kernels, built in about half a second; None without gcc or OpenMP, and where it fails, which is warned of."""
+    compiler, openmp = shutil.which("gcc"), _openmp()
+    if os.environ.get("GLIMPSE_KERNELS") == "0" or compiler is None or openmp is None:
+        return None
+    flags = FLAGS + WIDE * (platform.machine() == "x86_64")
+    with tempfile.TemporaryDirectory(prefix="glimpse-") as folder:
+        built = Path(folder) / "kernels.so"
+        # the library that is named comes first, so that gcc's own is not needed any more
+        command = [compiler, *flags, str(SOURCE), "-o", str(built), "-Wl,--as-needed", openmp, "-lm"]
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+            kernels = ctypes.CDLL(str(built))
+        except (OSError, subprocess.CalledProcessError) as error:
+            said = getattr(error, "stderr", None) or error
+            warnings.warn(f"the kernels of {SOURCE} could not be built, it goes on without them: {said}", stacklevel=2)
+            return None
+    for name, arguments in ARGUMENTS.items():
+        function = getattr(kernels, name)
+        function.argtypes, function.restype = [TYPES[letter] for letter in arguments], None
+    return kernels
+
+
+def _openmp() -> str | None:
+    """The file of the OpenMP library that PyTorch has loaded; None where that cannot be told."""
+    if sys.platform != "linux":
+        return None
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        path = line.split(maxsplit=5)[5:]
+        if path and re.match(r"lib(gomp|iomp5|omp)\b.*\.so", Path(path[0]).name):
+            return path[0]
+    return None
+
+
+def _call(name: str, *arguments) -> None:
+    given = (a.data_ptr() if isinstance(a, Tensor) else a for a in arguments)
+    getattr(library(), name)(*given, torch.get_num_threads())
+
+
+def rms_norm(x: Tensor, update: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """x (.., D) float32 plus update (.., D); that over its root mean square, times weight (D,) float32, in bfloat16;
+    and the factors (.., 1)."""
+    x = x.contiguous()
+    stream = x if update is None else torch.empty_like(x)
+    out, scale = torch.empty_like(x, dtype=torch.bfloat16), x.new_empty((*x.shape[:-1], 1))
+    update = None if update is None else update.contiguous()
+    _call("rms_norm", x, update, stream, weight, eps, out, scale, scale.numel(), x.shape[-1])
+    return stream, out, scale
+
+
+def rms_norm_backward(
+    for_out: Tensor, for_stream: Tensor | None, stream: Tensor, weight: Tensor, scale: Tensor, wanted: tuple[bool, bool]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients for x, and where wanted for update and weight, from those for rms_norm's out and stream."""
+    for_out, width, threads = for_out.contiguous(), stream.shape[-1], torch.get_num_threads()
+    for_stream = None if for_stream is None else for_stream.contiguous()
+    for_x = torch.empty_like(stream)
+    for_update = torch.empty_like(stream, dtype=torch.bfloat16) if wanted[0] else None
+    sums = stream.new_zeros((threads, width)) if wanted[1] else None
+    _call(
+        "rms_norm_backward", for_out, for_stream, stream, weight, scale, for_x, for_update, sums, scale.numel(), width
+    )
+    return for_x, for_update, None if sums is None else sums.sum(0)
+
+
+def swiglu(gate_up: Tensor) -> Tensor:
+    """silu(gate) * up (.., I), of both side by side (.., 2 I)."""
+    gate_up, width = gate_up.contiguous(), gate_up.shape[-1] // 2
+    out = gate_up.new_empty((*gate_up.shape[:-1], width))
+    _call("swiglu", gate_up, out, out.numel() // width, width)
+    return out
+
+
+def swiglu_backward(grad: Tensor, gate_up: Tensor) -> Tensor:
+    """The gradient for gate_up."""
+    grad, gate_up = grad.contiguous(), gate_up.contiguous()
+    for_gate_up = torch.empty_like(gate_up)
+    _call("swiglu_backward", grad, gate_up, for_gate_up, grad.numel() // grad.shape[-1], grad.shape[-1])
+    return for_gate_up
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
+    """x (B, T, H, d) cos + swapped(x) sin * sign; cos and sin (1 or B, T, 1, d)."""
+    x = x if x.stride(-1) == 1 else x.contiguous()
+    out = torch.empty(x.shape, dtype=x.dtype)
+    sizes, strides = (ctypes.c_int64 * 4)(*x.shape), (ctypes.c_int64 * 6)(*x.stride()[:3], *out.stride()[:3])
+    cos, sin = cos.contiguous(), sin.contiguous()
+    turn = cos.stride(0) if len(cos) > 1 else 0
+    _call("rotate", x, cos, sin, out, sizes, strides, turn, sign)
+    return out
+
+
+def softmax_(scores: Tensor, scale: float, queries: int, group: int, seen: int) -> Tensor:
+    """In place: softmax(scale * scores) over the last dimension of (.., queries * group, S), in which query q, which
+    has `group` rows, sees the first seen + q columns."""
+    _call("softmax", scores, scale, scores.numel() // scores.shape[-1], scores.shape[-1], queries, group, seen)
+    return scores
+
+
+def softmax_backward(grad: Tensor, softmax: Tensor, scale: float) -> Tensor:
+    """The gradient for the scores."""
+    grad, columns = grad.contiguous(), softmax.shape[-1]
+    for_scores = torch.empty_like(softmax)
+    _call("softmax_backward", grad, softmax, scale, for_scores, softmax.numel() // columns, columns)
+    return for_scores
+
+
+def add_layer_norm_(x: Tensor, update: Tensor | None, bias: Tensor | None, norm: nn.LayerNorm) -> Tensor:
+    """The LayerNorm in bfloat16 of x (.., D) float32, to which update (.., D) and bias (D,) float32 are added before,
+    in place."""
+    out = torch.empty(x.shape, dtype=torch.bfloat16)
+    weight, shift = norm.weight.float(), norm.bias.float()
+    _call("add_layer_norm", x, update, bias, weight, shift, norm.eps, out, x.numel() // x.shape[-1], x.shape[-1])
+    return out
+
+
+def gelu_(x: Tensor, bias: Tensor, linear: float, cubic: float) -> Tensor:
+    """In place: y sigmoid(linear y + cubic y^3) for y = x + bias, of x (.., D) and bias (D,) float32."""
+    _call("gelu", x, bias, linear, cubic, x.numel() // x.shape[-1], x.shape[-1])
+    return x
+
+
+def split_heads(qkv: Tensor, bias: Tensor, heads: int) -> Tensor:
+    """Queries, keys and values (3, B, H, N, d) of qkv (B, N, 3 H d), to which bias (3 H d,) float32 is added."""
+    batch, length, width = *qkv.shape[:2], qkv.shape[2] // (3 * heads)
+    out = qkv.new_empty((3, batch, heads, length, width))
+    _call("split_heads", qkv, bias, out, batch, length, heads, width)
+    return out

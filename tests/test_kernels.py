@@ -1,0 +1,256 @@
+"""The compiled passes against their formulas in double precision, and the model with them against itself without."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model import frozen_vision, fused, kernels, vision
+from model.fused import add_rms_norm, causal_softmax, rms_norm, rotate, swiglu
+from model.language import LanguageModel
+from tests.test_language import SMALL
+from tests.test_vision import CLIP_SMALL, pixels_for, seeded
+
+ROUNDING = {"rtol": 2**-8, "atol": 1e-6}  # half a step of bfloat16, and a little
+
+
+@pytest.fixture(autouse=True)
+def built():
+    if kernels.library() is None:
+        pytest.skip("no kernels on this machine")
+
+
+def some(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
+    """Normal numbers that bfloat16 holds exactly, float32."""
+    return (torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) * scale).bfloat16().float()
+
+
+def check(compiled, exact, *inputs: Tensor) -> None:
+    """The outputs, and the gradients of all inputs for some gradients of the outputs, are the rounded exact ones."""
+    mine = [tensor.clone().requires_grad_() for tensor in inputs]
+    theirs = [tensor.double().requires_grad_() for tensor in inputs]
+    found, expected = compiled(*mine), exact(*theirs)
+    along = [some(*out.shape, seed=9 + i) for i, out in enumerate(expected)]
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a.double(), b, **ROUNDING)
+    for_mine = torch.autograd.grad(found, mine, [g.to(out.dtype) for g, out in zip(along, found, strict=True)])
+    for_theirs = torch.autograd.grad(expected, theirs, [g.double() for g in along])
+    for a, b in zip(for_mine, for_theirs, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=2**-6, atol=2**-7 * b.abs().max().item())
+
+
+def in_bf16(function):
+    def run(*tensors):
+        with torch.autocast("cpu", torch.bfloat16):
+            return function(*tensors)
+
+    return run
+
+
+def normed(x: Tensor, weight: Tensor) -> Tensor:
+    return x / (x.square().mean(-1, keepdim=True) + 1e-3).sqrt() * weight
+
+
+WIDTHS = [1, 7, 16, 50]  # whole vectors, parts of one, and both
+
+
+def test_they_are_built_where_there_is_a_compiler_and_share_the_threads_of_pytorch():
+    assert shutil.which("gcc")
+    found = set(re.findall(r"/\S*/lib(?:gomp|iomp5|omp)\b\S*", Path("/proc/self/maps").read_text()))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_rms_norm(width):
+    compiled = in_bf16(lambda x, weight: (rms_norm(x, weight, 1e-3),))
+    check(compiled, lambda x, weight: (normed(x, weight),), some(3, 5, width), some(width, seed=1))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_rms_norm_of_a_sum(width):
+    @in_bf16
+    def compiled(x, update, weight):
+        return add_rms_norm(x, update.bfloat16(), weight, 1e-3)
+
+    def exact(x, update, weight):
+        return x + update, normed(x + update, weight)
+
+    check(compiled, exact, some(3, 5, width), some(3, 5, width, seed=2), some(width, seed=1))
+
+
+def test_the_sum_alone_or_its_norm_alone_may_be_used():
+    x, update = some(4, 8).requires_grad_(), some(4, 8, seed=1).bfloat16().requires_grad_()
+    total, out = in_bf16(add_rms_norm)(x, update, torch.ones(8), 1e-5)
+    assert out.dtype == torch.bfloat16
+    (for_x,) = torch.autograd.grad(total.sum(), x, retain_graph=True)
+    assert torch.equal(for_x, torch.ones(4, 8))
+    assert torch.autograd.grad(out.float().square().sum(), update)[0].isfinite().all()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_swiglu(width):
+    gate, up = some(4, width, scale=3.0), some(4, width, seed=1)
+
+    def compiled(gate_up):
+        return (fused._CompiledSwiGLU.apply(gate_up.bfloat16()),)
+
+    def exact(gate_up):
+        gate, up = gate_up.chunk(2, -1)
+        return (F.silu(gate) * up,)
+
+    check(compiled, exact, torch.cat((gate, up), -1))
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_rotation_of_strided_heads(rows):
+    angle = some(rows, 5, 1, 6, seed=2)
+    cos, sin = torch.cat((angle.cos(), angle.cos()), -1), torch.cat((-angle.sin(), angle.sin()), -1)
+    cos, sin = cos.bfloat16().float(), sin.bfloat16().float()
+
+    def turned(x):
+        return (x * cos + x.roll(6, -1) * sin,)
+
+    def compiled(wide):
+        return (rotate(wide[..., 1:4, :].bfloat16(), cos, sin),)
+
+    check(compiled, lambda wide: turned(wide[..., 1:4, :]), some(3, 5, 6, 12))
+
+
+@pytest.mark.parametrize("seen, keys", [(1, 5), (4, 8), (40, 44), (9, 9), (33, 33)])
+def test_softmax_sees_what_it_may_see(seen, keys):
+    group, queries = 3, 5
+
+    def exact(scores):
+        sees = torch.arange(keys) < (seen + torch.arange(queries))[:, None]
+        scores = (scores * 0.25).unflatten(1, (queries, group)).masked_fill(~sees[:, None], -torch.inf)
+        return (scores.softmax(-1).flatten(1, 2),)
+
+    def compiled(scores):
+        return (causal_softmax(scores.bfloat16(), 0.25, group, seen),)
+
+    check(compiled, exact, some(2, queries * group, keys, scale=8.0))
+
+
+def test_softmax_where_scores_are_far_apart_and_large():
+    scores = torch.tensor([[[1e30, -1e30, 3e30, 0.0]]]).bfloat16()
+    assert causal_softmax(scores, 1.0, 1, 4).tolist() == [[[0, 0, 1, 0]]]
+
+
+def test_layer_norm_of_a_sum():
+    norm = nn.LayerNorm(50, eps=1e-3)
+    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    x, update, bias = some(3, 5, 50, scale=4.0), some(3, 5, 50, seed=1), some(50, seed=2)
+    stream = x.clone()
+    found = kernels.add_layer_norm_(stream, update.bfloat16(), bias, norm)
+    expected = norm.double()((x + update + bias).double())
+    torch.testing.assert_close(stream, x + update + bias)
+    torch.testing.assert_close(found.double(), expected, rtol=2**-8, atol=1e-5)
+    assert torch.equal(kernels.add_layer_norm_(stream, None, None, norm.float()), found)
+
+
+@pytest.mark.parametrize("name", frozen_vision.GELU)
+def test_gelu(name):
+    x, bias = some(6, 50, scale=4.0), some(50, seed=1)
+    expected = vision.ACTIVATION[name]((x + bias).double())
+    found = kernels.gelu_(x.bfloat16(), bias, *frozen_vision.GELU[name])
+    torch.testing.assert_close(found.double(), expected, rtol=2**-8, atol=1e-6)
+
+
+def test_heads_are_split():
+    qkv, bias = some(2, 5, 3 * 4 * 6), some(3 * 4 * 6, seed=1)
+    expected = (qkv + bias).bfloat16().view(2, 5, 3, 4, 6).permute(2, 0, 3, 1, 4)
+    assert torch.equal(kernels.split_heads(qkv.bfloat16(), bias, 4), expected)
+
+
+def test_what_is_no_number_stays_none():
+    bad = some(2, 8)
+    bad[0, 3] = torch.nan
+    assert in_bf16(lambda x: rms_norm(x, torch.ones(8), 1e-5))(bad)[0].isnan().all()
+    assert kernels.swiglu(bad.bfloat16()).isnan().tolist() == [[False] * 3 + [True], [False] * 4]
+    assert causal_softmax(bad.bfloat16()[None], 1.0, 1, 8)[0].isnan().all(-1).tolist() == [True, False]
+    assert kernels.gelu_(bad.bfloat16(), torch.zeros(8), 1.702, 0.0)[0, 3].isnan()
+
+
+def test_the_number_of_threads_changes_no_bit(monkeypatch):
+    x, update, weight = some(7, 33), some(7, 33, seed=1).bfloat16(), some(33, seed=2)
+    ways = []
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=threads: count)
+        _, out, scale = kernels.rms_norm(x, update, weight, 1e-5)
+        softmax = kernels.softmax_(x.bfloat16()[None], 0.5, 7, 1, 27)
+        for_x, *_ = kernels.rms_norm_backward(out, x, x, weight, scale, (False, True))
+        ways.append((out, softmax, kernels.swiglu(update[:, :32]), for_x))
+    for way in ways[1:]:
+        assert all(map(torch.equal, way, ways[0]))
+
+
+def plain(monkeypatch) -> None:
+    monkeypatch.setattr(kernels, "library", lambda: None)
+
+
+def distances(run, exact: list[Tensor], monkeypatch) -> tuple[Tensor, Tensor]:
+    """How far what run() gives is from the exact, by their norms: with the kernels and without."""
+
+    def distance():
+        with torch.autocast("cpu", torch.bfloat16):
+            return torch.stack([(a - b).norm() / b.norm() for a, b in zip(run(), exact, strict=True)])
+
+    compiled = distance()
+    plain(monkeypatch)
+    return compiled, distance()
+
+
+@pytest.mark.parametrize("changes", [{}, {"attention_bias": True}, {"num_key_value_heads": 4}])
+def test_the_decoder_is_as_near_to_float32_as_without_them(changes, monkeypatch):
+    llm = LanguageModel(replace(SMALL, **changes), torch.Generator().manual_seed(0))
+    ids = torch.randint(0, llm.config.vocab_size, (3, 21), generator=torch.Generator().manual_seed(0))
+
+    along = some(3, 15, 32)
+
+    def run():
+        embeddings = llm.embed(ids).detach().requires_grad_()
+        hidden = llm(embeddings, first=6)
+        weights = list(llm.model.layers.parameters())
+        loss = (hidden.float() * along).sum()
+        return [hidden.float(), *torch.autograd.grad(loss, [embeddings, *weights])]
+
+    exact = run()
+    compiled, without = distances(run, exact, monkeypatch)
+    assert compiled.max() < 0.05 and not torch.equal(compiled, without)
+    assert compiled.mean() < 1.2 * without.mean()
+
+
+@pytest.mark.parametrize("act", ["quick_gelu", "gelu_pytorch_tanh"])
+def test_a_frozen_encoder_is_as_near_to_float32_as_without_them(act, monkeypatch):
+    model = seeded(replace(CLIP_SMALL, hidden_act=act, feature_layer=-2))
+    pixels = pixels_for(model.config)
+    with torch.no_grad():
+        exact = [model(pixels)]
+        compiled, without = distances(lambda: [model(pixels).float()], exact, monkeypatch)
+    assert compiled < 1.2 * without and not torch.equal(compiled, without)
+
+
+def test_a_source_that_does_not_compile_is_warned_of_and_done_without(tmp_path, monkeypatch):
+    broken = tmp_path / "kernels.c"
+    broken.write_text("not C")
+    monkeypatch.setattr(kernels, "SOURCE", broken)
+    with pytest.warns(UserWarning, match="could not be built, it goes on without them"):
+        assert kernels.library.__wrapped__() is None
+    monkeypatch.setenv("GLIMPSE_KERNELS", "0")
+    assert kernels.library.__wrapped__() is None
+
+
+def test_adapters_and_biases_go_their_own_way(monkeypatch):
+    """What is not a plain linear layer is called as it is."""
+    x, up = some(3, 8).requires_grad_(), nn.Linear(8, 6, bias=False)
+    gate = nn.Sequential(nn.Linear(8, 6))
+    found = in_bf16(swiglu)(x, gate, up)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(found, F.silu(gate(x)) * up(x))
