@@ -114,7 +114,7 @@ def _keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(name), "mallopt", None) if name else None
     if mallopt is not None:
         mallopt(mmap_max, 0)
-        mallopt(trim_threshold, 2**31 - 1)
+        mallopt(trim_threshold, -1)  # never
         mallopt(top_pad, 64 * 2**20)
 
 
