@@ -10,6 +10,7 @@ from torch import nn
 from engine.feed import Feed
 from engine.optimizer import muon_weights
 from engine.runtime import of_products
+from model.attention import BLOCK, SHORT
 from model.config import LMConfig
 from model.language import LanguageModel
 
@@ -47,7 +48,8 @@ def memory_plan(
         plan = divided_plan(plan, model, half, ranks)
     if language is None:
         return {**plan, "activations": 0, "logits": 0}
-    activations = language_activations(model, language, half, checkpointing) * tokens
+    seen = seen_on_average(tokens // examples) if half and not on_gpu else 0
+    activations = language_activations(model, language, half, checkpointing, seen) * tokens
     vision = getattr(model, "vision", None)
     if vision is not None and any(p.requires_grad for p in vision.parameters()):
         activations += vision_activations(vision.config, half) * examples
@@ -77,8 +79,15 @@ def divided_plan(plan: dict[str, int], model: nn.Module, half: bool, ranks: int)
     }
 
 
-def language_activations(model: nn.Module, language: LanguageModel, half: bool, checkpointing: bool) -> int:
-    """Bytes a token that the backward pass finds kept from the language model's layers.
+def seen_on_average(length: int) -> int:
+    """The keys for which attention by plain products (model/attention.py) keeps a score of a query in a causal sequence
+    of this length; 0 where the fused kernel is used, which keeps none."""
+    blocks = max(1, round(length / BLOCK))
+    return length * (blocks + 1) // (2 * blocks) if length <= SHORT else 0
+
+
+def language_activations(model: nn.Module, language: LanguageModel, half: bool, checkpointing: bool, seen: int) -> int:
+    """Bytes a token that the backward pass finds kept from the language model's layers; seen: keys with a score.
 
     Layers below the first weight that trains keep nothing. With checkpointing each keeps its input, and one at a time
     all the rest.
@@ -93,19 +102,20 @@ def language_activations(model: nn.Module, language: LanguageModel, half: bool, 
         elif not name.endswith(("llm.model.norm.weight", "lm_head.weight")):
             first = 0  # it works on what goes into the layers
     first = min({first, *trains})
-    kept = [layer_activations(config, layer in trains, half) for layer in range(first, config.num_hidden_layers)]
+    kept = [layer_activations(config, layer in trains, half, seen) for layer in range(first, config.num_hidden_layers)]
     if checkpointing and kept:
         return 4 * config.hidden_size * len(kept) + max(kept)
     return sum(kept)
 
 
-def layer_activations(config: LMConfig, trains: bool, half: bool) -> int:
+def layer_activations(config: LMConfig, trains: bool, half: bool, seen: int = 0) -> int:
     """Bytes a token that one layer keeps: the stream before both norms, fp32 always, q, k, v and the attention's
-    output, the two inputs of SwiGLU; where its weights train also the norms' and SwiGLU's output."""
+    output, scores of so many keys, the two inputs of SwiGLU; where its weights train also the norms' and SwiGLU's
+    output."""
     width, inner = config.hidden_size, config.intermediate_size
     kv = config.num_key_value_heads * config.head_dim
     size = 2 if half else 4
-    always = 2 * 4 * width + size * (2 * width + 2 * kv + 2 * inner)
+    always = 2 * 4 * width + size * (2 * width + 2 * kv + 2 * inner + config.num_attention_heads * seen)
     return always + size * (2 * width + inner) if trains else always
 
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from model.fused import causal_softmax
 
-# On CPUs the fused kernel's backward pass in bf16 is slow where sequences are short; up to so many keys two matrix
-# products and a softmax take a half to a seventh of its time (docs/log.md).
-SHORT = 512
+# On CPUs two matrix products and a softmax take a third to a half of the fused kernel's time in bf16 (docs/log.md), but
+# training keeps what the softmax gives: 2 bytes for each head, query and key that it sees. So up to so many keys alone.
+SHORT = 2048
+AT_ONCE = 2**23  # scores, which then stay in the cache
 BLOCK = 128  # queries that look at the same keys in causal attention; the fewer, the less is computed for nothing
 
 
@@ -48,7 +49,7 @@ def _attend_short(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
         shares = torch.add(_bias(mask, query.dtype), scores, alpha=scale).softmax(-1)
         out = shares.view(-1, queries * group, keys) @ value
     elif not causal:
-        out = causal_softmax(rows @ key, scale, group, keys) @ value
+        out = see_all(rows, key, value, scale)
     else:
         past, blocks = keys - queries, max(1, round(queries / BLOCK))
         ends = [queries * i // blocks for i in range(blocks + 1)]
@@ -60,6 +61,16 @@ def _attend_short(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
         out = torch.cat(parts, 1) if blocks > 1 else parts[0]
     out = out.view(batch, groups, queries, group, width).transpose(1, 2)  # (B, T, KV, group, d)
     return out.reshape(batch, queries, heads, width).transpose(1, 2)
+
+
+def see_all(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """Attention of query (N, T, d) over all of key (N, d, S) and value (N, S, d), some of the N at a time."""
+    some = max(1, AT_ONCE // (query.shape[1] * key.shape[2]))
+    parts = [
+        causal_softmax(q @ k, scale, 1, k.shape[2]) @ v
+        for q, k, v in zip(query.split(some), key.split(some), value.split(some), strict=True)
+    ]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import kernels
+from model.attention import SHORT, see_all
 from model.config import VisionConfig
-from model.fused import are_compiled, causal_softmax, one_product
+from model.fused import are_compiled, one_product
 
 # y sigmoid(linear y + cubic y^3): the factors
 GELU = {"quick_gelu": (1.702, 0.0), "gelu_pytorch_tanh": (math.sqrt(8 / math.pi), 0.044715 * math.sqrt(8 / math.pi))}
@@ -23,7 +24,7 @@ GELU = {"quick_gelu": (1.702, 0.0), "gelu_pytorch_tanh": (math.sqrt(8 / math.pi)
 
 def can_run(config: VisionConfig, x: Tensor) -> bool:
     """Whether the kernels have all that layers of this kind do with x (B, N, D), and no gradient is wanted."""
-    known = config.hidden_act in GELU and not config.layer_scale
+    known = config.hidden_act in GELU and not config.layer_scale and x.shape[1] <= SHORT
     return known and not torch.is_grad_enabled() and x.dtype == torch.float32 and are_compiled(x)
 
 
@@ -47,8 +48,8 @@ def _attend(attention: nn.Module, x: Tensor) -> Tensor:
     biases = torch.cat([projection.bias for projection in projections]).float()
     heads = kernels.split_heads(one_product(x, *projections), biases, attention.heads)
     query, key, value = heads.flatten(1, 2)  # (B * H, N, d)
-    shares = causal_softmax(query @ key.transpose(1, 2), query.shape[-1] ** -0.5, 1, x.shape[1])
-    return (shares @ value).view(heads.shape[1:]).transpose(1, 2).flatten(2)
+    found = see_all(query, key.transpose(1, 2), value, query.shape[-1] ** -0.5)
+    return found.view(heads.shape[1:]).transpose(1, 2).flatten(2)
 
 
 def _product(x: Tensor, linear: nn.Linear) -> Tensor:

@@ -59,6 +59,14 @@ def test_bf16_agrees_with_double_precision_on_either_side_of_the_bound(keys):
     torch.testing.assert_close(found.double(), expected, atol=0.03, rtol=0.03)
 
 
+@pytest.mark.parametrize("at_once", [1, 50, 63, 10**6])
+def test_rows_taken_some_at_a_time_find_what_all_at_once_find(at_once, monkeypatch):
+    query, key, value = heads(7, 4, 0), heads(9, 4, 1), heads(9, 4, 2)
+    monkeypatch.setattr(attention, "AT_ONCE", at_once)
+    found = attention._attend_short(query, key, value, None, False)
+    torch.testing.assert_close(found, F.scaled_dot_product_attention(query, key, value))
+
+
 def test_what_a_query_may_not_see_does_not_change_its_answer():
     query, key, value = (heads(6, 2, seed).bfloat16() for seed in range(3))
     before = attend(query, key, value, causal=True)
