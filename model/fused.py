@@ -179,6 +179,6 @@ def causal_softmax(scores: Tensor, scale: float, group: int, seen: int) -> Tenso
     the first seen + q of the S keys. The scores may be lost."""
     queries = scores.shape[1] // group
     if scores.dtype == torch.bfloat16 and are_compiled(scores):
-        return _CompiledSoftmax.apply(scores, scale, queries, group, seen)
+        return _CompiledSoftmax.apply(scores.contiguous(), scale, queries, group, seen)
     hidden = scores.new_full((queries, scores.shape[2]), -torch.inf).triu_(seen)[:, None]
     return torch.add(hidden, scores.unflatten(1, (queries, group)), alpha=scale).softmax(-1).flatten(1, 2)
