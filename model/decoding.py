@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.fused import rotate
+from model.fused import are_linear, rotate
 from model.graphs import Append, FixedStep
 from model.language import KVCache, LanguageModel, RMSNorm, rotary_angles
 
@@ -40,7 +40,7 @@ class StepWeights:
 def can_step(llm: LanguageModel) -> bool:
     """Whether every product of the layers is a plain linear layer (adapters, for one, are not)."""
     own = (module for layer in llm.model.layers for part in (layer.self_attn, layer.mlp) for module in part.children())
-    return all(type(module) is nn.Linear for module in own)
+    return are_linear(*own)
 
 
 def step_weights(llm: LanguageModel, dtype: torch.dtype) -> StepWeights:

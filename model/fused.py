@@ -116,14 +116,14 @@ class _CompiledSwiGLU(torch.autograd.Function):
 
 def swiglu(x: Tensor, gate: nn.Module, up: nn.Module) -> Tensor:
     """silu(gate(x)) * up(x) (arXiv 2002.05202); keeps what gate and up give alone."""
-    if are_linear(gate, up) and are_compiled(x):
+    if are_linear(gate, up) and gate.bias is up.bias is None and are_compiled(x):
         return _CompiledSwiGLU.apply(one_product(x, gate, up))
     return _SwiGLU.apply(gate(x), up(x))
 
 
 def are_linear(*modules: nn.Module) -> bool:
-    """Whether these are plain linear layers without biases, and not adapters or the like."""
-    return all(type(module) is nn.Linear and module.bias is None for module in modules)
+    """Whether these are plain linear layers, and not adapters or the like."""
+    return all(type(module) is nn.Linear for module in modules)
 
 
 def one_product(x: Tensor, *linears: nn.Linear) -> Tensor:

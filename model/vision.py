@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from model.attention import attend
 from model.config import VisionConfig
-from model.frozen_vision import can_run, run_layers
+from model.frozen_vision import GELU, can_run, run_layers
 from model.fused import product_dtype
 
-QUICK = 1.702  # in CLIP's cheaper GELU
+QUICK, _ = GELU["quick_gelu"]
 
 
 def quick_gelu(x: Tensor) -> Tensor:

@@ -194,10 +194,6 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch):
         assert all(map(torch.equal, way, ways[0]))
 
 
-def plain(monkeypatch) -> None:
-    monkeypatch.setattr(kernels, "library", lambda: None)
-
-
 def distances(run, exact: list[Tensor], monkeypatch) -> tuple[Tensor, Tensor]:
     """How far what run() gives is from the exact, by their norms: with the kernels and without."""
 
@@ -206,7 +202,7 @@ def distances(run, exact: list[Tensor], monkeypatch) -> tuple[Tensor, Tensor]:
             return torch.stack([(a - b).norm() / b.norm() for a, b in zip(run(), exact, strict=True)])
 
     compiled = distance()
-    plain(monkeypatch)
+    monkeypatch.setattr(kernels, "library", lambda: None)
     return compiled, distance()
 
 
@@ -214,7 +210,6 @@ def distances(run, exact: list[Tensor], monkeypatch) -> tuple[Tensor, Tensor]:
 def test_the_decoder_is_as_near_to_float32_as_without_them(changes, monkeypatch):
     llm = LanguageModel(replace(SMALL, **changes), torch.Generator().manual_seed(0))
     ids = torch.randint(0, llm.config.vocab_size, (3, 21), generator=torch.Generator().manual_seed(0))
-
     along = some(3, 15, 32)
 
     def run():
@@ -250,10 +245,10 @@ def test_a_source_that_does_not_compile_is_warned_of_and_done_without(tmp_path, 
     assert kernels.library.__wrapped__() is None
 
 
-def test_adapters_and_biases_go_their_own_way(monkeypatch):
-    """What is not a plain linear layer is called as it is."""
+@pytest.mark.parametrize("gate", [nn.Sequential(nn.Linear(8, 6)), nn.Linear(8, 6)])
+def test_adapters_and_biases_go_their_own_way(gate):
+    """What is not a plain linear layer without a bias is called as it is."""
     x, up = some(3, 8).requires_grad_(), nn.Linear(8, 6, bias=False)
-    gate = nn.Sequential(nn.Linear(8, 6))
     found = in_bf16(swiglu)(x, gate, up)
     with torch.autocast("cpu", torch.bfloat16):
         torch.testing.assert_close(found, F.silu(gate(x)) * up(x))
