@@ -16,9 +16,10 @@ from engine.stage import UsageError
 from model.weights import write_json
 from scoring.report import read_scores, score_table
 
+LANGUAGE_MODEL = f"{train_lm.STAGE.runs}/{train_lm.NAME}"
 # ablation -> arm -> the flags of train_pretrain.py in which the arm differs
 ARMS: dict[str, dict[str, list[str]]] = {
-    "random-init": {"trained LM": ["--llm", train_lm.STAGE.out], "random LM": ["--llm", "random"]},
+    "random-init": {"trained LM": ["--llm", LANGUAGE_MODEL], "random LM": ["--llm", "random"]},
     "projectors": {kind: ["--projector", kind] for kind in ("linear", "mlp", "ldp")},
 }
 COMPARED = ("f1", "precision", "recall", "chair_i", "colour_binding", "place_accuracy", "mean_length",
@@ -42,8 +43,8 @@ def main(argv: list[str] | None = None) -> None:
         raise UsageError(f"--seeds {args.seeds} --n {args.n}: expected 1 or more of each")
     command = shlex.join(["python", "ablate.py", *(sys.argv[1:] if argv is None else argv)])
     out = Path(args.out or f"out/ablate/{args.ablation}")
-    if not (Path(train_lm.STAGE.out) / "finished.json").is_file():
-        print(f"{train_lm.STAGE.out} is not finished: training it first (python train_lm.py)")
+    if not (Path(LANGUAGE_MODEL) / "finished.json").is_file():
+        print(f"{LANGUAGE_MODEL} is not finished: training it first (python train_lm.py)")
         train_lm.main([])
     table: dict[str, dict] = {}
     for seed in range(42, 42 + args.seeds):

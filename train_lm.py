@@ -15,12 +15,14 @@ from engine.command import guarded
 from engine.data import stage_data
 from engine.feed import Feed, make_examples, word_loader
 from engine.parts import get_language, get_tokenizer, join
-from engine.stage import Stage, parse
+from engine.stage import Stage, parse, placed
 from engine.training import is_done, machine, run_stage
 from model.weights import fingerprint, save_vlm
 
-STAGE = Stage(out="out/lm", learning_rate=3e-3, batch_size=32, scenes=100_000, eval_interval=100)
+STAGE = Stage(learning_rate=3e-3, batch_size=32, scenes=100_000, eval_interval=100,
+              init="matching")  # fmt: skip
 TEXTS = 11_200  # of the picture book
+NAME = "lm"
 HIDDEN = ("from_run", "images", "vision", "feature_layer", "projector", "stage", "fit", "cache_gb", "train",
           "lora_rank", "lora_alpha", "lora_targets")  # fmt: skip
 
@@ -32,14 +34,14 @@ def main(argv: list[str] | None = None) -> None:
     The picture book's texts are answered from word pictures: in place of a picture's tokens stand the words of
     what lies in each of its cells. A model that has never read its context cannot use what a projector says.
     """
-    stage = parse(STAGE, argv, HIDDEN, main.__doc__)
+    stage = placed(parse(STAGE, argv, HIDDEN, main.__doc__), NAME)
     if is_done(stage):
         return
     here = machine(stage)
     torch.manual_seed(stage.seed)
     start = Path(stage.llm) if stage.llm not in ("", "random") else None
     tokenizer = get_tokenizer(stage.tokenizer, start)
-    model = join(get_language(stage.llm or "random", tokenizer.vocab_size), None, "")
+    model = join(get_language(stage.llm or "random", tokenizer.vocab_size, stage.init), None, "")
     data = stage_data(stage, "lm", TEXTS)
     train, val = data.train, data.val
     if stage.data:

@@ -11,12 +11,13 @@ import train_lm
 from engine.command import guarded
 from engine.data import stage_data
 from engine.parts import get_encoder, get_language, get_tokenizer, join
-from engine.stage import Stage, UsageError, parse
+from engine.stage import Stage, UsageError, parse, passed_on, placed
 from engine.training import is_done, machine
 from engine.vlm_stage import train_vlm
 
-STAGE = Stage(out="out/pretrain", learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100)
+STAGE = Stage(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100)
 TEXTS = 4_800  # of the picture book
+NAME = "pretrain"
 HIDDEN = ("stage", "fit", "image_size", "patch_size", "hidden_size", "layers", "augment")
 
 
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> None:
     With --llm a Qwen2.5's or Llama 3.2's folder, --vision a CLIP's and --projector mlp this is LLaVA's first stage;
     its second is stage 3 of train_sft.py with --optimizer adamw --learning_rate 2e-5.
     """
-    stage = parse(STAGE, argv, HIDDEN, main.__doc__)
+    stage = placed(parse(STAGE, argv, HIDDEN, main.__doc__), NAME)
     if is_done(stage):
         return
     here = machine(stage)
@@ -49,7 +50,7 @@ def find_language(stage: Stage) -> str:
     path = stage.llm or stage.from_run
     if path:
         return path
-    default = train_lm.STAGE.out
+    default = f"{stage.runs}/{train_lm.NAME}"
     if (Path(default) / "finished.json").is_file():
         return default
     if stage.dry_run:
@@ -58,7 +59,7 @@ def find_language(stage: Stage) -> str:
     if stage.tokenizer:
         raise UsageError(f"--tokenizer {stage.tokenizer}: give the language model that goes with it, with --llm")
     print(f"no --llm given and {default} is not finished: training it first (python train_lm.py)")
-    train_lm.main(["--device", stage.device, "--dtype", stage.dtype])
+    train_lm.main(passed_on(stage))
     return default
 
 

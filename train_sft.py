@@ -13,14 +13,14 @@ from dataset.curriculum import stage_records
 from engine.command import guarded
 from engine.data import stage_data
 from engine.parts import check_vocabulary, get_tokenizer, run_encoder
-from engine.stage import Stage, UsageError, parse
+from engine.stage import Stage, UsageError, parse, passed_on, placed
 from engine.training import is_done, machine
 from engine.vlm_stage import train_vlm
 from model.weights import load_vlm
 
 STAGE = Stage(learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
 TEXTS = {1: 4_800, 2: 2_560, 3: 8_000}  # of the picture book
-HIDDEN = ("llm", "projector", "feature_layer", "image_size", "patch_size", "hidden_size", "layers", "augment")
+HIDDEN = ("llm", "init", "projector", "feature_layer", "image_size", "patch_size", "hidden_size", "layers", "augment")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> None:
     """
     stage = parse(STAGE, argv, HIDDEN, main.__doc__)
     stage = dataclasses.replace(stage, stage=stage.stage or 1)
-    stage = dataclasses.replace(stage, out=stage.out or f"out/sft{stage.stage}")
+    stage = placed(stage, f"sft{stage.stage}")
     if is_done(stage):
         return
     here = machine(stage)
@@ -59,18 +59,17 @@ def find_start(stage: Stage) -> Path:
     """The run that this stage goes on from; the default ones are run first where they are missing."""
     if stage.from_run:
         return Path(stage.from_run)
-    default = Path("out/pretrain" if stage.stage == 1 else f"out/sft{stage.stage - 1}")
+    default = Path(stage.runs) / (train_pretrain.NAME if stage.stage == 1 else f"sft{stage.stage - 1}")
     if (default / "finished.json").is_file():
         return default
     if stage.data or stage.dry_run:
         raise UsageError(f"{default} is not finished, and stage {stage.stage} starts from it; name a run with --from")
-    machine_flags = ["--device", stage.device, "--dtype", stage.dtype]
     if stage.stage == 1:
         print(f"{default} is not finished: running it first (python train_pretrain.py)")
-        train_pretrain.main(machine_flags)
+        train_pretrain.main(passed_on(stage))
     else:
         print(f"{default} is not finished: running it first (python train_sft.py --stage {stage.stage - 1})")
-        main(["--stage", str(stage.stage - 1), *machine_flags])
+        main(["--stage", str(stage.stage - 1), *passed_on(stage)])
     return default
 
 

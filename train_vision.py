@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from dataset.bad_rows import BadRow
 from dataset.batching import PictureLoader
+from dataset.picturebook.facts import COLOURS
 from dataset.pictures import open_for, picture_key
 from dataset.preprocess import PreprocessSpec, normalise, resize_and_crop
 from dataset.record import IGNORE, Batch, Example, Picture, Record
@@ -20,7 +21,7 @@ from engine.command import guarded
 from engine.data import stage_data
 from engine.feed import Feed, make_examples, word_loader
 from engine.parts import get_tokenizer
-from engine.stage import Stage, parse
+from engine.stage import Stage, parse, placed
 from engine.training import is_done, machine, run_stage
 from model.captioner import Captioner
 from model.config import VisionConfig
@@ -28,15 +29,17 @@ from model.weights import fingerprint, save_vision
 from tokenizer.tokenizer import Tokenizer
 
 STAGE = Stage(
-    out="out/vision", learning_rate=2e-3, batch_size=64, epochs=3, scenes=32_000, english=0.0, augment="gray",
+    learning_rate=2e-3, batch_size=64, epochs=1, scenes=128_000, english=0.0, augment="colours",
     log_interval=20, eval_interval=400, save_interval=200, cache_gb=4.0,
 )  # fmt: skip
-HIDDEN = ("from_run", "vision", "feature_layer", "llm", "projector", "train", "stage", "fit", "max_seq_len",
+HIDDEN = ("from_run", "vision", "feature_layer", "llm", "init", "projector", "train", "stage", "fit", "max_seq_len",
           "lora_rank", "lora_alpha", "lora_targets", "gradient_checkpointing", "fsdp")  # fmt: skip
 MAX_CAPTION = 128  # tokens
 SHIFT = 8  # a picture is shifted by up to an eighth of its side
 GRAY = 0.25  # share of the pictures without colour, so that a kind is known by its shape
+EXCHANGED = 0.25  # share whose red, green and blue are exchanged, to the same end
 LUMA = (0.299, 0.587, 0.114)
+ORDERS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -46,7 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     The encoder learns by letting a thin decoder caption from its features (model/captioner.py), and on the picture
     book by naming what is in each cell of the picture. The encoder alone is kept: at most 12 MB in float16.
     """
-    stage = parse(STAGE, argv, HIDDEN, main.__doc__)
+    stage = placed(parse(STAGE, argv, HIDDEN, main.__doc__), "vision")
     if is_done(stage):
         return
     here = machine(stage)
@@ -59,9 +62,9 @@ def main(argv: list[str] | None = None) -> None:
     )  # fmt: skip
     model = Captioner(config, tokenizer.vocab_size)
     spec = PreprocessSpec.square(stage.image_size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    data = stage_data(stage, "vision", stage.scenes)
+    data = stage_data(stage, "vision", stage.scenes, "free")
     encode = partial(encode_caption, tokenizer=tokenizer, image_tokens=model.image_tokens)
-    load = remembering_loader(spec, int(stage.cache_gb * 1e9))
+    load = remembering_loader(spec, int(stage.cache_gb * 1e9) if stage.epochs > 1 else 0)
     if not stage.data:  # what is in each cell is known
         load = both(load, word_loader(tokenizer))
     feeds = [
@@ -72,6 +75,8 @@ def main(argv: list[str] | None = None) -> None:
     ]  # fmt: skip
     facts = {"tokenizer": tokenizer.fingerprint, "start": fingerprint(model)}
     change = partial(AUGMENTATIONS[stage.augment], stage.seed) if stage.augment != "none" else None
+    if stage.augment == "colours":
+        change = partial(change, colours=colour_ids(tokenizer))
 
     def save(folder: Path) -> None:
         save_vision(folder, model.vision.half(), spec.to_settings())
@@ -124,6 +129,30 @@ def without_colour(seed: int, step: int, batch: Batch) -> Batch:
     return dataclasses.replace(batch, pixels=torch.where(gray[:, None, None, None], luma, batch.pixels))
 
 
+def other_colours(seed: int, step: int, batch: Batch, colours: torch.Tensor) -> Batch:
+    """The batch with a share GRAY of the pictures in gray and in a share EXCHANGED of them red, green and blue
+    exchanged; of these no colour is asked. colours: ids of the words that name one."""
+    batch = without_colour(seed, step, batch)
+    rng = np.random.default_rng((seed, 4, step))
+    pixels = batch.pixels.clone()
+    exchanged = rng.random(len(pixels)) < EXCHANGED
+    for i in np.flatnonzero(exchanged):
+        pixels[i] = pixels[i][list(ORDERS[rng.integers(len(ORDERS))])]
+    gray = (pixels == pixels[:, :1]).flatten(1).all(1)
+    changed = torch.from_numpy(exchanged).to(gray.device) | gray
+    labels = batch.labels.masked_fill(changed[:, None] & torch.isin(batch.labels, colours), IGNORE)
+    words = batch.words
+    if words is not None:
+        words = words.masked_fill(changed[:, None, None] & torch.isin(words, colours), -1)
+    return dataclasses.replace(batch, pixels=pixels, labels=labels, words=words)
+
+
+def colour_ids(tokenizer: Tokenizer) -> torch.Tensor:
+    """The ids that name a colour, in both languages."""
+    names = [name for c in COLOURS.values() for name in (c.zh, c.zh_short, " " + c.name)]
+    return torch.tensor([ids[0] for ids in map(tokenizer.encode, names) if len(ids) == 1])
+
+
 def shifted(seed: int, step: int, batch: Batch, flip: bool = False) -> Batch:
     """The batch with each picture shifted by up to 1/SHIFT of its side, borders mirrored; half of them mirrored if
     `flip`."""
@@ -138,7 +167,9 @@ def shifted(seed: int, step: int, batch: Batch, flip: bool = False) -> Batch:
     return dataclasses.replace(batch, pixels=torch.stack(moved))
 
 
-AUGMENTATIONS = {"gray": without_colour, "shift": shifted, "shift-flip": partial(shifted, flip=True)}
+AUGMENTATIONS = {
+    "gray": without_colour, "colours": other_colours, "shift": shifted, "shift-flip": partial(shifted, flip=True)
+}  # fmt: skip
 
 
 if __name__ == "__main__":

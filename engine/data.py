@@ -24,7 +24,7 @@ class Data:
     bad: BadRows  # of both
 
 
-def stage_data(stage: Stage, mix: str, size: int) -> Data:
+def stage_data(stage: Stage, mix: str, size: int, split: str = "train") -> Data:
     """The picture book's texts in a mix (`size` of them unless --samples says otherwise), or the rows of --data.
 
     Of each file of --data its share of the validation rows is kept apart, a twentieth of its rows at most.
@@ -32,7 +32,7 @@ def stage_data(stage: Stage, mix: str, size: int) -> Data:
     bad = BadRows(stage.max_bad)
     if not stage.data:
         size = stage.samples or size
-        train = PictureBook("train", stage.scenes, size, MIXES[mix], stage.english, stage.seed)
+        train = PictureBook(split, stage.scenes, size, MIXES[mix], stage.english, stage.seed)
         val = PictureBook("val", VALIDATION_ROWS, VALIDATION_ROWS, MIXES[mix], stage.english, stage.seed)
         return Data(train, val, bad)
     sources, parts = open_sources(stage.data, stage.images, bad)

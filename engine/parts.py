@@ -8,6 +8,7 @@ from pathlib import Path
 from dataset.preprocess import PreprocessSpec
 from engine.run import Run, RunError
 from model.config import LMConfig, ProjectorConfig, VLMConfig
+from model.initial import match_like_with_like
 from model.language import LanguageModel
 from model.vision import VisionTransformer
 from model.vlm import VLM
@@ -75,13 +76,17 @@ def get_encoder(folder: str, feature_layer: int = 0) -> Encoder:
     return Encoder(module.eval(), spec, fingerprint(module), folder)
 
 
-def get_language(path: str, vocab_size: int, layers: int = 0) -> LanguageModel:
+def get_language(path: str, vocab_size: int, init: str = "normal") -> LanguageModel:
     """The language model at path; for 'random' the default one at random weights, from torch's seed.
 
-    Raises RunError where it has fewer ids than the tokenizer uses.
+    init: of random weights, normal or matching (model/initial.py). Raises RunError where the model has fewer ids than
+    the tokenizer uses.
     """
     if path == "random":
-        return LanguageModel(LMConfig(vocab_size=vocab_size))
+        language = LanguageModel(LMConfig(vocab_size=vocab_size))
+        if init == "matching":
+            match_like_with_like(language)
+        return language
     language = load_language(path)
     check_vocabulary(language.config.vocab_size, vocab_size, path)
     return language

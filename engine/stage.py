@@ -18,7 +18,8 @@ class Stage:
     """What a training run does. Two runs with equal stages on equal data are equal, on CPU bit for bit."""
 
     # where it comes from and goes to
-    out: str = flag("", "the run's folder")
+    out: str = flag("", "the run's folder (default: the stage's name in --runs)")
+    runs: str = flag("out", "folder of the stages' runs, of which each goes on from the one before")
     from_run: str = flag("", "start from this run's folder", flag="from")
     # data: the picture book unless a file is given
     data: str = flag("", "train on this file, or these: FILE[:SHARE],FILE[:SHARE]; JSONL, JSON, parquet or tar "
@@ -28,12 +29,14 @@ class Stage:
     max_bad: float = flag(0.01, "stop when more than this share of rows is bad")
     samples: int = flag(0, "train on at most so many rows an epoch, chosen at random (0: all)")
     scenes: int = flag(10_000, "pictures of the picture book to train on")
-    english: float = flag(0.1, "share of English in the picture book's texts")
+    english: float = flag(0.0, "share of English in the picture book's texts; the rest is Chinese")
     # parts
     vision: str = flag("", "encoder: a CLIP, SigLIP or InternViT folder, or a train_vision.py run (default: ours)")
     feature_layer: int = flag(0, "hidden state of the encoder that is taken: -1 the last, -2 the one before, as LLaVA "
                                  "(0: what its folder says, else -1)")  # fmt: skip
     llm: str = flag("", "language model: a run's, Llama's or Qwen2's folder, .pth, .safetensors or 'random'")
+    init: str = flag("normal", "how random weights of the language model begin: normal, or so that heads match like "
+                               "with like", choices=("normal", "matching"))  # fmt: skip
     tokenizer: str = flag("", "tokenizer folder (default: the run's it starts from, else the one shipped)")
     projector: str = flag("ldp", "how features become tokens", choices=("linear", "mlp", "ldp"))
     train: str = flag("", "comma-separated module prefixes that train, as projector,llm.layers.-1 or projector,lora")
@@ -60,8 +63,9 @@ class Stage:
     patch_size: int = flag(16, "pixels a side of a patch, a power of two")
     hidden_size: int = flag(256, "the encoder's width, a multiple of 64")
     layers: int = flag(6, "the encoder's depth")
-    augment: str = flag("none", "anew at each step: some pictures in gray, or all shifted, or shifted and mirrored",
-                        choices=("none", "gray", "shift", "shift-flip"))  # fmt: skip
+    augment: str = flag("none", "anew at each step: some pictures in gray, some in gray or in other colours, or all "
+                                "shifted, or shifted and mirrored",
+                        choices=("none", "gray", "colours", "shift", "shift-flip"))  # fmt: skip
     # curriculum (SFT)
     stage: int = flag(0, "stage of the curriculum", choices=(1, 2, 3))
     fit: str = flag("cut", "answers over the stage's bound: cut at the last sentence that fits, or dropped",
@@ -89,10 +93,10 @@ class Stage:
 
 # Settings that do not change what is learned: a run may go on under others.
 COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "cache_gb", "device",
-            "gradient_checkpointing", "fsdp", "use_wandb", "wandb_project", "dry_run", "out")  # fmt: skip
+            "gradient_checkpointing", "fsdp", "use_wandb", "wandb_project", "dry_run", "out", "runs")  # fmt: skip
 # Settings that a run may lack because it was made before there were any; it then counts as made with their defaults.
 ADDED = ("token_budget", "learning_rates", "lora_rank", "lora_alpha", "lora_targets", "keep", "patience",
-         "feature_layer")  # fmt: skip
+         "feature_layer", "init")  # fmt: skip
 
 
 class UsageError(ValueError):
@@ -178,6 +182,17 @@ def check(stage: Stage) -> str:
     if stage.hidden_size % 64:
         return f"--hidden_size {stage.hidden_size}: expected a multiple of 64, the width of a head"
     return ""
+
+
+def placed(stage: Stage, name: str) -> Stage:
+    """The stage with its run's folder: --out, or `name` among --runs."""
+    return dataclasses.replace(stage, out=stage.out or f"{stage.runs}/{name}")
+
+
+def passed_on(stage: Stage) -> list[str]:
+    """The flags that a stage which is run first shares with the one that asked for it."""
+    names = ("runs", "english", "seed", "device", "dtype")
+    return [text for name in names for text in (f"--{name}", str(getattr(stage, name)))]
 
 
 def settings(stage: Stage) -> dict:

@@ -79,6 +79,7 @@ def test_a_scene_follows_from_its_split_and_number_alone():
     "split, digest",
     [
         ("train", "7eb048622ced7e0c"),
+        ("free", "2d0a217938535e6e"),
         ("val", "403556a4b7b73094"),
         ("test", "0235446e00d18c59"),
         ("compositional", "0b70d0542fac2651"),
@@ -91,7 +92,7 @@ def test_scenes_are_the_ones_that_the_shipped_encoder_was_trained_and_scored_on(
 
 
 def test_an_unknown_split_is_refused_by_name():
-    with pytest.raises(ValueError, match="unknown split 'dev'; there are train, val, test, compositional"):
+    with pytest.raises(ValueError, match="unknown split 'dev'; there are train, free, val, test, compositional"):
         make_scene("dev", 0)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dataset.picturebook import captions_en, captions_zh
+from dataset.picturebook.checklists import PROMPTS, checklist
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.questions import questions
 from dataset.picturebook.world import make_scene
@@ -21,7 +22,7 @@ MIXES: dict[str, dict[str, float]] = {
     "sft2": {"phrase": 0.15, "sentence": 0.15, "paragraph": 0.55, "questions": 0.15},
     "sft3": {"phrase": 0.1, "sentence": 0.1, "paragraph": 0.15, "long": 0.5, "questions": 0.15},
 }
-QUESTIONS_PER_RECORD = 3
+QUESTIONS_PER_RECORD = 6
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class PictureBook(Sequence):
         language = "en" if rng.random() < self.english else "zh"
         if text == "questions":
             turns = question_turns(scene, rng, language)
+        elif text == "checklist":
+            turns = checklist_turns(scene, rng, language)
         else:
             turns = caption_turns(scene, text, rng, language)
         return Record(f"picturebook/{self.split}:{i}", (scene,), turns, scene=scene)
@@ -62,6 +65,12 @@ def caption_turns(scene: Scene, length: str, rng: random.Random, language: str) 
     prompt = prompts[0] if rng.random() < 0.6 else rng.choice(prompts)
     parts = (IMAGE, "\n" + prompt) if rng.random() < 0.8 else (prompt + "\n", IMAGE)
     return Turn("user", parts), Turn("assistant", (texts.caption(scene, length, rng),))
+
+
+def checklist_turns(scene: Scene, rng: random.Random, language: str) -> tuple[Turn, ...]:
+    """A request for a checklist, and the checklist."""
+    prompt = rng.choice(PROMPTS[language])
+    return Turn("user", (IMAGE, "\n" + prompt)), Turn("assistant", (checklist(scene, rng, language),))
 
 
 def question_turns(scene: Scene, rng: random.Random, language: str) -> tuple[Turn, ...]:

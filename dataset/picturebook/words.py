@@ -12,6 +12,8 @@ import random
 
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene, Thing
 
+COLUMNS = 10  # a thing's place from left to right is told in so many steps, finer than the cells are
+JITTER = 0.04  # of the picture's side
 GRID = 4  # cells along a side: 16 slots, as many as the default projector makes of a picture
 COUNTS_ZH = {1: "一", 2: "两", 3: "三"}
 RELATIONS_ZH = {"riding": "骑", "on": "上", "holding": "拿"}
@@ -20,25 +22,26 @@ SIZES_ZH = {"small": "小", "large": "大"}
 
 
 def word_picture(scene: Scene, rng: random.Random) -> tuple[tuple[str, ...], ...]:
-    """The words of each of the GRID x GRID cells, row by row; places jitter and now and then a word is missing.
+    """The words of each of the GRID x GRID cells, row by row; places jitter a little.
 
-    A cell's words are those of the things that lie in it, else of the place. What a thing does not say by its
-    words (which of two things is red, when they share a cell) is as uncertain here as in a real picture's features.
+    A cell's words are those of the thing that fills most of it, else of the place. Two things share a cell only where
+    one of them has no other.
     """
     cells: list[list[str]] = [[] for _ in range(GRID * GRID)]
+    owners = cell_owners(scene, rng)
     for i, thing in enumerate(scene.things):
         words = thing_words(thing)
         if scene.relation and i == scene.relation.subject:
             words.append(RELATIONS_ZH[scene.relation.name])
-        for cell in _cells_of(thing, rng):
-            cells[cell] += [word for word in words if rng.random() > 0.04]
+        for cell in owners[i]:
+            cells[cell] += words
     background = PLACES[scene.place].zh_words[0]
     return tuple(tuple(dict.fromkeys(cell)) if cell else (background,) for cell in cells)
 
 
 def thing_words(thing: Thing) -> list[str]:
-    """Kind, side, colour, number, action and size, as single words."""
-    words = [KINDS[thing.kind].zh, SIDES_ZH[thing.side]]
+    """Kind, side, column, colour, number, action and size, as single words."""
+    words = [KINDS[thing.kind].zh, SIDES_ZH[thing.side], column(thing)]
     if thing.colour:
         words.append(COLOURS[thing.colour].zh)
     if thing.count > 1:
@@ -50,15 +53,64 @@ def thing_words(thing: Thing) -> list[str]:
     return words
 
 
-def _cells_of(thing: Thing, rng: random.Random) -> list[int]:
-    """Cells of which the thing covers a third or more, and in any case the one it covers most."""
-    half = KINDS[thing.kind].aspect * thing.height * thing.count / 2
-    x, y = thing.x + rng.uniform(-0.04, 0.04), thing.y + rng.uniform(-0.04, 0.04)
-    covered = {}
+def column(thing: Thing) -> str:
+    """In which tenth of the picture's width the thing's centre lies, 0 (left) to 9, as a digit."""
+    return str(min(int(thing.x * COLUMNS), COLUMNS - 1))
+
+
+def cell_owners(scene: Scene, rng: random.Random) -> list[list[int]]:
+    """For each thing the cells that are its own: it fills a third of them or more, and more than any other thing.
+
+    A thing without such a cell gets the one that it fills most, which it shares only with a thing that has no other.
+    """
+    filled = [_filled(box, rng) for box in boxes(scene)]  # (things, cells)
+    owners: list[list[int]] = [[] for _ in filled]
+    for cell in range(GRID * GRID):
+        most = max(range(len(filled)), key=lambda i: filled[i][cell])
+        if filled[most][cell] >= 0.33:
+            owners[most].append(cell)
+    for own, shares in zip(owners, filled, strict=True):
+        if not own:
+            best = max(range(GRID * GRID), key=shares.__getitem__)
+            for other in owners:
+                if best in other and len(other) > 1:
+                    other.remove(best)
+            own.append(best)
+    return owners
+
+
+def boxes(scene: Scene) -> list[tuple[float, float, float, float]]:
+    """(left, top, right, bottom) of each thing as it is drawn, about; related things are not where they stand."""
+    found = []
+    for thing in scene.things:
+        half = KINDS[thing.kind].aspect * thing.height * thing.count / 2
+        found.append((thing.x - half, thing.y - thing.height, thing.x + half, thing.y))
+    if scene.relation:
+        one, other = scene.relation.subject, scene.relation.object
+        subject, thing = scene.things[one], scene.things[other]
+        if scene.relation.name == "holding":  # what is held hangs above the raised hand
+            ahead = -1 if subject.flip else 1
+            low = max(thing.y - 0.85 * subject.height + 0.05, thing.height)
+            found[one] = _moved(found[one], -0.07 * ahead, 0.0)
+            found[other] = _moved(found[other], 0.05 * ahead, low - thing.y)
+        else:  # who rides or sits is drawn on top, in three quarters of the height
+            left, _, right, _ = found[one]
+            bottom = thing.y - 0.5 * thing.height
+            found[one] = (left, max(bottom - 0.75 * subject.height, 0.0), right, bottom)
+    return found
+
+
+def _moved(box: tuple[float, ...], right: float, down: float) -> tuple[float, float, float, float]:
+    return box[0] + right, box[1] + down, box[2] + right, box[3] + down
+
+
+def _filled(box: tuple[float, float, float, float], rng: random.Random) -> list[float]:
+    """Which share of each cell the box fills, after it has moved by up to JITTER."""
+    left, top, right, bottom = _moved(box, rng.uniform(-JITTER, JITTER), rng.uniform(-JITTER, JITTER))
+    shares = []
     for row in range(GRID):
         for column in range(GRID):
-            wide = min(x + half, (column + 1) / GRID) - max(x - half, column / GRID)
-            tall = min(y, (row + 1) / GRID) - max(y - thing.height, row / GRID)
-            covered[row * GRID + column] = max(wide, 0.0) * max(tall, 0.0) * GRID * GRID
-    most = max(covered, key=covered.__getitem__)
-    return [cell for cell, share in covered.items() if share >= 0.33 or cell == most]
+            wide = min(right, (column + 1) / GRID) - max(left, column / GRID)
+            tall = min(bottom, (row + 1) / GRID) - max(top, row / GRID)
+            shares.append(max(wide, 0.0) * max(tall, 0.0) * GRID * GRID)
+    return shares

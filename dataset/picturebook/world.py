@@ -11,7 +11,7 @@ import random
 
 from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Kind, Relation, Scene, Thing
 
-SPLITS = ("train", "val", "test", "compositional")
+SPLITS = ("train", "free", "val", "test", "compositional")
 
 # How often a kind is met at a place; every other possible kind there has weight ODD.
 ODD = 0.3
@@ -56,12 +56,15 @@ SIZES = {"small": 0.82, "medium": 1.0, "large": 1.18}
 
 
 def make_scene(split: str, index: int) -> Scene:
-    """The scene with that number in a split; the same on every machine. Raises ValueError for an unknown split."""
+    """The scene with that number in a split; the same on every machine. Raises ValueError for an unknown split.
+
+    `free` holds training scenes that heed no prior at all: what looks are learned from.
+    """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; there are {', '.join(SPLITS)}")
     rng = random.Random(f"picture book {split} {index}")
     forced = rng.choice(HELD_OUT_COLOURS + HELD_OUT_PLACES) if split == "compositional" else None
-    free = split == "train" and rng.random() < FREE
+    free = split == "free" or (split == "train" and rng.random() < FREE)
     while True:
         scene = _try_scene(rng, forced, free)
         if scene is not None:

@@ -1,0 +1,132 @@
+"""Checklists: a few attributes of a scene, each looked up for thing after thing, the value right behind the noun.
+
+    颜色：皮球红色，兔子黑色。有无：男人有，椅子没有。位置：兔子左边，皮球右边。
+
+A caption walks from thing to thing and reads off what lies next; a checklist names a thing, in whatever order, and
+wants one attribute of it. That is recall by name, which a language model learns early where the value stands right
+behind the name and late where it hides in sentences (multi-query associative recall, arXiv 2312.04927).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from dataset.picturebook import captions_en as en
+from dataset.picturebook import captions_zh as zh
+from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, Scene, Thing
+from dataset.picturebook.questions import SAMPLINGS, pick_absent
+from dataset.picturebook.telling import NEAR, in_sky
+from dataset.picturebook.words import column
+
+SWEEPS = 4  # of a checklist
+PROMPTS = {
+    "zh": ("请逐项列出。", "请按项目逐一列出图里的内容。"),
+    "en": ("List it item by item.", "Please go through it item by item."),
+}
+TITLES = {
+    "colour": ("颜色", "Colours"),
+    "number": ("数量", "Numbers"),
+    "side": ("位置", "Places"),
+    "column": ("横向", "Across"),
+    "action": ("动作", "Actions"),
+    "presence": ("有无", "Present"),
+    "order": ("左右", "Order"),
+    "sides": ("各边", "Sides"),
+}
+SIDES_EN = {"left": "left", "middle": "middle", "right": "right"}
+
+
+def checklist(scene: Scene, rng: random.Random, language: str) -> str:
+    """SWEEPS sweeps over the scene's things, in random order; the same for the same state of `rng`."""
+    chinese = language == "zh"
+    told = []
+    for name in rng.sample(list(TITLES), len(TITLES)):
+        entries = ENTRIES[name](scene, rng, chinese)
+        if entries:
+            told.append(_sweep(TITLES[name][0 if chinese else 1], entries, chinese))
+        if len(told) == SWEEPS:
+            break
+    return "".join(told) if chinese else " ".join(told)
+
+
+def _sweep(title: str, entries: list[str], chinese: bool) -> str:
+    return f"{title}：{'，'.join(entries)}。" if chinese else f"{title}: {', '.join(entries)}."
+
+
+def _of_each(value: Callable[[Thing, bool], str | None]) -> Callable[[Scene, random.Random, bool], list[str]]:
+    """A sweep of the value of each thing that has one, in random order."""
+
+    def entries(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
+        told = []
+        for thing in rng.sample(scene.things, len(scene.things)):
+            said = value(thing, chinese)
+            if said:
+                told.append(KINDS[thing.kind].zh + said if chinese else f"{en.noun(thing)} {said}")
+        return told
+
+    return entries
+
+
+def _colour(thing: Thing, chinese: bool) -> str | None:
+    return thing.colour and (COLOURS[thing.colour].zh if chinese else thing.colour)
+
+
+def _number(thing: Thing, chinese: bool) -> str:
+    return zh.counted(thing) if chinese else en.NUMBERS[thing.count]
+
+
+def _side(thing: Thing, chinese: bool) -> str:
+    return zh.SIDES[thing.side] if chinese else SIDES_EN[thing.side]
+
+
+def _column(thing: Thing, chinese: bool) -> str:
+    return column(thing)
+
+
+def _action(thing: Thing, chinese: bool) -> str | None:
+    return thing.action and (ACTIONS_ZH[thing.action] if chinese else thing.action)
+
+
+def _presence(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
+    """What is there and as much that is not, of varied difficulty."""
+    absent: list[str] = []
+    while len(absent) < len(scene.things):
+        kind = pick_absent(scene, rng.choice(SAMPLINGS), 1, rng)[0]
+        absent += [] if kind in absent else [kind]
+    asked = [(thing.kind, True) for thing in scene.things] + [(kind, False) for kind in absent]
+    rng.shuffle(asked)
+    if chinese:
+        return [KINDS[kind].zh + ("有" if there else "没有") for kind, there in asked]
+    return [f"{KINDS[kind].en} {'yes' if there else 'no'}" for kind, there in asked]
+
+
+def _order(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
+    """Which of two things is further left, for up to three pairs that are clearly apart."""
+    pairs = [(a, b) for a in scene.things for b in scene.things if a is not b and abs(a.x - b.x) >= NEAR]
+    told = []
+    for one, other in rng.sample(pairs, min(3, len(pairs))):
+        side = "left" if one.x < other.x else "right"
+        if chinese:
+            told.append(f"{KINDS[one.kind].zh}在{KINDS[other.kind].zh}的{zh.SIDES[side]}")
+        else:
+            told.append(f"the {en.noun(one)} to the {side} of the {en.noun(other)}")
+    return told
+
+
+def _sides(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
+    """What lies at each side: from place to name."""
+    told = []
+    for side in rng.sample(list(zh.SIDES), len(zh.SIDES)):
+        there = [thing for thing in scene.things if thing.side == side and not in_sky(thing)]
+        if chinese:
+            told.append(zh.SIDES[side] + ("和".join(KINDS[thing.kind].zh for thing in there) or "没有"))
+        else:
+            told.append(f"{side} {' and '.join(en.noun(thing) for thing in there) or 'nothing'}")
+    return told
+
+
+ENTRIES: dict[str, Callable[[Scene, random.Random, bool], list[str]]] = {
+    "colour": _of_each(_colour), "number": _of_each(_number), "side": _of_each(_side), "column": _of_each(_column),
+    "action": _of_each(_action), "presence": _presence, "order": _order, "sides": _sides,
+}  # fmt: skip
