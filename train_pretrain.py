@@ -8,14 +8,20 @@ from pathlib import Path
 import torch
 
 import train_lm
+from dataset.batching import PictureLoader
+from dataset.picturebook.words import GRID
+from dataset.picturebook.world import make_scene
+from engine.cells import name_cells
 from engine.command import guarded
 from engine.data import stage_data
+from engine.feed import word_loader
 from engine.parts import get_encoder, get_language, get_tokenizer, join
 from engine.stage import Stage, UsageError, parse, passed_on, placed
 from engine.training import is_done, machine
 from engine.vlm_stage import train_vlm
 
-STAGE = Stage(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100)
+STAGE = Stage(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100, cell_steps=800)
+CELL_RATE = 3e-3
 TEXTS = 4_800  # of the picture book
 NAME = "pretrain"
 HIDDEN = ("stage", "fit", "image_size", "patch_size", "hidden_size", "layers", "augment")
@@ -42,7 +48,15 @@ def main(argv: list[str] | None = None) -> None:
     model = join(language, encoder, stage.projector)
     data = stage_data(stage, "pretrain", TEXTS)
     trained = tuple(stage.train.split(",")) if stage.train else ("projector",)
-    train_vlm(stage, model, encoder, tokenizer, data, trained, here)
+
+    def begin(load: PictureLoader) -> None:
+        scenes = [make_scene("train", index) for index in range(stage.scenes)]
+        words = word_loader(tokenizer)
+        left = name_cells(model, scenes, load, words, stage.cell_steps, CELL_RATE, stage.seed, here.device)
+        print(f"cells: {stage.cell_steps} steps, {left:.1%} of what their words say is not explained by the picture")
+
+    cells = stage.cell_steps and not stage.data and model.image_tokens == GRID * GRID
+    train_vlm(stage, model, encoder, tokenizer, data, trained, here, begin if cells else None)
 
 
 def find_language(stage: Stage) -> str:

@@ -41,7 +41,7 @@ def name_cells(
         chosen = [scenes[i] for i in rng.integers(len(scenes), size=PICTURES)]
         with torch.no_grad():
             target = model.image_embeddings(words=words(chosen)["words"].to(device))  # (P, M, D)
-        made = model.image_embeddings(features=load(chosen)["features"].to(device).float())
+        made = model.image_embeddings(**{name: given.to(device).float() for name, given in load(chosen).items()})
         error = F.mse_loss(made, target) / target.var()
         error.backward()
         for group in optimizer.param_groups:

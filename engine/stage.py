@@ -43,6 +43,8 @@ class Stage:
     lora_rank: int = flag(8, "rank of the language model's adapters, which --train lora trains")
     lora_alpha: float = flag(16.0, "their strength: what they add is multiplied by alpha / rank")
     lora_targets: str = flag("q_proj,k_proj,v_proj,o_proj", "the linear layers that get one, by their names")
+    cell_steps: int = flag(0, "steps in which the projector first learns the words of each cell of a scene, without "
+                              "the language model (picture book only; 0: none)")  # fmt: skip
     # optimisation
     epochs: int = flag(1, "passes over the data")
     steps: int = flag(0, "optimizer steps in place of --epochs (0: as --epochs says)")
@@ -96,7 +98,7 @@ COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "ca
             "gradient_checkpointing", "fsdp", "use_wandb", "wandb_project", "dry_run", "out", "runs")  # fmt: skip
 # Settings that a run may lack because it was made before there were any; it then counts as made with their defaults.
 ADDED = ("token_budget", "learning_rates", "lora_rank", "lora_alpha", "lora_targets", "keep", "patience",
-         "feature_layer", "init")  # fmt: skip
+         "feature_layer", "init", "cell_steps")  # fmt: skip
 
 
 class UsageError(ValueError):
@@ -170,7 +172,7 @@ def check(stage: Stage) -> str:
         if not 0 <= getattr(stage, name) <= 1:
             return f"--{name} {getattr(stage, name)}: expected a share from 0 to 1"
     for name in ("steps", "samples", "token_budget", "weight_decay", "grad_clip", "num_workers", "cache_gb", "seed",
-                 "patience"):  # fmt: skip
+                 "patience", "cell_steps"):  # fmt: skip
         if getattr(stage, name) < 0:
             return f"--{name} {getattr(stage, name)}: expected 0 or more"
     if stage.images and not stage.data:

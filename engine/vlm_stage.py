@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from dataset.bad_rows import BadRows
+from dataset.batching import PictureLoader
 from dataset.encoding import encode_record, split_answer
 from dataset.features import FeatureCache
 from dataset.record import Record
@@ -31,9 +33,12 @@ SHOWN_LENGTH = 160
 
 def train_vlm(
     stage: Stage, model: VLM, encoder: Encoder, tokenizer: Tokenizer, data: Data, trained: tuple[str, ...],
-    here: Machine,
+    here: Machine, begin: Callable[[PictureLoader], None] | None = None,
 ) -> Run | None:  # fmt: skip
-    """Train `model` on the data as the stage says and keep it; None for a dry run."""
+    """Train `model` on the data as the stage says and keep it; None for a dry run.
+
+    begin: what is done to the model before that, given what loads features; done again when a run goes on.
+    """
     longest = min(stage.max_seq_len, model.config.lm.max_position_embeddings)
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=longest)
     examples = make_examples(data.train, encode, data.bad, "samples")
@@ -57,6 +62,8 @@ def train_vlm(
                 encoder, lambda: chain.from_iterable(e.pictures() for e in every), count,
                 Path(stage.out).parent / "cache", stage.cache_gb, here.device, here.dtype, stage.num_workers,
             )  # fmt: skip
+    if begin and not stage.dry_run:
+        begin(load)
     workers = stage.num_workers if not isinstance(getattr(load, "__self__", None), FeatureCache) else 0
     feed, val_feed = (
         Feed(some, stage.batch_size, stage.seed, tokenizer.pad_id, load, data.bad, workers, stage.token_budget)

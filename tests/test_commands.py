@@ -280,7 +280,7 @@ def test_a_run_that_began_from_other_weights_is_not_gone_on_with(tiny, tmp_path,
 def test_the_picture_books_stages_train_on_different_scenes_than_they_validate_on(default_stages, monkeypatch):
     seen: dict[str, list] = {"train": [], "val": []}
 
-    def watch(stage, model, encoder, tokenizer, data, trained, here):
+    def watch(stage, model, encoder, tokenizer, data, trained, here, begin=None):
         seen["train"] += [record.scene for record in data.train]
         seen["val"] += [record.scene for record in data.val]
 
