@@ -20,7 +20,7 @@ from engine.stage import Stage, UsageError, parse, passed_on, placed
 from engine.training import is_done, machine
 from engine.vlm_stage import train_vlm
 
-STAGE = Stage(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100, cell_steps=800)
+STAGE = Stage(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100, cell_steps=400)
 CELL_RATE = 3e-3
 TEXTS = 4_800  # of the picture book
 NAME = "pretrain"
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     def begin(load: PictureLoader) -> None:
         scenes = [make_scene("train", index) for index in range(stage.scenes)]
         words = word_loader(tokenizer)
-        left = name_cells(model, scenes, load, words, stage.cell_steps, CELL_RATE, stage.seed, here.device)
+        left = name_cells(model, scenes, load, words, stage.cell_steps, CELL_RATE, stage.seed, here.device, here.dtype)
         print(f"cells: {stage.cell_steps} steps, {left:.1%} of what their words say is not explained by the picture")
 
     cells = stage.cell_steps and not stage.data and model.image_tokens == GRID * GRID

@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     config = VisionConfig(
         hidden_size=stage.hidden_size, intermediate_size=4 * stage.hidden_size, num_hidden_layers=stage.layers,
         num_attention_heads=stage.hidden_size // 64, image_size=stage.image_size, patch_size=stage.patch_size,
-        hidden_act="gelu", class_token=False, pre_norm=False, stem="conv",
+        hidden_act="gelu", class_token=False, pre_norm=False, post_norm="applied", stem="conv",
     )  # fmt: skip
     model = Captioner(config, tokenizer.vocab_size)
     spec = PreprocessSpec.square(stage.image_size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
     def save(folder: Path) -> None:
         save_vision(folder, model.vision.half(), spec.to_settings())
 
-    run_stage(stage, model, ("vision", "decoder", "norm", "words"), feeds[0], feeds[1] if len(feeds) > 1 else None,
+    run_stage(stage, model, ("vision", "decoder", "words"), feeds[0], feeds[1] if len(feeds) > 1 else None,
               facts, here, save, change)  # fmt: skip
 
 

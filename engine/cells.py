@@ -13,7 +13,9 @@ from dataset.batching import PictureLoader
 from dataset.picturebook.words import GRID
 from dataset.record import Picture
 from engine import ranks
+from engine.runtime import autocast
 from engine.schedule import learning_rate
+from model.projector import Projector
 from model.vlm import VLM
 
 PICTURES = 64  # a step
@@ -21,14 +23,15 @@ PICTURES = 64  # a step
 
 def name_cells(
     model: VLM, scenes: Sequence[Picture], load: PictureLoader, words: PictureLoader, steps: int, peak: float,
-    seed: int, device: torch.device,
+    seed: int, device: torch.device, dtype: torch.dtype = torch.float32,
 ) -> float:  # fmt: skip
     """Train the projector alone for `steps` steps to give the word pictures that the language model learned to read.
 
     A picture's tokens are drawn to the sums of the embeddings of its cells' words, which the language model is not
-    run for, so a step takes milliseconds. Returns the share of the targets' variance that the last tenth of the steps
-    leaves unexplained. The same for the same seed. ValueError where a picture makes another number of tokens than
-    there are cells.
+    run for, so a step takes milliseconds. The sums are learned at unit variance, as features have about that, and what
+    they were divided by becomes part of the projector in the end. Returns the share of their variance that the last
+    tenth of the steps leaves unexplained. The same for the same seed. ValueError where a picture makes another number
+    of tokens than there are cells.
     """
     if model.image_tokens != GRID * GRID:
         raise ValueError(f"a picture makes {model.image_tokens} tokens, and {GRID * GRID} cells are to be named")
@@ -37,16 +40,30 @@ def name_cells(
     optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=0.0)
     rng = np.random.default_rng((seed, 5))
     left: list[float] = []
+    with torch.no_grad():
+        scale = model.image_embeddings(words=words(scenes[: 8 * PICTURES])["words"].to(device)).std()
     for step in tqdm(range(steps), desc="cells", unit="step", leave=False, disable=not ranks.is_first()):
         chosen = [scenes[i] for i in rng.integers(len(scenes), size=PICTURES)]
         with torch.no_grad():
             target = model.image_embeddings(words=words(chosen)["words"].to(device))  # (P, M, D)
-        made = model.image_embeddings(**{name: given.to(device).float() for name, given in load(chosen).items()})
-        error = F.mse_loss(made, target) / target.var()
+        with autocast(device, dtype):
+            made = model.image_embeddings(**{name: given.to(device) for name, given in load(chosen).items()})
+        error = F.mse_loss(made.float(), target / scale)
         error.backward()
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps, peak, max(steps // 20, 1), 0.05)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         left.append(float(error.detach()))
+    scale_output(model.projector, scale)
     return sum(left[-max(steps // 10, 1) :]) / max(steps // 10, 1) if steps else float("nan")
+
+
+@torch.no_grad()
+def scale_output(projector: Projector, factor: torch.Tensor) -> None:
+    """Change the weights so that all that comes out is `factor` times what it was."""
+    last = projector.linear_1 if projector.config.kind == "linear" else projector.linear_2
+    last.weight.mul_(factor)
+    last.bias.mul_(factor)
+    if projector.config.kind == "ldp":  # linear in what comes in, but for its bias
+        projector.depthwise.bias.mul_(factor)

@@ -44,7 +44,6 @@ class Captioner(nn.Module):
         projector = ProjectorConfig("ldp", vision.hidden_size, decoder.hidden_size)
         self.vision = VisionTransformer(vision)
         self.decoder = VLM(VLMConfig(decoder, vision, projector))
-        self.norm = nn.LayerNorm(vision.hidden_size)
         self.words = nn.Linear(vision.hidden_size, vocab_size)
         self.word_weight = word_weight
         self.cell_weight = cell_weight
@@ -58,7 +57,7 @@ class Captioner(nn.Module):
 
         batch.words, where given, are the words (B, M, W) of the cells of a square raster of M cells.
         """
-        features = self.norm(self.vision(batch.pixels))  # (B, N, Dv)
+        features = self.vision(batch.pixels)  # (B, N, Dv)
         pictures = self.decoder.projector(features)
         hidden = self.decoder.llm(self.decoder.embed(batch.ids, batch.image_mask, pictures))
         targets = batch.labels[:, 1:]

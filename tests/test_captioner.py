@@ -19,7 +19,8 @@ from model.config import VisionConfig
 from tokenizer.tokenizer import default_folder, load_tokenizer
 
 TINY = VisionConfig(hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_attention_heads=1, image_size=32,
-                    patch_size=4, hidden_act="gelu", class_token=False, pre_norm=False, stem="conv")  # fmt: skip
+                    patch_size=4, hidden_act="gelu", class_token=False, pre_norm=False, post_norm="applied",
+                    stem="conv")  # fmt: skip
 VOCABULARY = 50
 
 
@@ -54,7 +55,7 @@ def test_the_words_of_the_cells_are_added_to_the_loss_by_their_weight(captioner)
     words = torch.randint(0, VOCABULARY, (2, 16, 3), generator=torch.Generator().manual_seed(2))
     without, count = captioner.loss(batch_of(None))
     with_cells, same = captioner.loss(batch_of(words))
-    features = captioner.norm(captioner.vision(batch_of(None).pixels))
+    features = captioner.vision(batch_of(None).pixels)
     cells = word_loss(captioner.words(pool(features, 16)).flatten(0, 1), words.flatten(0, 1))
     assert count == same == 8
     torch.testing.assert_close(with_cells - without, captioner.cell_weight * cells * count)

@@ -8,11 +8,12 @@ import torch
 from dataset.batching import pixel_loader
 from dataset.picturebook.words import GRID
 from dataset.picturebook.world import make_scene
-from engine.cells import name_cells
+from engine.cells import name_cells, scale_output
 from engine.feed import word_loader
 from engine.parts import Encoder, get_encoder, join
-from model.config import LMConfig
+from model.config import LMConfig, ProjectorConfig
 from model.language import LanguageModel
+from model.projector import build_projector
 from tokenizer.tokenizer import default_folder, load_tokenizer
 
 TOKENIZER = load_tokenizer(default_folder())
@@ -46,6 +47,15 @@ def test_the_projector_learns_what_lies_in_each_cell_and_nothing_else_changes():
     changed = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
     assert changed and all(name.startswith("projector.") for name in changed)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["linear", "mlp", "ldp"])
+def test_a_projectors_output_can_be_scaled(kind):
+    projector = build_projector(ProjectorConfig(kind, 32, 48))
+    features = torch.randn(2, 16, 32, generator=torch.Generator().manual_seed(0))
+    before = projector(features)
+    scale_output(projector, torch.tensor(0.05))
+    torch.testing.assert_close(projector(features), 0.05 * before)
 
 
 def test_a_seed_repeats():

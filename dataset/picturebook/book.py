@@ -15,12 +15,12 @@ from dataset.record import IMAGE, Record, Turn
 
 # What share of a stage's records are which text. Each stage of the curriculum replays the earlier ones.
 MIXES: dict[str, dict[str, float]] = {
-    "lm": {"phrase": 0.25, "sentence": 0.25, "paragraph": 0.2, "long": 0.2, "questions": 0.1},
+    "lm": {"phrase": 0.16, "sentence": 0.12, "paragraph": 0.1, "long": 0.17, "questions": 0.15, "checklist": 0.3},
     "vision": {"sentence": 0.5, "paragraph": 0.5},
-    "pretrain": {"phrase": 0.5, "sentence": 0.5},
-    "sft1": {"phrase": 0.4, "sentence": 0.4, "questions": 0.2},
-    "sft2": {"phrase": 0.15, "sentence": 0.15, "paragraph": 0.55, "questions": 0.15},
-    "sft3": {"phrase": 0.1, "sentence": 0.1, "paragraph": 0.15, "long": 0.5, "questions": 0.15},
+    "pretrain": {"phrase": 0.3, "sentence": 0.3, "checklist": 0.4},
+    "sft1": {"phrase": 0.2, "sentence": 0.2, "questions": 0.3, "checklist": 0.3},
+    "sft2": {"phrase": 0.1, "sentence": 0.1, "paragraph": 0.4, "questions": 0.2, "checklist": 0.2},
+    "sft3": {"phrase": 0.05, "sentence": 0.05, "paragraph": 0.15, "long": 0.4, "questions": 0.2, "checklist": 0.15},
 }
 QUESTIONS_PER_RECORD = 6
 

@@ -33,6 +33,7 @@ TITLES = {
     "presence": ("有无", "Present"),
     "order": ("左右", "Order"),
     "sides": ("各边", "Sides"),
+    "things": ("全部", "All"),
 }
 SIDES_EN = {"left": "left", "middle": "middle", "right": "right"}
 
@@ -126,7 +127,12 @@ def _sides(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
     return told
 
 
+def _things(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
+    """All that is there, in the order in which captions list it."""
+    return [KINDS[thing.kind].zh if chinese else en.noun(thing) for thing in scene.things]
+
+
 ENTRIES: dict[str, Callable[[Scene, random.Random, bool], list[str]]] = {
     "colour": _of_each(_colour), "number": _of_each(_number), "side": _of_each(_side), "column": _of_each(_column),
-    "action": _of_each(_action), "presence": _presence, "order": _order, "sides": _sides,
+    "action": _of_each(_action), "presence": _presence, "order": _order, "sides": _sides, "things": _things,
 }  # fmt: skip
