@@ -25,14 +25,14 @@ from engine.stage import Stage, parse, placed
 from engine.training import is_done, machine, run_stage
 from model.captioner import Captioner
 from model.config import VisionConfig
-from model.weights import fingerprint, save_vision
+from model.weights import WeightsError, fingerprint, load_vision, save_vision
 from tokenizer.tokenizer import Tokenizer
 
 STAGE = Stage(
     learning_rate=2e-3, batch_size=64, epochs=1, scenes=128_000, english=0.0, augment="colours",
     log_interval=20, eval_interval=400, save_interval=200, cache_gb=4.0,
 )  # fmt: skip
-HIDDEN = ("from_run", "vision", "feature_layer", "llm", "init", "projector", "train", "stage", "fit", "max_seq_len",
+HIDDEN = ("vision", "feature_layer", "llm", "init", "projector", "train", "stage", "fit", "max_seq_len",
           "lora_rank", "lora_alpha", "lora_targets", "gradient_checkpointing", "fsdp")  # fmt: skip
 MAX_CAPTION = 128  # tokens
 SHIFT = 8  # a picture is shifted by up to an eighth of its side
@@ -44,6 +44,7 @@ ORDERS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
 def main(argv: list[str] | None = None) -> None:
     """python train_vision.py                              the picture book's encoder, about 20 minutes on 2 cores
+    python train_vision.py --from out/vision --out out/vision2     train one further; the decoder begins anew
     python train_vision.py --data FILE --image_size 32 --patch_size 4 --augment shift-flip     one for small photographs
 
     The encoder learns by letting a thin decoder caption from its features (model/captioner.py), and on the picture
@@ -61,6 +62,8 @@ def main(argv: list[str] | None = None) -> None:
         hidden_act="gelu", class_token=False, pre_norm=False, post_norm="applied", stem="conv",
     )  # fmt: skip
     model = Captioner(config, tokenizer.vocab_size)
+    if stage.from_run:
+        model.vision.load_state_dict(begun(stage.from_run, config))
     spec = PreprocessSpec.square(stage.image_size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     data = stage_data(stage, "vision", stage.scenes, "free")
     encode = partial(encode_caption, tokenizer=tokenizer, image_tokens=model.image_tokens)
@@ -83,6 +86,14 @@ def main(argv: list[str] | None = None) -> None:
 
     run_stage(stage, model, ("vision", "decoder", "words"), feeds[0], feeds[1] if len(feeds) > 1 else None,
               facts, here, save, change)  # fmt: skip
+
+
+def begun(folder: str, config: VisionConfig) -> dict[str, torch.Tensor]:
+    """The weights of an encoder to train further. WeightsError unless it has the sizes asked for."""
+    module, _ = load_vision(folder)
+    if module.config != config:
+        raise WeightsError(f"--from {folder}: that encoder is {module.config}, asked for was {config}")
+    return module.float().state_dict()
 
 
 def encode_caption(record: Record, tokenizer: Tokenizer, image_tokens: int) -> Example:
