@@ -14,7 +14,9 @@ import numpy as np
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.telling import NEAR, clear_side
 from scoring import answers, vqa
+from scoring.contradictions import contradictions
 from scoring.mentions import Said, read_caption
+from scoring.statements import TYPES, Statement, judge
 
 Ratio = tuple[float, float]
 SampleScores = dict[str, Ratio]
@@ -109,10 +111,31 @@ def text_scores(text: str, stopped: bool | None = None, tokens: int | None = Non
     return scores
 
 
+def statement_scores(statements: Sequence[Statement], contradicts: bool) -> SampleScores:
+    """What a reader would say of a caption, sentence by sentence (see scoring/statements.py).
+
+    statement_accuracy: true statements / those that the facts decide; statement_accuracy/<type> the same by type.
+    caption_true_share: captions with at least one such statement and no false one / all captions.
+    contradiction_share: captions that contradict themselves / all captions (see scoring/contradictions.py).
+    """
+    decided = [one for one in statements if one.verdict is not None]
+    true = sum(bool(one.verdict) for one in decided)
+    scores: SampleScores = {
+        "statement_accuracy": (true, len(decided)),
+        "caption_true_share": (float(bool(decided) and true == len(decided)), 1),
+        "contradiction_share": (float(contradicts), 1),
+    }
+    for name in TYPES:
+        verdicts = [bool(one.verdict) for one in decided if one.type == name]
+        scores[f"statement_accuracy/{name}"] = (sum(verdicts), len(verdicts))
+    return scores
+
+
 def caption_scores(text: str, scene: Scene) -> SampleScores:
     """All scores of one caption against the facts of its scene."""
     said = read_caption(text)
-    return object_scores(said, scene) | detail_scores(said, scene) | position_scores(said, scene)
+    classic = object_scores(said, scene) | detail_scores(said, scene) | position_scores(said, scene)
+    return statement_scores(judge(text, scene), bool(contradictions(text))) | classic
 
 
 def reference_scores(answer: str, references: Sequence[str], label: str | None = None) -> SampleScores:

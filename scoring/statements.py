@@ -49,7 +49,7 @@ class Statement:
     start: int
     end: int
     about: str  # a kind; of a place statement the place
-    value: str | int | None = None  # what is said: a colour, a number (0: several), a side, an action, ...
+    value: str | int | None = None  # what is said: a colour, a number (0: several), a side, ...; of a thing a | the
     other: str | None = None  # the second kind of an order or a relation
     anew: bool = False  # of a thing: says that it is there (see above)
     verdict: bool | None = None
@@ -86,7 +86,8 @@ def read_statements(text: str) -> tuple[Statement, ...]:
 
 
 def _of_noun(mention: Mention, first: bool, text: str) -> Iterator[Statement]:
-    yield Statement("thing", *mention.at, mention.kind, anew=first or not mention.definite)
+    article = "the" if mention.definite else "a"
+    yield Statement("thing", *mention.at, mention.kind, article, anew=first or not mention.definite)
     if mention.colour_at:
         yield Statement("colour", *mention.colour_at, mention.kind, mention.colour)
     if mention.count_at and text[mention.count_at[1] - 1] not in VAGUE_MEASURES_ZH[1:-1]:
