@@ -150,13 +150,14 @@ def reference_scores(answer: str, references: Sequence[str], label: str | None =
     return scores
 
 
-def pope_scores(answer: str, truth: bool, sampling: str | None = None) -> SampleScores:
+def pope_scores(answer: str, truth: bool, *samplings: str) -> SampleScores:
     """POPE (Li 2023) on one yes/no question: accuracy, F1 of "yes", yes-rate, share of answers that are neither.
 
     Harnesses disagree on unclear answers. LLaVA's script takes whatever is not "no" for yes; lmms-eval compares the
     whole lower-cased answer; VLMEvalKit has a third class. This follows VLMEvalKit: an unparsable answer is wrong for
-    accuracy and is not a yes (a miss for F1 where yes was right). The yes-rate is over all questions. `sampling`
-    (random, popular, adversarial) adds the same scores under pope_<name>/<sampling>.
+    accuracy and is not a yes (a miss for F1 where yes was right). The yes-rate is over all questions. `samplings`
+    (of random, popular, adversarial) add the same scores under pope_<name>/<sampling>; a question of several counts
+    as often in the scores over all.
     """
     said = answers.yes_or_no(answer)
     scores: SampleScores = {
@@ -165,21 +166,24 @@ def pope_scores(answer: str, truth: bool, sampling: str | None = None) -> Sample
         "pope_yes_rate": (float(said is True), 1),
         "pope_unparsable": (float(said is None), 1),
     }
-    if sampling:
-        scores |= {f"{name}/{sampling}": ratio for name, ratio in scores.items()}
-    return scores
+    each = {f"{name}/{sampling}": ratio for sampling in samplings for name, ratio in scores.items()}
+    times = max(1, len(samplings))
+    return {name: (times * numerator, times * denominator) for name, (numerator, denominator) in scores.items()} | each
 
 
-def vqa_scores(answer: str, reference: str, question: str, kind: str) -> SampleScores:
+def vqa_scores(answer: str, reference: str, question: str, kind: str, turn: int = 1) -> SampleScores:
     """vqa_accuracy: the answer says what the reference says; vqa_exact: in the same words, normalised.
 
-    vqa_accuracy/<type> is the same by type of question. With one reference the VQA score min(1, matches / 3) over
+    vqa_accuracy/<type> is the same by type of question, vqa_accuracy/turn<n> by turn of the conversation; what is asked
+    after other questions counts in its turn's score alone. With one reference the VQA score min(1, matches / 3) over
     leave-one-out sets is plain exact match, which is vqa_exact; vqa_accuracy also takes 红色 for 小狗是红色的 (see
     scoring/vqa.py).
     """
     right = (float(vqa.same_answer(answer, reference, question, kind)), 1)
+    if turn > 1:
+        return {f"vqa_accuracy/turn{turn}": right}
     exact = (float(answers.exact(answer, [reference])), 1)
-    return {"vqa_accuracy": right, f"vqa_accuracy/{kind}": right, "vqa_exact": exact}
+    return {"vqa_accuracy": right, f"vqa_accuracy/{kind}": right, "vqa_accuracy/turn1": right, "vqa_exact": exact}
 
 
 def totals(samples: Sequence[SampleScores]) -> dict[str, float | None]:

@@ -182,6 +182,8 @@ def test_pope_by_hand():
     assert result["pope_yes_rate"] == 2 / 6
     assert result["pope_unparsable"] == 2 / 6
     assert result["pope_accuracy/popular"] == 2 / 6
+    both = metrics.pope_scores("yes", True, "random", "popular")
+    assert both["pope_accuracy"] == (2, 2) and both["pope_accuracy/random"] == both["pope_accuracy/popular"] == (1, 1)
 
 
 def test_prefix_goes_before_intervals_too():

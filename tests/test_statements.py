@@ -61,7 +61,7 @@ HAND_COUNTS = {
     },
     "On the right, two brown dogs are running.": {"side": 1, "number": 1, "colour": 1, "thing": 1, "action": 1},
     "The two dogs are running on the right and look quite large. The dogs are to the right of the man.": {
-        "thing": 2, "number": 1, "action": 1, "side": 1, "order": 1, "size": 1
+        "thing": 2, "number": 2, "action": 1, "side": 1, "order": 1, "size": 1
     },
     "The man is on the left, sitting on the bicycle, reading a book.": {
         "thing": 2, "side": 1, "action": 2, "relation": 1
