@@ -6,7 +6,7 @@ import argparse
 import shlex
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from engine.trained import Trained, load_trained
 from model.weights import read_json, write_json
 from scoring.page import Shown, shown_scenes, write_page
 from scoring.report import contact_sheet, score_table, write_scores
-from scoring.tasks import Ask, PictureBookTask, picture_book_task, question_task, reference_task, with_blank
+from scoring.tasks import Ask, picture_book_task, question_task, reference_task, with_blank
 from tokenizer.tokenizer import TextStream
 
 STAGES = ("out/sft3", "out/sft2", "out/sft1", "out/pretrain")  # the furthest first
@@ -38,6 +38,7 @@ FOREIGN_PROMPTS = {"zh": "描述一下这个图像的内容。", "en": "Describe
 LENGTHS = {0: "sentence", 1: "sentence", 2: "paragraph", 3: "long"}  # what each stage last learned
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SHOWN = 48  # pictures on a page of scores
+SHORT = 64  # the longest answer to a question, in tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--n", type=int, default=1000, help="scenes or rows to score (default: 1000; 0: all rows)")
     add("--prompt", help="what to ask (default: what the run learned last)")
     add("--language", choices=("zh", "en"), default="zh", help="of the default prompt (default: zh)")
-    add("--questions", action="store_true", help="with --split: questions (VQA and POPE) too")
+    add("--questions", type=int, default=300, metavar="N", help="with --split: ask POPE's and VQA questions too, about "
+        "the first N of the scenes (default: 300; 0: none)")  # fmt: skip
     add("--blank", action=argparse.BooleanOptionalAction, help="score without the image too (default: with --split)")
     add("--scores", metavar="FILE", help="write the scores as JSON")
     add("--page", metavar="FILE", help="write a page with pictures, answers and what is wrong in them")
@@ -90,8 +92,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("give one of --images DIR, --image FILE, --split NAME and --data FILE (with or without --images)")
     if args.chat and not args.image:
         parser.error("--chat talks about one picture; give it with --image FILE")
-    if args.n < 0 or args.batch_size < 1 or args.max_new_tokens < 1 or not 0 <= args.max_bad <= 1:
-        parser.error("--n, --batch_size and --max_new_tokens take positive numbers, --max_bad a share from 0 to 1")
+    if min(args.n, args.questions) < 0 or args.batch_size < 1 or args.max_new_tokens < 1 or not 0 <= args.max_bad <= 1:
+        parser.error("--n, --questions, --batch_size and --max_new_tokens take positive numbers, --max_bad 0 to 1")
     return args
 
 
@@ -121,10 +123,8 @@ def load_looker(args: argparse.Namespace) -> Looker:
     )  # fmt: skip
     parts = (trained.model.llm, trained.model.projector)
     without = sum(p.numel() for part in parts for p in part.parameters())
-    vision = sum(p.numel() for p in trained.encoder.module.parameters())
-    print(
-        f"{trained.path}: VLM parameters {without / 1e6:.3f} million ({without:,}), encoder {vision / 1e6:.3f} million"
-    )
+    vision = sum(p.numel() for p in trained.encoder.module.parameters()) / 1e6
+    print(f"{trained.path}: VLM parameters {without / 1e6:.3f} million ({without:,}), encoder {vision:.3f} million")
     return Looker(trained, decoding, pixel_loader(trained.encoder.spec))
 
 
@@ -188,34 +188,39 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
 
 
 def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
-    """Score descriptions of the picture book's scenes, with the picture and without it."""
+    """Score descriptions of the picture book's scenes and answers about them, with the picture and without it."""
     length = LENGTHS[looker.trained.settings.get("stage", 1)]
     task = picture_book_task(args.split, args.n or 1000, length, args.language)
-    if args.prompt:
-        task = PictureBookTask(task.scenes, args.prompt, task.split)
-    texts, metrics = score_task(looker, task, args)
+    task = replace(task, prompt=args.prompt or task.prompt)
+    answers = answer_all(looker, task)
+    metrics = scored(looker, task, answers, args.seed, args.blank is not False)
     if args.questions:
-        _, answered = score_task(looker, question_task(args.split, args.n or 1000, args.language), args)
-        metrics = metrics | answered
+        brief = replace(looker, decoding=replace(looker.decoding, max_new_tokens=min(SHORT, args.max_new_tokens)))
+        asked = question_task(args.split, min(args.questions, len(task.scenes)), args.language)
+        metrics |= scored(brief, asked, answer_all(brief, asked), args.seed, args.blank is not False)
     report(looker, args, command, len(task.scenes), metrics)
     if args.page:
         scenes = task.scenes[:SHOWN]
-        shown = shown_scenes([open_picture(scene, 336) for scene in scenes], texts[:SHOWN], scenes)
+        texts = [made.text for made in answers[:SHOWN]]
+        shown = shown_scenes([open_picture(scene, 336) for scene in scenes], texts, scenes)
         write_page(Path(args.page), shown, f"{args.split}, {task.prompt}", {args.split: metrics}, command)
 
 
-def score_task(looker: Looker, task, args: argparse.Namespace) -> tuple[list[str], dict]:
-    """The answers to a task and its metrics, with blank_ ones beside them unless --no-blank."""
-    answers = looker.say(task.asks(), title="answering")
-    metrics = task.score(*columns(answers), seed=args.seed)
-    if args.blank is not False:
-        blind = looker.say(task.asks(), blank_loader(looker), title="image blanked")
-        metrics = with_blank(metrics, task.score(*columns(blind), seed=args.seed))
-    return [made.text for made in answers], metrics
+def answer_all(looker: Looker, task, load: PictureLoader | None = None, title: str = "answering") -> list[Answer]:
+    """An answer to everything that a task asks, round after round."""
+    answers = []
+    while asks := task.asks([one.text for one in answers]):
+        answers += looker.say(asks, load, title=title)
+    return answers
 
 
-def columns(answers: list[Answer]) -> tuple[list[str], list[bool], list[int]]:
-    return [a.text for a in answers], [a.stopped for a in answers], [a.tokens for a in answers]
+def scored(looker: Looker, task, answers: list[Answer], seed: int, blanked: bool) -> dict:
+    """The metrics of a task's answers, and if wanted those with every image blanked as blank_ ones beside them."""
+    metrics = task.score(*zip(*((a.text, a.stopped, a.tokens) for a in answers), strict=True), seed=seed)
+    if blanked:
+        blind = answer_all(looker, task, blank_loader(looker), "image blanked")
+        metrics = with_blank(metrics, scored(looker, task, blind, seed, False))
+    return metrics
 
 
 def blank_loader(looker: Looker) -> PictureLoader:
@@ -234,18 +239,14 @@ def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
         task = reference_task(read_records(args.data, args.images, bad), args.n or None)
     except ValueError as error:
         raise DataError(str(error)) from error
-    asks = task.asks()
-    made = looker.say(asks, bad=bad)
+    made = looker.say(task.asks(), bad=bad)
     bad.finish()
     kept = [i for i, one in enumerate(made) if one is not None]
     if not kept:
         raise DataError(f"no row of {args.data} can be scored.\n{bad.report()}")
     task = type(task)(tuple(task.records[i] for i in kept))
     answers = [made[i] for i in kept]
-    metrics = task.score(*columns(answers), seed=args.seed)
-    if args.blank:
-        blind = looker.say(task.asks(), blank_loader(looker), title="image blanked")
-        metrics = with_blank(metrics, task.score(*columns(blind), seed=args.seed))
+    metrics = scored(looker, task, answers, args.seed, bool(args.blank))
     if bad.bad:
         print(bad.report())
     report(looker, args, command, len(kept), metrics)

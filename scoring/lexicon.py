@@ -63,7 +63,8 @@ VAGUE_MEASURES_ZH = ("群", "片", "束", "团", "种", "些")  # 一群小鸟 s
 ADJECTIVES_ZH = ("可爱", "漂亮", "美丽", "巨大", "年轻", "快乐", "活泼", "大", "小", "高", "老", "新")
 ADJECTIVES_EN = ("small", "little", "tiny", "big", "large", "huge", "medium", "medium-sized", "tall", "young", "old",
                  "cute", "pretty", "beautiful", "lovely", "happy", "bright", "shiny", "toy", "furry", "lone",
-                 "other")  # fmt: skip
+                 "other", "standing", "walking", "running", "waving", "sitting", "reading", "floating", "dancing",
+                 "jumping", "sleeping", "eating", "flying")  # fmt: skip
 GARMENTS_ZH = ("衣服", "上衣", "外衣", "毛衣", "大衣", "衣裳", "衣", "裙子", "长裙", "舞裙", "连衣裙", "裙", "裤子",
                "裤", "服装", "舞衣", "衬衫", "衬衣", "外套", "夹克", "袍子", "长袍", "装")  # fmt: skip
 GARMENTS_EN = ("clothes", "clothing", "dress", "dresses", "shirt", "shirts", "coat", "coats", "jacket", "jackets",

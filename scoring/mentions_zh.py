@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import cache
 
 from scoring import lexicon as lex
-from scoring.claims import Mention, Token
+from scoring.claims import Mention, Span, Token
 from scoring.lexicon import any_of
 
 CLAUSE = re.compile(r"[，。；！？：、,.;!?:\n]")
 DENIED_UP_TO = re.compile(r"[，。；！？：,.;!?:\n]")  # a denied list with 、 goes on
+LISTED = re.compile(r"们?(?:[、，,]|[、，]?(?:还有|以及|和|与|及))")
 # Words that may stand between a negation and the noun it denies.
 FILLERS = ("任何", "其他", "别的", "看到", "看见", "出现", "发现", "和", "或者", "或", "与", "、", "在", "有", "的")
 
@@ -27,6 +28,7 @@ class _Patterns:
     clothes_before: re.Pattern  # 穿红衣服的, before the noun
     clothes_after: re.Pattern  # 穿着红衣服, after it
     predicate: re.Pattern  # 是棕色的, after it
+    all_of_them: re.Pattern  # 都, after it: 两只小狗都
 
 
 @cache
@@ -51,6 +53,7 @@ def _patterns() -> _Patterns:
         clothes_after=re.compile(f"们?(?:都|正|也)?{wear}{clothes}"),
         predicate=re.compile(f"们?(?:的(?:颜色|毛色|毛|身体|衣服|花瓣))?(?:都|也|全)?(?:是|为|呈){shade}(?P<colour>{colour})的?"
                              "(?=$|[，。；！？、,.;!?\\s])"),
+        all_of_them=re.compile("们?都"),
     )  # fmt: skip
 
 
@@ -83,17 +86,30 @@ def read(text: str, tokens: list[Token]) -> list[Mention]:
     mentions: list[Mention] = []
     used: set[int] = set()  # where numbers stand that count an earlier noun
     for index, token in enumerate(tokens):
-        count = _count(text, token, used)
+        count, count_at = _count(text, token, used) or (None, None)
         if token.kind is None:
             continue
         last_end = tokens[index - 1].end if index else 0
         next_start = tokens[index + 1].start if index + 1 < len(tokens) else len(text)
-        colour = _colour(text[last_end : token.start], text[token.end : next_start])
-        mentions.append(Mention(token.kind, token.start, token.end, colour, count))
+        colour, colour_at = _colour(text, last_end, token, next_start) or (None, None)
+        definite = count is None or _patterns().all_of_them.match(text, token.end) is not None
+        mentions.append(Mention(token.kind, token.start, token.end, colour, count, colour_at, count_at, definite))
     return mentions
 
 
-def _count(text: str, token: Token, used: set[int]) -> int | None:
+def lists(between: str) -> bool:
+    """True where the text between two nouns only goes on with a list: 、一只棕色的, 和两位穿红衣服的."""
+    begun = LISTED.match(between)
+    return begun is not None and describes(between[begun.end() :])
+
+
+def describes(between: str) -> bool:
+    """True for what may stand before a noun of its phrase: number, colours, clothes, adjectives, or nothing."""
+    counted = _patterns().number.match(between)
+    return _only(_patterns().modifier, between[counted.end() :] if counted else between)
+
+
+def _count(text: str, token: Token, used: set[int]) -> tuple[int, Span] | None:
     """The number that counts this noun: before its modifiers, or before a relative clause that ends in 的."""
     begin = max((match.end() for match in CLAUSE.finditer(text, 0, token.start)), default=0)
     for match in reversed(list(_patterns().number.finditer(text, begin, token.start))):
@@ -104,22 +120,28 @@ def _count(text: str, token: Token, used: set[int]) -> int | None:
         if _only(_patterns().modifier, between) or _only(_patterns().modifier, tail):
             used.add(match.start())
             if match["measure"] in lex.VAGUE_MEASURES_ZH:
-                return 0
+                return 0, match.span()
             number = match["number"]
-            return int(number) if number.isdecimal() else lex.NUMBERS_ZH[number]
+            return int(number) if number.isdecimal() else lex.NUMBERS_ZH[number], match.span()
     return None
 
 
-def _colour(before: str, after: str) -> str | None:
+def _colour(text: str, last_end: int, token: Token, next_start: int) -> tuple[str, Span] | None:
     """The colour given in the text since the last known word, or said right after the noun."""
-    before = CLAUSE.split(before)[-1]
+    before, after = CLAUSE.split(text[last_end : token.start])[-1], text[token.end : next_start]
     patterns, colours = _patterns(), lex.colours_zh()
+    begin = token.start - len(before)
     match = patterns.clothes_before.search(before)
-    if match:
-        return colours[match["colour"]]
-    match = patterns.colour.search(before)
-    if match:
-        mixed = re.search(f"{any_of(colours)}(?:和|与|、)?$", before[: match.start("colour")])
-        return None if mixed or re.search("不是$|非$", before[: match.start("colour")]) else colours[match["colour"]]
-    match = patterns.predicate.match(after) or patterns.clothes_after.match(after)
-    return colours[match["colour"]] if match else None
+    if not match:
+        match = patterns.colour.search(before)
+        if match:
+            mixed = re.search(f"{any_of(colours)}(?:和|与|、)?$", before[: match.start("colour")])
+            if mixed or re.search("不是$|非$", before[: match.start("colour")]):
+                return None
+    if not match:
+        begin = token.end
+        match = patterns.predicate.match(after) or patterns.clothes_after.match(after)
+    if not match:
+        return None
+    start, end = match.span("colour")
+    return colours[match["colour"]], (begin + start, begin + end)

@@ -14,7 +14,9 @@ import numpy as np
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.telling import NEAR, clear_side
 from scoring import answers, vqa
+from scoring.contradictions import contradictions
 from scoring.mentions import Said, read_caption
+from scoring.statements import TYPES, Statement, judge
 
 Ratio = tuple[float, float]
 SampleScores = dict[str, Ratio]
@@ -109,10 +111,31 @@ def text_scores(text: str, stopped: bool | None = None, tokens: int | None = Non
     return scores
 
 
+def statement_scores(statements: Sequence[Statement], contradicts: bool) -> SampleScores:
+    """What a reader would say of a caption, sentence by sentence (see scoring/statements.py).
+
+    statement_accuracy: true statements / those that the facts decide; statement_accuracy/<type> the same by type.
+    caption_true_share: captions with at least one such statement and no false one / all captions.
+    contradiction_share: captions that contradict themselves / all captions (see scoring/contradictions.py).
+    """
+    decided = [one for one in statements if one.verdict is not None]
+    true = sum(bool(one.verdict) for one in decided)
+    scores: SampleScores = {
+        "statement_accuracy": (true, len(decided)),
+        "caption_true_share": (float(bool(decided) and true == len(decided)), 1),
+        "contradiction_share": (float(contradicts), 1),
+    }
+    for name in TYPES:
+        verdicts = [bool(one.verdict) for one in decided if one.type == name]
+        scores[f"statement_accuracy/{name}"] = (sum(verdicts), len(verdicts))
+    return scores
+
+
 def caption_scores(text: str, scene: Scene) -> SampleScores:
     """All scores of one caption against the facts of its scene."""
     said = read_caption(text)
-    return object_scores(said, scene) | detail_scores(said, scene) | position_scores(said, scene)
+    classic = object_scores(said, scene) | detail_scores(said, scene) | position_scores(said, scene)
+    return statement_scores(judge(text, scene), bool(contradictions(text))) | classic
 
 
 def reference_scores(answer: str, references: Sequence[str], label: str | None = None) -> SampleScores:
@@ -127,13 +150,14 @@ def reference_scores(answer: str, references: Sequence[str], label: str | None =
     return scores
 
 
-def pope_scores(answer: str, truth: bool, sampling: str | None = None) -> SampleScores:
+def pope_scores(answer: str, truth: bool, *samplings: str) -> SampleScores:
     """POPE (Li 2023) on one yes/no question: accuracy, F1 of "yes", yes-rate, share of answers that are neither.
 
     Harnesses disagree on unclear answers. LLaVA's script takes whatever is not "no" for yes; lmms-eval compares the
     whole lower-cased answer; VLMEvalKit has a third class. This follows VLMEvalKit: an unparsable answer is wrong for
-    accuracy and is not a yes (a miss for F1 where yes was right). The yes-rate is over all questions. `sampling`
-    (random, popular, adversarial) adds the same scores under pope_<name>/<sampling>.
+    accuracy and is not a yes (a miss for F1 where yes was right). The yes-rate is over all questions. `samplings`
+    (of random, popular, adversarial) add the same scores under pope_<name>/<sampling>; a question of several counts
+    as often in the scores over all.
     """
     said = answers.yes_or_no(answer)
     scores: SampleScores = {
@@ -142,21 +166,24 @@ def pope_scores(answer: str, truth: bool, sampling: str | None = None) -> Sample
         "pope_yes_rate": (float(said is True), 1),
         "pope_unparsable": (float(said is None), 1),
     }
-    if sampling:
-        scores |= {f"{name}/{sampling}": ratio for name, ratio in scores.items()}
-    return scores
+    each = {f"{name}/{sampling}": ratio for sampling in samplings for name, ratio in scores.items()}
+    times = max(1, len(samplings))
+    return {name: (times * numerator, times * denominator) for name, (numerator, denominator) in scores.items()} | each
 
 
-def vqa_scores(answer: str, reference: str, question: str, kind: str) -> SampleScores:
+def vqa_scores(answer: str, reference: str, question: str, kind: str, turn: int = 1) -> SampleScores:
     """vqa_accuracy: the answer says what the reference says; vqa_exact: in the same words, normalised.
 
-    vqa_accuracy/<type> is the same by type of question. With one reference the VQA score min(1, matches / 3) over
+    vqa_accuracy/<type> is the same by type of question, vqa_accuracy/turn<n> by turn of the conversation; what is asked
+    after other questions counts in its turn's score alone. With one reference the VQA score min(1, matches / 3) over
     leave-one-out sets is plain exact match, which is vqa_exact; vqa_accuracy also takes 红色 for 小狗是红色的 (see
     scoring/vqa.py).
     """
     right = (float(vqa.same_answer(answer, reference, question, kind)), 1)
+    if turn > 1:
+        return {f"vqa_accuracy/turn{turn}": right}
     exact = (float(answers.exact(answer, [reference])), 1)
-    return {"vqa_accuracy": right, f"vqa_accuracy/{kind}": right, "vqa_exact": exact}
+    return {"vqa_accuracy": right, f"vqa_accuracy/{kind}": right, "vqa_accuracy/turn1": right, "vqa_exact": exact}
 
 
 def totals(samples: Sequence[SampleScores]) -> dict[str, float | None]:

@@ -1,4 +1,4 @@
-"""An HTML page of pictures, captions with what is not there marked, facts and scores; one file, nothing to fetch."""
+"""An HTML page of pictures, captions with true and false statements marked, facts and scores; nothing to fetch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import html
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from PIL import Image
 
-from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Scene
-from scoring.mentions import Mention, Said, read_caption
+from dataset.picturebook.captions_zh import SIDES, SIZES, related, sky_word
+from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene
+from dataset.picturebook.telling import clear_side, in_sky, notable_size
+from scoring.contradictions import contradictions
 from scoring.report import score_table, write_atomically
+from scoring.statements import Statement, judge
 
 STYLE = """
 :root{color-scheme:light dark}
@@ -25,13 +29,16 @@ article img{width:224px;height:224px;object-fit:contain;flex:none;border-radius:
 article h2{font-size:1rem;margin:0 0 .25rem;font-weight:600} p{margin:.25rem 0}
 .facts,.id{color:#777;font-size:14px}
 mark{border-radius:3px;padding:0 2px;color:inherit}
-mark.right{background:#3a35} mark.detail{background:#da05} mark.wrong{background:#e336;text-decoration:line-through}
+mark.right{background:#3a35} mark.wrong{background:#e336;text-decoration:line-through} mark.open{background:#8883}
+.itself{color:#c33;font-size:14px}
 @media(max-width:600px){article{flex-direction:column}}
 """
 LEGEND = (
-    '<p class="facts"><mark class="right">there</mark> &nbsp; <mark class="detail">there, with a wrong colour or '
-    'number</mark> &nbsp; <mark class="wrong">not there</mark></p>'
+    '<p class="facts">Each word by its own statement: <mark class="right">true</mark> &nbsp; '
+    '<mark class="wrong">false</mark> &nbsp; <mark class="open">left open by the facts</mark> &nbsp; nothing to check. '
+    "Point at one for the facts.</p>"
 )
+VERDICTS = {True: "right", False: "wrong", None: "open"}
 
 
 @dataclass(frozen=True)
@@ -77,39 +84,85 @@ def _entry(entry: Shown) -> str:
     if entry.reference is not None:
         lines.append(f'<p class="facts">reference: {html.escape(entry.reference)}</p>')
     if entry.scene is not None:
+        lines += [f'<p class="itself">contradicts itself: {html.escape(one)}</p>' for one in contradictions(entry.text)]
         lines.append(f'<p class="facts">facts: {html.escape(facts_line(entry.scene))}</p>')
     alt = html.escape(entry.title or "picture", quote=True)
     return f'<article><img alt="{alt}" src="{_data_uri(entry.picture)}"><div>{"".join(lines)}</div></article>'
 
 
 def marked(text: str, scene: Scene) -> str:
-    """The text as HTML, each mention marked right, detail (wrong colour or number) or wrong (not there)."""
-    said = read_caption(text)
-    out, position = [], 0
-    for mention in said.mentions:
-        out.append(html.escape(text[position : mention.start]))
-        word = html.escape(text[mention.start : mention.end])
-        out.append(f'<mark class="{_verdict(mention, said, scene)}">{word}</mark>')
-        position = mention.end
-    return "".join(out) + html.escape(text[position:])
+    """The text as HTML: each word that states something marked right, wrong or open, with what the facts say.
+
+    Where statements share words (a bare plural names a thing and says several), one that is wrong shows before one that
+    is right, and that before an open one.
+    """
+    statements = judge(text, scene)
+    edges = sorted({0, len(text), *(edge for one in statements for edge in (one.start, one.end))})
+    out = []
+    for start, end in pairwise(edges):
+        words = html.escape(text[start:end])
+        here = [one for one in statements if one.start <= start and end <= one.end]
+        if here:
+            verdict = next(v for v in (False, True, None) if any(one.verdict is v for one in here))
+            title = html.escape("; ".join(hint(one, scene) for one in here), quote=True)
+            words = f'<mark class="{VERDICTS[verdict]}" title="{title}">{words}</mark>'
+        out.append(words)
+    return "".join(out)
 
 
-def _verdict(mention: Mention, said: Said, scene: Scene) -> str:
-    thing = next((thing for thing in scene.things if thing.kind == mention.kind), None)
-    if thing is None:
-        return "wrong"
-    colour_is_wrong = mention.colour is not None and thing.colour not in (None, mention.colour)
-    count_is_wrong = mention.count is not None and mention.count not in (0, thing.count)
-    return "detail" if colour_is_wrong or count_is_wrong else "right"
+def hint(one: Statement, scene: Scene) -> str:
+    """What is stated and what the facts say: "side of dog: left; facts: right (centre at 0.71)"."""
+    said = one.type if one.type == "place" else f"{one.type} of {one.about}"
+    if one.type == "thing":
+        said = one.about
+    elif one.type != "place":
+        value = "several" if one.value == 0 else one.value
+        said += f": {value}" + (f" {'of ' if one.type == 'order' else ''}{one.other}" if one.other else "")
+    return f"{said} ({VERDICTS[one.verdict]}); facts: {_facts(one, scene)}"
+
+
+def _facts(one: Statement, scene: Scene) -> str:
+    if one.type == "place":
+        return PLACES[scene.place].en
+    things = {thing.kind: thing for thing in scene.things}
+    missing = [kind for kind in (one.about, one.other) if kind is not None and kind not in things]
+    if missing:
+        return f"no {' and no '.join(dict.fromkeys(missing))}"
+    thing = things[one.about]
+    if one.type == "relation":
+        told = scene.relation
+        if told is None:
+            return "nothing rides, holds or is on another"
+        return f"{scene.things[told.subject].kind} {told.name} {scene.things[told.object].kind}"
+    if one.type == "order":
+        return ", ".join(f"{kind} at {things[kind].x:.2f}" for kind in dict.fromkeys((one.about, str(one.other))))
+    return {
+        "thing": "there",
+        "colour": thing.colour or "always looks the same",
+        "number": str(thing.count),
+        "side": f"{thing.side} (centre at {thing.x:.2f})",
+        "height": {"sky": "in the sky", "air": "above the ground", "ground": "on the ground"}[KINDS[thing.kind].where],
+        "action": thing.action or "none",
+        "size": f"{thing.size}, {thing.height / KINDS[thing.kind].height:.2f} of its usual height",
+    }[one.type]
 
 
 def facts_line(scene: Scene) -> str:
-    """The facts on one line: 海边 · 小狗×2 棕色 · 太阳×1."""
+    """The facts on one line: 海边 · 小狗×2 棕色 左边 奔跑 · 太阳×1 天上 · 男人骑着马."""
     told = [PLACES[scene.place].zh]
     for thing in scene.things:
-        kind = KINDS[thing.kind]
-        colour = f"{COLOURS[thing.colour].zh}" if thing.colour else ""
-        told.append(f"{kind.zh}×{thing.count}{' ' + colour if colour else ''}")
+        size = notable_size(thing)
+        words = [
+            f"{KINDS[thing.kind].zh}×{thing.count}",
+            COLOURS[thing.colour].zh if thing.colour else "",
+            sky_word(scene) if in_sky(thing) else SIDES[thing.side] + ("" if clear_side(thing) else "?"),
+            ACTIONS_ZH[thing.action] if thing.action else "",
+            SIZES[size] if size else "",
+        ]
+        told.append(" ".join(word for word in words if word))
+    if scene.relation:
+        subject, thing = scene.things[scene.relation.subject], scene.things[scene.relation.object]
+        told.append(related(scene, KINDS[subject.kind].zh, KINDS[thing.kind].zh, subject))
     return " · ".join(told)
 
 

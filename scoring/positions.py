@@ -1,29 +1,30 @@
-"""Where a caption says that things are: at which side of the picture, left or right of one another, on or in the hands
-of one another.
+"""Where a caption says that things are: at which side of the picture, left or right of one another, up in the sky.
 
-A side belongs to the noun right before it (小狗在画面的左边, "the dog is on the left") or, where it opens a clause, to
-the first noun behind it (左边有一只小狗, "on the left, a dog"). What is said of one noun by way of another
-(小狗在小猫的左边, "to the left of the cat") is an order of two kinds, and no side. A relation is read from two nouns
-of one sentence with no third between, by its verb (男人骑着马, "the man is riding a horse").
+A side belongs to the noun before it (小狗在画面的左边, "the dog is on the left") or, where it opens a clause, to the
+first noun behind it and those that a list adds (左边有一只小狗和一只猫咪, "on the left, a dog"). What is said of one
+noun by way of another (小狗在小猫的左边, 小猫的左边有小狗, "to the left of the cat") is an order of two kinds, and no
+side. A height (天上 the sky, 空中 the air, 远处 the distance) goes with nouns as a side does.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
-from scoring.claims import Mention, Orders, Relations, Sides
+from scoring.claims import Mention, Orders, Relations, Sides, Told
+from scoring.relations import read_relations
+from scoring.sentences import SENTENCE_END, describes, following, joined, subject
 
-SIDE_ZH = r"(?P<side>[左右](?=[边侧面方])|中(?=[间央]))[边侧面方间央]"
+SIDE_ZH = r"(?P<where>(?P<side>[左右](?=[边侧面方])|中(?=[间央]))[边侧面方间央])"
 WITHIN_ZH = r"(?:画面|图片|图像|照片|图)?的?"
-AFTER_ZH = re.compile(rf"们?(?:[都也正还])*(?:[飘挂站坐停]?在|位于|处于){WITHIN_ZH}{SIDE_ZH}")
+AFTER_ZH = re.compile(rf"(?:在|位于|处于){WITHIN_ZH}{SIDE_ZH}")
 BEFORE_ZH = re.compile(rf"(?:^|(?<=[，。；！？、,.;!?\n]))\s*在?{WITHIN_ZH}{SIDE_ZH}")
 OF_ANOTHER_ZH = re.compile(r"们?(?:[都也正还])*(?:[站坐停]?在|位于)")
-ANOTHERS_SIDE_ZH = re.compile(r"们?的(?P<side>[左右])[边侧面方]")
+ANOTHERS_SIDE_ZH = re.compile(r"们?的(?P<where>(?P<side>[左右])[边侧面方])")
+THERE_IS_ZH = re.compile(r"[还也正都]*(?:有|是|(?:[站坐停放飘挂飞躺]|出现)[着了]?|[可能]以?看[到见])")
 END_ZH = re.compile(r"[，。；！？,.;!?\n]")
 
-SIDE_EN = r"(?:on|in|at|to) the (?P<side>left|middle|cent(?:er|re)|right)\b"
+SIDE_EN = r"(?P<where>(?:on|in|at|to) the (?P<side>left|middle|cent(?:er|re)|right))\b"
 PICTURE_EN = "(?:picture|image|photo|scene)"
 AFTER_EN = re.compile(rf"{SIDE_EN}(?!(?: side)? of (?:an? |the (?!{PICTURE_EN})))", re.I)
 BEFORE_EN = re.compile(
@@ -31,69 +32,115 @@ BEFORE_EN = re.compile(
     r"(?:,| (?:there|is|are|we|you)\b)",
     re.I,
 )
+DETERMINER_EN = r"(?:the|an?|one|two|three|some)(?: [\w-]+){0,2} "
 OF_ANOTHER_EN = re.compile(
-    r"[^.;,!?\n]*?(?:to|on) the (?P<side>left|right)(?: side)? of (?:the|an?|one|two|three|some)(?: [\w-]+){0,2} ", re.I
+    rf"[^.;,!?\n]*?(?P<where>(?:to|on) the (?P<side>left|right))(?: side)? of {DETERMINER_EN}", re.I
+)
+BESIDE_ANOTHER_EN = re.compile(
+    rf"(?:^|(?<=[.;,!?\n]))\s*(?:and )?(?P<where>(?:to|on) the (?P<side>left|right))(?: side)? of {DETERMINER_EN}$",
+    re.I,
 )
 END_EN = re.compile(r"[.;!?\n]")
 
-# What somebody does with a thing, between two nouns. "On" wants 上 behind the second one.
-RIDING = re.compile(r"骑|\b(?:riding|rides?)\b", re.I)
-HOLDING = re.compile(r"拿|举着|握|抱着|捧|\b(?:holding|holds?)\b", re.I)
-ON_ZH = re.compile(r"在[^，。；！？,.;!?\n]{0,12}$")
-ON_EN = re.compile(r"\b(?:on|in) (?:the|an?|one|two|three)(?: [\w-]+){0,2} $", re.I)
-SENTENCE_END = re.compile(r"[。！？；.!?;\n]")
-
 SIDES = {"左": "left", "中": "middle", "右": "right", "left": "left", "right": "right"}
+
+HEIGHT = re.compile(
+    r"(?P<sky>天上|[夜天]空[中里]?|\b(?:in|across) the sky\b)|(?P<air>半?空中|\bin the air\b)"
+    r"|(?P<distance>远处|远方|\bin the distance\b)",
+    re.I,
+)
+OPENS_EN = re.compile(r"(?:^|[.;,!?\n])\s*(?:and |with )?(?:high )?$", re.I)
 
 
 def read_positions(text: str, mentions: Sequence[Mention]) -> tuple[Sides, Orders, Relations]:
     """All that the text says of where its mentions, given in reading order, are."""
-    said = list(_orders(text, mentions))
-    others = {id(other) for _, other, _ in said}
-    orders = tuple((one.kind, other.kind) if side == "left" else (other.kind, one.kind) for one, other, side in said)
-    return tuple(_sides(text, mentions, others)), orders, tuple(_relations(text, mentions))
+    sides, orders, relations = [], [], []
+    for told in locate(text, mentions):
+        if told.name == "side":
+            sides.append((told.mention.kind, told.value))
+        elif told.name == "order":
+            pair = (told.mention.kind, told.other.kind)
+            orders.append(pair if told.value == "left" else pair[::-1])
+        else:
+            relations.append((told.mention.kind, told.value, told.other.kind))
+    return tuple(sides), tuple(orders), tuple(relations)
 
 
-def _relations(text: str, mentions: Sequence[Mention]) -> Iterator[tuple[str, str, str]]:
-    for one, other in pairwise(mentions):
+def locate(text: str, mentions: Sequence[Mention]) -> list[Told]:
+    """The sides, orders and relations that the text says of its mentions, given in reading order."""
+    orders = list(_orders(text, mentions))
+    others = {told.other.start for told in orders}
+    return [*_sides(text, mentions, others), *orders, *read_relations(text, mentions)]
+
+
+def read_heights(text: str, plain: str, mentions: Sequence[Mention], objects: set[int]) -> Iterator[Told]:
+    """What is said to be in the sky, in the air, in the distance.
+
+    plain: the text with its nouns blanked (太空中 is no 空中). objects: starts of nouns that these words are not about.
+    """
+    for found in HEIGHT.finditer(plain):
+        for mention in _risen(text, mentions, objects, found):
+            yield Told("height", str(found.lastgroup), mention, found.span())
+
+
+def _risen(text: str, mentions: Sequence[Mention], objects: set[int], found: re.Match) -> Iterator[Mention]:
+    chinese = not found[0].isascii()
+    behind = following(text, mentions, found.end(), END_ZH if chinese else SENTENCE_END)
+    between = text[found.end() : behind.start] if behind else ""
+    there_is = THERE_IS_ZH.match(between)
+    if behind and chinese and there_is and describes(between[there_is.end() :]):
+        yield from joined(text, mentions, behind)
+    elif behind and chinese and between.startswith("的") and describes(between[1:]):
+        yield behind
+    elif behind and not chinese and OPENS_EN.search(text, 0, found.start()):
+        yield from joined(text, mentions, behind)
+    else:
+        before = subject(text, mentions, found.start(), objects)
+        if before:
+            yield before
+
+
+def _orders(text: str, mentions: Sequence[Mention]) -> Iterator[Told]:
+    """Of a noun by way of another: which side of the other it is on."""
+    for number, (one, other) in enumerate(zip(mentions, mentions[1:], strict=False)):
         between = text[one.end : other.start]
-        if SENTENCE_END.search(between):
-            continue
-        if RIDING.search(between):
-            yield one.kind, "riding", other.kind
-        elif HOLDING.search(between):
-            yield one.kind, "holding", other.kind
-        elif ON_EN.search(between) or (ON_ZH.search(between) and text.startswith("上", other.end)):
-            yield one.kind, "on", other.kind
-
-
-def _orders(text: str, mentions: Sequence[Mention]) -> Iterator[tuple[Mention, Mention, str]]:
-    """(noun, the other noun, side of the other that the first is on)."""
-    for one, other in pairwise(mentions):
-        between = text[one.end : other.start]
-        after = ANOTHERS_SIDE_ZH.match(text, other.end)
-        if after and OF_ANOTHER_ZH.fullmatch(between):
-            yield one, other, SIDES[after["side"]]
-        said = OF_ANOTHER_EN.fullmatch(between)
+        said = ANOTHERS_SIDE_ZH.match(text, other.end)
+        starts = OF_ANOTHER_ZH.match(between)
+        if said and starts and describes(between[starts.end() :]):
+            yield _order(one, other, said)
+        said = OF_ANOTHER_EN.fullmatch(text, one.end, other.start)
         if said:
-            yield one, other, said["side"].lower()
+            yield _order(one, other, said)
+        said = ANOTHERS_SIDE_ZH.match(text, one.end)
+        starts = said and THERE_IS_ZH.match(text, said.end())
+        if starts and starts.end() <= other.start and describes(text[starts.end() : other.start]):
+            yield _order(other, one, said)
+        said = BESIDE_ANOTHER_EN.search(text[: one.start], mentions[number - 1].end if number else 0)
+        if said and not END_EN.search(between):
+            yield _order(other, one, said)
 
 
-def _sides(text: str, mentions: Sequence[Mention], others: set[int]) -> Iterator[tuple[str, str]]:
-    """(kind, side); others: id() of the mentions by way of which something is said of another, which have none."""
+def _order(one: Mention, other: Mention, said: re.Match) -> Told:
+    return Told("order", SIDES[said["side"].lower()], one, said.span("where"), other)
+
+
+def _sides(text: str, mentions: Sequence[Mention], others: set[int]) -> Iterator[Told]:
+    """others: where the nouns start by way of which something is said of another; they have no side of their own."""
+    given: dict[int, re.Match] = {}  # where a noun starts -> the side that a list before it gives it too
     for number, mention in enumerate(mentions):
-        if id(mention) in others:
+        if mention.start in others:
             continue
         previous = mentions[number - 1].end if number else 0
-        following = mentions[number + 1].start if number + 1 < len(mentions) else len(text)
-        found = (
-            AFTER_ZH.match(text, mention.end, following)
-            or _opening(BEFORE_ZH, END_ZH, text, previous, mention.start)
-            or _opening(BEFORE_EN, END_EN, text, previous, mention.start)
-            or _later(text, mention.end, following)
+        next_start = mentions[number + 1].start if number + 1 < len(mentions) else len(text)
+        opening = _opening(BEFORE_ZH, END_ZH, text, previous, mention.start) or _opening(
+            BEFORE_EN, END_EN, text, previous, mention.start
         )
+        if opening:
+            given |= {other.start: opening for other in joined(text, mentions, mention)}
+        own = _after_zh(text, mention.end, next_start) or _after_en(text, mention.end, next_start)
+        found = (own if own and own.start() - mention.end < 4 else None) or given.get(mention.start) or own
         if found:
-            yield mention.kind, SIDES.get(found["side"].lower(), "middle")
+            yield Told("side", SIDES.get(found["side"].lower(), "middle"), mention, found.span("where"))
 
 
 def _opening(before: re.Pattern, end: re.Pattern, text: str, start: int, stop: int) -> re.Match | None:
@@ -102,7 +149,18 @@ def _opening(before: re.Pattern, end: re.Pattern, text: str, start: int, stop: i
     return found if found and not end.search(text, found.end(), stop) else None
 
 
-def _later(text: str, start: int, stop: int) -> re.Match | None:
+def _after_zh(text: str, start: int, stop: int) -> re.Match | None:
+    """A Chinese side behind the noun that ends at `start`, in its own sentence, that does not open the next clause."""
+    end = SENTENCE_END.search(text, start, stop)
+    found = AFTER_ZH.search(text, start, end.start() if end else stop)
+    if found and END_ZH.search(text, start, found.start()) and stop < len(text) and not END_ZH.search(
+        text, found.end(), stop
+    ):
+        return None
+    return found
+
+
+def _after_en(text: str, start: int, stop: int) -> re.Match | None:
     """An English side behind the noun that ends at `start`, in its own sentence, that does not open the next clause."""
     end = END_EN.search(text, start, stop)
     stop = end.start() if end else stop

@@ -10,12 +10,24 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
+from dataset.picturebook.questions import SAMPLINGS
+from dataset.picturebook.questions import TYPES as QUESTION_TYPES
 from scoring.fonts import draws_chinese, find_font
+from scoring.statements import TYPES
+from scoring.tasks import TURNS
 
 # The order of a table; other metrics follow in their own order.
-FIRST = ("f1", "precision", "recall", "chair_i", "chair_s", "colour_binding", "count_accuracy", "place_accuracy",
+FIRST = ("statement_accuracy", "caption_true_share", "contradiction_share",
+         *(f"pope_{name}/{sampling}" for name in ("accuracy", "yes_rate") for sampling in SAMPLINGS),
+         "vqa_accuracy", *(f"vqa_accuracy/{kind}" for kind in QUESTION_TYPES),
+         *(f"vqa_accuracy/turn{turn}" for turn in range(1, TURNS + 1)),
+         *(f"statement_accuracy/{kind}" for kind in TYPES),
+         "f1", "precision", "recall", "chair_i", "chair_s", "colour_binding", "count_accuracy", "place_accuracy",
          "side_accuracy", "order_accuracy", "relation_accuracy", "exact", "contains", "cider", "mean_length",
          "stopped_share", "loop_share", "unscored_share")  # fmt: skip
+# Left out of a table that has their /random, /popular and /adversarial, or that needs no such detail.
+OVER_ALL = ("pope_accuracy", "pope_f1", "pope_yes_rate")
+DETAILS = tuple(f"pope_unparsable/{sampling}" for sampling in SAMPLINGS)
 IN_UNITS = ("mean_length", "mean_tokens")  # not shares of one
 
 
@@ -57,12 +69,15 @@ def read_scores(path: Path | str) -> dict:
 def score_table(columns: Mapping[str, Mapping[str, object]], markdown: bool = False) -> str:
     """Score dicts side by side, one row a metric, as value [low, high] with its 95% interval where there is one.
 
-    columns: title -> metrics. A metric one column lacks is empty there; an undefined one is "-". With one column that
-    has blank_ metrics, these become a column of their own, "image blanked".
+    columns: title -> metrics; OVER_ALL and DETAILS are left out as redundant. A metric one column lacks is empty there;
+    an undefined one is "-". With one column that has blank_ metrics, these become a column of their own, "image
+    blanked".
     """
     if len(columns) == 1:
         columns = _with_blank_apart(columns)
     names = [name for metrics in columns.values() for name in metrics if not name.endswith("_ci95")]
+    left_out = {*DETAILS, *(name for name in OVER_ALL if f"{name}/{SAMPLINGS[0]}" in names)}
+    names = [name for name in names if name not in left_out]
     order = {name: i for i, name in enumerate(FIRST)}
     names = sorted(dict.fromkeys(names), key=lambda name: order.get(name, len(order)))
     rows = [["metric", *columns]]

@@ -1,9 +1,12 @@
 """Tasks: what to ask about which pictures, and how to score the answers. A task never sees the model.
 
-    texts, stopped, tokens = one answer for each of task.asks(), in order
+    texts = []
+    while asks := task.asks(texts):
+        texts += one answer for each of asks, in order
     metrics = task.score(texts, stopped, tokens)
 
-`stopped` (whether an answer ended by itself) and `tokens` (its number of tokens) may be left out.
+task.asks(texts) is the next round of questions, given the answers to all earlier ones; only a QuestionTask has more
+than one. `stopped` (whether an answer ended by itself) and `tokens` (its number of tokens) may be left out.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from scoring import metrics
 from scoring.cider import cider
 from scoring.metrics import SampleScores
 
+TURNS = 3  # questions of a conversation
 
 @dataclass(frozen=True)
 class Ask:
@@ -33,13 +37,15 @@ class Ask:
 
 @dataclass(frozen=True)
 class PictureBookTask:
-    """Describe scenes whose facts are known: CHAIR, object F1, colours, counts, place, length, stopped, loops."""
+    """Describe scenes whose facts are known: true statements, CHAIR, object F1, details, length, stopped, loops."""
 
     scenes: tuple[Scene, ...]
     prompt: str
     split: str = "test"
 
-    def asks(self) -> list[Ask]:
+    def asks(self, texts: Sequence[str] = ()) -> list[Ask]:
+        if texts:
+            return []
         turn = Turn("user", (IMAGE, "\n" + self.prompt))
         return [Ask((turn,), (scene,), f"picturebook/{self.split}:{i}") for i, scene in enumerate(self.scenes)]
 
@@ -60,7 +66,9 @@ class ReferenceTask:
 
     records: tuple[Record, ...]
 
-    def asks(self) -> list[Ask]:
+    def asks(self, texts: Sequence[str] = ()) -> list[Ask]:
+        if texts:
+            return []
         return [Ask(record.turns[: _last_answer(record)], record.images, record.id) for record in self.records]
 
     def samples(self, texts, stopped=None, tokens=None) -> list[SampleScores]:
@@ -87,32 +95,59 @@ class AskedQuestion:
     text: str
     answer: str
     type: str  # a type of dataset.picturebook.questions, or "pope"
-    sampling: str | None = None  # of POPE's absent objects
+    samplings: tuple[str, ...] = ()  # of POPE's absent objects: those that the question counts in
     truth: bool | None = None  # of POPE's questions
 
 
 @dataclass(frozen=True)
 class QuestionTask:
-    """Answer questions about scenes: VQA accuracy by type of question, and POPE in its three samplings.
+    """Answer questions about scenes: POPE in its three samplings, VQA by type of question and by turn.
+
+    Each conversation is a few questions about one scene (POPE's are one each), asked one after another, with the
+    model's own answers between: as many rounds as the longest conversation has questions.
 
     Length, loops and stops are under question_<name>, apart from those of captions.
     """
 
-    questions: tuple[AskedQuestion, ...]
+    conversations: tuple[tuple[AskedQuestion, ...], ...]
 
-    def asks(self) -> list[Ask]:
-        return [
-            Ask((Turn("user", (IMAGE, "\n" + question.text)),), (question.scene,), f"question:{i}")
-            for i, question in enumerate(self.questions)
-        ]
+    @property
+    def asked(self) -> list[tuple[AskedQuestion, int]]:
+        """Each question with its turn (from 1), in the order in which they are asked."""
+        return [(self.conversations[i][turn], turn + 1) for turn, i in self._order()]
+
+    def asks(self, texts: Sequence[str] = ()) -> list[Ask]:
+        """The next round, `texts` being the answers to all earlier ones; [] where everything is asked."""
+        order = self._order()
+        if len(texts) == len(order):
+            return []
+        turn = order[len(texts)][0]
+        if len(texts) and order[len(texts) - 1][0] == turn:
+            raise ValueError(f"{len(texts)} answers end within a round; expected those of whole rounds")
+        given = dict(zip(order, texts, strict=False))
+        return [Ask(*self._so_far(i, turn, given), f"question:{i}.{turn}") for at, i in order if at == turn]
+
+    def _order(self) -> list[tuple[int, int]]:
+        """(turn, number of the conversation) of each question, round after round; turns from 0."""
+        longest = max(map(len, self.conversations), default=0)
+        return [(turn, i) for turn in range(longest) for i, one in enumerate(self.conversations) if turn < len(one)]
+
+    def _so_far(self, i: int, turn: int, given: dict[tuple[int, int], str]) -> tuple[tuple[Turn, ...], tuple[Scene]]:
+        """A conversation's turns up to a question, and its picture."""
+        turns: list[Turn] = []
+        for k, question in enumerate(self.conversations[i][: turn + 1]):
+            turns.append(Turn("user", (question.text,) if k else (IMAGE, "\n" + question.text)))
+            if k < turn:
+                turns.append(Turn("assistant", (given[k, i],)))
+        return tuple(turns), (self.conversations[i][0].scene,)
 
     def samples(self, texts, stopped=None, tokens=None) -> list[SampleScores]:
         scores = []
-        for text, question in _pairs(texts, self.questions):
+        for text, (question, turn) in _pairs(texts, self.asked):
             if question.type == "pope":
-                scores.append(metrics.pope_scores(text, bool(question.truth), question.sampling))
+                scores.append(metrics.pope_scores(text, bool(question.truth), *question.samplings))
             else:
-                scores.append(metrics.vqa_scores(text, question.answer, question.text, question.type))
+                scores.append(metrics.vqa_scores(text, question.answer, question.text, question.type, turn))
         blank: list[SampleScores] = [{} for _ in texts]
         answers = _with_text_scores(blank, texts, stopped, tokens)
         return [score | metrics.with_prefix("question_", text) for score, text in zip(scores, answers, strict=True)]
@@ -131,17 +166,34 @@ def picture_book_task(
 
 
 def question_task(split: str, scenes: int, language: str = "zh", seed: int = 0, per_scene: int = 3) -> QuestionTask:
-    """`per_scene` questions of the book and POPE's of one sampling in turn, for each scene; the same for a seed."""
-    asked: list[AskedQuestion] = []
+    """POPE and `per_scene` questions of the book about each of the first scenes of a split; the same for a seed.
+
+    The book's questions are asked in as many conversations of TURNS, each beginning with another of them and going on
+    with the next, so that every question is asked once in every turn.
+    """
+    conversations: list[tuple[AskedQuestion, ...]] = []
     for index in range(scenes):
         rng = random.Random(f"question task {split} {seed} {index}")
         scene = make_scene(split, index)
-        for question in questions(scene, rng, language)[:per_scene]:
-            asked.append(AskedQuestion(scene, question.text, question.answer, question.type))
-        sampling = SAMPLINGS[index % len(SAMPLINGS)]
+        book = [AskedQuestion(scene, q.text, q.answer, q.type) for q in questions(scene, rng, language)[:per_scene]]
+        for first in range(len(book)):
+            conversations.append(tuple(book[(first + turn) % len(book)] for turn in range(min(TURNS, len(book)))))
+        conversations += [(question,) for question in _pope(scene, rng, language)]
+    return QuestionTask(tuple(conversations))
+
+
+def _pope(scene: Scene, rng: random.Random, language: str) -> list[AskedQuestion]:
+    """POPE's questions about a scene in all three samplings, each distinct one once."""
+    truths: dict[str, bool] = {}
+    counted: dict[str, list[str]] = {}
+    for sampling in SAMPLINGS:
         for text, truth in pope_questions(scene, sampling, rng, language):
-            asked.append(AskedQuestion(scene, text, "yes" if truth else "no", "pope", sampling, truth))
-    return QuestionTask(tuple(asked))
+            truths[text] = truth
+            counted.setdefault(text, []).append(sampling)
+    return [
+        AskedQuestion(scene, text, "yes" if truth else "no", "pope", tuple(counted[text]), truth)
+        for text, truth in truths.items()
+    ]
 
 
 def reference_task(records: Iterable[Record], limit: int | None = None) -> ReferenceTask:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from scoring import answers, mentions_en, mentions_zh
+from scoring import answers
 from scoring import lexicon as lex
-from scoring.mentions import read_caption
+from scoring.mentions import masked, read_caption
 
 SIDES = {"left": "左|\\bleft\\b", "middle": "中间|中央|正中|\\b(?:middle|cent(?:er|re))\\b", "right": "右|\\bright\\b",
          "sky": "天上|天空|\\bsky\\b", "distance": "远处|\\bdistance\\b"}  # fmt: skip
@@ -56,17 +56,9 @@ def claims(text: str, question: str, kind: str) -> frozenset:
     return frozenset()
 
 
-def _masked(text: str) -> str:
-    """The text with all known kinds and places blanked out, so that 飞机 is no flying and 白云 no white."""
-    for language in (mentions_zh, mentions_en):
-        for token in language.tokens(text):
-            text = text[: token.start] + " " * (token.end - token.start) + text[token.end :]
-    return text
-
-
 def _named(text: str, patterns: dict[str, str]) -> frozenset[str]:
-    masked = _masked(text)
-    return frozenset(name for name, pattern in patterns.items() if re.search(pattern, masked, re.I))
+    plain = masked(text)
+    return frozenset(name for name, pattern in patterns.items() if re.search(pattern, plain, re.I))
 
 
 @cache
@@ -76,7 +68,7 @@ def _colour_word() -> re.Pattern:
 
 def _colours(text: str) -> list[str]:
     names = {**lex.colours_zh(), **lex.colours_en()}
-    return [names[word.lower()] for word in _colour_word().findall(_masked(text))]
+    return [names[word.lower()] for word in _colour_word().findall(masked(text))]
 
 
 def _number(text: str) -> int | None:

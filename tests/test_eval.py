@@ -18,6 +18,7 @@ import eval_vlm
 from dataset.bad_rows import DataError
 from dataset.picturebook.book import prompt_for
 from dataset.picturebook.captions_zh import caption
+from dataset.picturebook.questions import SAMPLINGS
 from dataset.picturebook.world import make_scene
 from engine.answer import Answer
 from engine.run import RunError
@@ -202,7 +203,7 @@ def test_a_chat_needs_a_picture_that_can_be_read(run, tmp_path, typed):
 def test_the_picture_book_is_scored_with_and_without_the_picture(run, tmp_path, capsys):
     scores = tmp_path / "scores.json"
     evaluate("--split", "val", "--n", 5, "--weights", run, "--scores", scores, "--max_new_tokens", 6,
-             "--page", tmp_path / "page.html")  # fmt: skip
+             "--page", tmp_path / "page.html", "--questions", 0)  # fmt: skip
     assert (tmp_path / "page.html").read_text("utf-8").count("data:image") == 5
     kept = json.loads(scores.read_text("utf-8"))
     assert list(kept) == ["command", "n", "seed", "checkpoint", "metrics"]
@@ -219,7 +220,7 @@ def test_scores_of_the_picture_book_are_those_of_the_answers_against_the_scenes(
     texts = [caption(scene, "long", random.Random(0)) if i % 2 else "没有什么。" for i, scene in enumerate(truth)]
     Told(monkeypatch, lambda name: texts[int(name.rpartition(":")[2])])
     evaluate("--split", "test", "--n", 6, "--weights", run, "--scores", tmp_path / "s.json", "--batch_size", 4,
-             "--no-blank")  # fmt: skip
+             "--no-blank", "--questions", 0)  # fmt: skip
     metrics = json.loads((tmp_path / "s.json").read_text())["metrics"]
     expected = summarise([caption_scores(text, scene) for text, scene in zip(texts, truth, strict=True)], seed=42)
     assert metrics["recall"] == expected["recall"] == pytest.approx(0.5, abs=0.2)
@@ -230,7 +231,7 @@ def test_scores_of_the_picture_book_are_those_of_the_answers_against_the_scenes(
 
 def test_with_the_image_blanked_every_picture_is_the_same(run, monkeypatch, tmp_path):
     told = Told(monkeypatch, lambda name: "一只猫。")
-    evaluate("--split", "val", "--n", 4, "--weights", run)
+    evaluate("--split", "val", "--n", 4, "--weights", run, "--questions", 0)
     seen, blind = told.batches
     assert torch.equal(seen.ids, blind.ids) and torch.equal(seen.image_mask, blind.image_mask)
     assert len({one.numpy().tobytes() for one in seen.pixels}) == 4
@@ -251,17 +252,41 @@ def test_a_run_of_the_picture_book_is_asked_for_what_its_stage_last_learned(run,
 def test_a_prompt_that_is_given_is_what_is_asked(run, folder, monkeypatch):
     told = Told(monkeypatch, lambda name: "好。")
     evaluate("--image", folder / "dot.png", "--weights", run, "--prompt", "几点了？")
-    evaluate("--split", "val", "--n", 2, "--weights", run, "--prompt", "几点了？", "--no-blank")
+    evaluate("--split", "val", "--n", 2, "--weights", run, "--prompt", "几点了？", "--no-blank", "--questions", 0)
     tokenizer = load_tokenizer(default_folder())
     for batch in told.batches:
         assert "几点了？" in tokenizer.decode(batch.ids[0].tolist())
 
 
-def test_questions_are_scored_beside_descriptions(run, tmp_path):
-    evaluate("--split", "val", "--n", 3, "--weights", run, "--questions", "--max_new_tokens", 2, "--no-blank",
-             "--scores", tmp_path / "s.json")  # fmt: skip
+def test_questions_are_scored_beside_descriptions_in_rounds_and_blanked(run, tmp_path, monkeypatch, capsys):
+    """Of three scenes two are asked about; a later turn's prompt holds the answers to the earlier ones."""
+    told = Told(monkeypatch, lambda name: f"答案{name}。")
+    evaluate("--split", "val", "--n", 3, "--weights", run, "--questions", 2, "--scores", tmp_path / "s.json")
     metrics = json.loads((tmp_path / "s.json").read_text())["metrics"]
-    assert {"f1", "vqa_accuracy", "pope_accuracy", "pope_f1", "pope_yes_rate", "pope_unparsable"} <= set(metrics)
+    names = ["statement_accuracy", "caption_true_share", "contradiction_share", "f1", "vqa_accuracy", "pope_accuracy",
+             "pope_f1", "pope_unparsable", *(f"vqa_accuracy/turn{turn}" for turn in (1, 2, 3)),
+             *(f"pope_{name}/{sampling}" for name in ("accuracy", "yes_rate") for sampling in SAMPLINGS)]  # fmt: skip
+    assert {f"{blank}{name}" for blank in ("", "blank_") for name in names} <= set(metrics)
+    names = [name for batch in told.batches for name in batch.example_ids]
+    assert names.count("picturebook/val:0") == 2 and sum(name.endswith(".2") for name in names) == 2 * 2 * 3
+    tokenizer = load_tokenizer(default_folder())
+    third = next(batch for batch in told.batches if batch.example_ids[0] == "question:0.2")
+    prompt = tokenizer.decode(third.ids[0].tolist())
+    assert prompt.index("答案question:0.0。") < prompt.index("答案question:0.1。")
+    assert capsys.readouterr().out.index("statement_accuracy ") > 0
+
+
+def test_answers_to_questions_are_short(run, monkeypatch):
+    limits = []
+    monkeypatch.setattr(
+        "engine.answer.generate_batch",
+        lambda model, tokenizer, batch, decoding, *rest, **more: (
+            limits.append((batch.example_ids[0].partition(":")[0], decoding.max_new_tokens))
+            or [Answer("好", 1, True)] * len(batch.example_ids)
+        ),
+    )
+    evaluate("--split", "val", "--n", 1, "--weights", run, "--no-blank")
+    assert set(limits) == {("picturebook/val", 256), ("question", 64)}
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
@@ -378,6 +403,7 @@ def test_what_is_no_run_or_sees_nothing_is_refused(tmp_path, tiny, folder):
         ["--split", "train"],
         ["--image", "a.png", "--n", "-1"],
         ["--image", "a.png", "--max_bad", "2"],
+        ["--split", "val", "--questions", "-1"],
         ["--image", "a.png", "--max_new_tokens", "0"],
         ["--image", "a.png", "--imag", "b.png"],
     ],

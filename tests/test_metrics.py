@@ -23,7 +23,12 @@ def score(text: str) -> dict:
 
 def test_a_true_caption_has_every_point():
     scores = score("海边有两只棕色的小狗和一位穿红衣服的女人，天上有一个太阳。")
+    by_type = {name: scores.pop(name) for name in list(scores) if name.startswith("statement_accuracy/")}
+    assert {name.rpartition("/")[2]: ratio for name, ratio in by_type.items() if ratio[1]} == {
+        "thing": (3, 3), "colour": (2, 2), "number": (3, 3), "height": (1, 1), "place": (1, 1),
+    }  # fmt: skip
     assert scores == {
+        "statement_accuracy": (10, 10), "caption_true_share": (1, 1), "contradiction_share": (0, 1),
         "chair_i": (0, 3), "chair_s": (0, 1), "precision": (3, 3), "recall": (3, 3), "f1": (6, 6),
         "unscored_share": (0, 1), "colour_binding": (2, 2), "count_accuracy": (3, 3), "count_accuracy_many": (1, 1),
         "place_accuracy": (1, 1), "side_accuracy": (0, 0), "order_accuracy": (0, 0),
@@ -177,6 +182,8 @@ def test_pope_by_hand():
     assert result["pope_yes_rate"] == 2 / 6
     assert result["pope_unparsable"] == 2 / 6
     assert result["pope_accuracy/popular"] == 2 / 6
+    both = metrics.pope_scores("yes", True, "random", "popular")
+    assert both["pope_accuracy"] == (2, 2) and both["pope_accuracy/random"] == both["pope_accuracy/popular"] == (1, 1)
 
 
 def test_prefix_goes_before_intervals_too():

@@ -35,6 +35,12 @@ SIDES = {
     "The dog is to the left of the cat.": [],
     "The dog is on the left side of the cat.": [],
     "There is a dog. On the left, a cat.": [("cat", "left")],
+    "左边有一只小狗和两只白色的小猫，右边有汽车": [("dog", "left"), ("cat", "left"), ("car", "right")],
+    "小狗正在奔跑，在画面的左边。": [("dog", "left")],
+    "小狗正在奔跑，在左边有一只小猫": [("cat", "left")],
+    "On the left there are two dogs, a red car and a man in blue.": [
+        ("dog", "left"), ("car", "left"), ("man", "left")
+    ],
 }  # fmt: skip
 
 ORDERS = {
@@ -42,7 +48,10 @@ ORDERS = {
     "小猫位于小狗的右边": [("dog", "cat")],
     "小狗在小狗的右侧": [("dog", "dog")],
     "小狗在画面的左边，小猫在右边": [],
-    "小狗和小猫的左边有汽车": [],
+    "小狗和小猫的左边有汽车": [("car", "cat")],
+    "小狗位于两只小猫的右边": [("cat", "dog")],
+    "小猫的右边站着一只棕色的小狗。": [("cat", "dog")],
+    "To the left of the cat there is a brown dog.": [("dog", "cat")],
     "The dog is to the left of the cat.": [("dog", "cat")],
     "Two dogs are to the right of the brown cat.": [("cat", "dog")],
     "The dog is on the left. The cat is on the right.": [],
@@ -66,6 +75,9 @@ RELATIONS = {
     "老人坐在一把红色的椅子上看书": [("elder", "on", "chair")],
     "孩子拿着一把雨伞，男人骑着自行车": [("child", "holding", "umbrella"), ("man", "riding", "bicycle")],
     "男人在草地上，马在他的左边": [],
+    "老人和一个骑着马的孩子": [("child", "riding", "horse")],
+    "椅子上坐着一个老人。": [("elder", "on", "chair")],
+    "在椅子上看书的老人": [("elder", "on", "chair")],
     "小狗在小猫的左边。": [],
     "那里有一个男人。马在吃草。": [],
     "The man is riding a brown horse.": [("man", "riding", "horse")],

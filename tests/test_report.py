@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from dataset.picturebook.facts import Scene, Thing
+from dataset.picturebook.facts import Relation, Scene, Thing
 from scoring import fonts, page, report
 
 METRICS = {"f1": 0.5, "f1_ci95": [0.4, 0.6], "mean_length": 12.34, "chair_i": None, "blank_f1": 0.25}
@@ -111,13 +112,37 @@ def test_captions_wrap_within_the_width():
 SCENE = Scene(0, "sea", (Thing("dog", "brown", 2, None, "medium", 0.5, 0.8, 0.3, False),))
 
 
-def test_mentions_are_marked_by_whether_they_are_true():
-    assert page.marked("几只小狗", SCENE) == '几只<mark class="right">小狗</mark>'
-    marked = page.marked("海边有两只棕色的小狗、一只黑色的狗和<一只>猫。", SCENE)
-    assert marked == (
-        '海边有两只棕色的<mark class="right">小狗</mark>、一只黑色的<mark class="detail">狗</mark>和&lt;一只&gt;'
-        '<mark class="wrong">猫</mark>。'
-    )
+def marks(text: str) -> str:
+    """The marked text with a letter for each mark and no hints: [+right], [-wrong], [?open]."""
+    marked = page.marked(text, SCENE)
+    for name, letter in (("right", "+"), ("wrong", "-"), ("open", "?")):
+        marked = re.sub(f'<mark class="{name}" title="[^"<>]*">', f"[{letter}", marked)
+    return marked.replace("</mark>", "]")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[?几只][+小狗]",
+        "[+海边]有[+两只][+棕色]的[+小狗]、[-一只][-黑色]的[+狗]和&lt;一只&gt;[-猫]。",
+        "[+小狗]在画面的[-左边]，正在[-奔跑]，[-看起来很大]。小狗在[-空中]。[-猫]在小狗的[?左边]。",
+        "In the [-room], [+two] [-red] [+dogs] are [-on the left].",
+        "[+Dogs], and [?a] [-cat].",
+    ],
+)
+def test_each_word_is_marked_by_its_own_statement(text):
+    bare = re.sub(r"\[[-+?]([^]]*)\]", r"\1", text).replace("&lt;", "<").replace("&gt;", ">")
+    assert marks(bare) == text
+
+
+def test_a_mark_tells_the_facts_and_the_facts_their_sides():
+    marked = page.marked('黑色的小狗在左边，骑着"猫"。', SCENE)
+    assert 'title="colour of dog: black (wrong); facts: brown"' in marked
+    assert 'title="side of dog: left (wrong); facts: middle (centre at 0.50)"' in marked
+    assert 'title="relation of dog: riding cat (open); facts: no cat"' in marked
+    man, horse = (Thing(kind, None, 1, "sitting", "medium", x, 0.8, 0.5, False) for kind, x in (("man", 0.2),) * 2)
+    scene = Scene(0, "sea", (man, replace(horse, kind="horse", action=None)), Relation("riding", 0, 1))
+    assert page.facts_line(scene) == "海边 · 男人×1 左边 坐着 · 马×1 左边 · 男人骑着马"
 
 
 def test_a_page_is_one_file_that_fetches_nothing_and_runs_no_text(tmp_path):

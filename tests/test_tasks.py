@@ -7,7 +7,7 @@ import random
 import pytest
 
 from dataset.picturebook import captions_en, captions_zh
-from dataset.picturebook.questions import TYPES, questions
+from dataset.picturebook.questions import SAMPLINGS, TYPES, questions
 from dataset.picturebook.world import make_scene
 from dataset.record import IMAGE, Record, Turn, turn_from_text
 from scoring.tasks import picture_book_task, question_task, reference_task, with_blank
@@ -82,21 +82,66 @@ def test_references_are_the_last_answers_and_labels_are_counted_apart():
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_right_answers_to_questions_score_fully(language):
     task = question_task("test", 30, language, per_scene=30)
-    texts = [question.answer for question in task.questions]
+    texts = [question.answer for question, _ in task.asked]
     scores = task.score(texts, stopped=[True] * len(texts))
-    for name in ("vqa_accuracy", "vqa_exact", "pope_accuracy", "pope_f1", *(f"vqa_accuracy/{kind}" for kind in TYPES)):
+    by_type = (f"vqa_accuracy/{kind}" for kind in (*TYPES, "turn1", "turn2", "turn3"))
+    for name in ("vqa_accuracy", "vqa_exact", "pope_accuracy", "pope_f1", *by_type):
         assert scores[name] == 1.0, name
     assert scores["pope_yes_rate"] == 0.5 and scores["pope_unparsable"] == 0.0
-    for sampling in ("random", "popular", "adversarial"):
-        assert scores[f"pope_accuracy/{sampling}"] == 1.0
+    for sampling in SAMPLINGS:
+        assert scores[f"pope_accuracy/{sampling}"] == 1.0 and scores[f"pope_yes_rate/{sampling}"] == 0.5
     assert scores["question_stopped_share"] == 1.0 and "stopped_share" not in scores
 
 
 def test_yes_to_everything_is_half_right_in_pope():
     task = question_task("test", 12)
-    scores = task.score(["有。"] * len(task.questions))
-    assert scores["pope_accuracy"] == 0.5 and scores["pope_yes_rate"] == 1.0
-    assert scores["pope_f1"] == pytest.approx(2 / 3)
+    scores = task.score(["有。"] * len(task.asked))
+    for of in ("", *(f"/{sampling}" for sampling in SAMPLINGS)):
+        assert scores[f"pope_accuracy{of}"] == 0.5 and scores[f"pope_yes_rate{of}"] == 1.0
+        assert scores[f"pope_f1{of}"] == pytest.approx(2 / 3)
+
+
+def test_every_scene_is_in_each_sampling_and_each_of_its_questions_is_asked_once():
+    task = question_task("test", 20)
+    pope = [question for question, _ in task.asked if question.type == "pope"]
+    for index in range(20):
+        scene = make_scene("test", index)
+        mine = [question for question in pope if question.scene == scene]
+        assert len({question.text for question in mine}) == len(mine)
+        for sampling in SAMPLINGS:
+            counted = [question.truth for question in mine if sampling in question.samplings]
+            assert counted.count(True) == counted.count(False) == len(scene.things)
+        assert all(question.samplings == SAMPLINGS for question in mine if question.truth)
+
+
+def test_each_question_is_asked_first_second_and_third_after_the_models_own_answers():
+    task = question_task("test", 4)
+    texts: list[str] = []
+    seen: dict[int, list[tuple]] = {}
+    for number in (1, 2, 3):
+        asks = task.asks(texts)
+        for ask, (question, turn) in zip(asks, task.asked[len(texts) :], strict=False):
+            assert turn == number and ask.images == (question.scene,) and ask.turns[0].parts[0] is IMAGE
+            assert ask.turns[-1].text.strip().endswith(question.text)
+            assert [one.role for one in ask.turns] == ["user", "assistant"] * (turn - 1) + ["user"]
+            assert all(one.text in texts for one in ask.turns[1::2])
+            asked = [one.text.removeprefix("<image>").strip() for one in ask.turns[::2]]
+            assert len(set(asked)) == turn
+            if question.type != "pope":
+                seen.setdefault(turn, []).append((question.scene, question.text))
+        assert len({ask.id for ask in asks}) == len(asks)
+        texts += [f"第{len(texts) + i}个回答" for i in range(len(asks))]
+    assert task.asks(texts) == []
+    assert len(seen[1]) == 12 and set(seen[1]) == set(seen[2]) == set(seen[3])
+    with pytest.raises(ValueError, match="whole rounds"):
+        task.asks(["有。"])
+
+
+def test_a_turn_is_scored_apart_and_over_the_same_questions():
+    task = question_task("test", 10)
+    scores = task.score([question.answer if turn < 3 else "" for question, turn in task.asked])
+    turns = [scores[f"vqa_accuracy/turn{turn}"] for turn in (1, 2, 3)]
+    assert turns == [1.0, 1.0, 0.0] and scores["vqa_accuracy"] == 1.0
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])

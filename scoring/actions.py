@@ -1,0 +1,104 @@
+"""What a caption says that things do, and how large they look, in Chinese and English.
+
+An action's word is found anywhere and given to one noun: to the noun that it describes (正在奔跑的小狗, "a running
+dog"), to the one that it brings in (左边站着一个女人, "on the left sits a panda"), else to the last noun before it in
+its sentence that is not merely what somebody holds, rides, or is next to (小狗在左边，正在奔跑; "the man is on the
+chair, reading a book"). A denied action (没有奔跑, "is not running") is not said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+from scoring.claims import Mention, Told
+from scoring.sentences import describes, following, in_clause_before, subject
+
+ACTIONS_ZH = {
+    "standing": "站立|站", "walking": "散步|走路|走着|行走|走", "running": "奔跑|跑步|跑", "waving": "挥着?手|招着?手",
+    "sitting": "坐", "reading": "看着?书|读着?书|阅读", "floating": "漂浮|飘浮|悬浮|飘|漂(?!亮)",
+    "dancing": "跳着?舞|起舞", "jumping": "跳跃|蹦跳|跳(?!着?舞)", "sleeping": "睡觉|睡着|熟睡|睡",
+    "eating": "吃东西|吃着东西|吃草|吃(?!惊|力)", "flying": "飞翔|飞行|飞舞|飞(?!快)",
+}  # fmt: skip
+ACTIONS_EN = {
+    "standing": "stand(?:s|ing)?", "walking": "walk(?:s|ing)?", "running": "run(?:s|ning)?", "waving": "wav(?:es?|ing)",
+    "sitting": "sit(?:s|ting)?|seated", "reading": "read(?:s|ing)?(?: an? (?:book|newspaper))?",
+    "floating": "float(?:s|ing)?", "dancing": "danc(?:es?|ing)", "jumping": "jump(?:s|ing)?|leap(?:s|ing)",
+    "sleeping": "sleep(?:s|ing)?|asleep", "eating": "eat(?:s|ing)?", "flying": "fl(?:y|ies|ying)",
+}  # fmt: skip
+DENIED = re.compile(r"(?:没有?|不|并未|未|别)(?:在|是在|再)?$|(?:\bnot|n't|n’t|\bnever|\bwithout)(?: \w+)? $", re.I)
+DESCRIBING_ZH = re.compile(r"[着了]?的")
+BRINGING_ZH = re.compile(r"[着了有]{0,2}")
+LOCATIVE_ZH = re.compile(r"们?的?(?:[上里中下]|旁边?|前面?|后面|左边|右边)")
+BRINGING_EN = re.compile(r" (?:an?|the|one|two|three|some) ", re.I)
+DETERMINED = re.compile(r"\b(?:an?|the|one|two|three|some)(?: [a-z]+)? $", re.I)
+
+SIZES = {
+    "large": "看(?:起来|上去)?[很非十比相]?[常分较当]?(?:巨?大|高大)|"
+             "\\b(?:looks?|is|are) (?:quite |very |rather |really )?(?:large|big|huge)\\b",
+    "small": "看(?:起来|上去)?[很非十比相]?[常分较当]?小|"
+             "\\b(?:looks?|is|are) (?:quite |very |rather |really )?(?:small|tiny|little)\\b",
+}  # fmt: skip
+
+
+@cache
+def _actions() -> re.Pattern:
+    named = [f"(?P<{name}_zh>{words})" for name, words in ACTIONS_ZH.items()]
+    named += [f"(?P<{name}_en>\\b(?:{words})\\b)" for name, words in ACTIONS_EN.items()]
+    return re.compile("|".join(named), re.I)
+
+
+@cache
+def _sizes() -> re.Pattern:
+    return re.compile("|".join(f"(?P<{name}>{words})" for name, words in SIZES.items()), re.I)
+
+
+def read_actions(text: str, plain: str, mentions: Sequence[Mention], objects: set[int]) -> Iterator[Told]:
+    """Each action said of a noun.
+
+    plain: the text with its nouns blanked, so that 飞机 does not fly. objects: where nouns start that are only held,
+    ridden, sat on, or named to say where another is.
+    """
+    for found in _actions().finditer(plain):
+        if DENIED.search(text, max(0, found.start() - 24), found.start()):
+            continue
+        name, _, language = str(found.lastgroup).rpartition("_")
+        find = _actor_zh if language == "zh" else _actor_en
+        mention = find(text, mentions, objects, found)
+        if mention:
+            yield Told("action", name, mention, found.span())
+
+
+def read_sizes(text: str, plain: str, mentions: Sequence[Mention], objects: set[int]) -> Iterator[Told]:
+    """Each thing said to look large or small (看起来很大, "looks quite large"); adjectives are not read."""
+    for found in _sizes().finditer(plain):
+        mention = subject(text, mentions, found.start(), objects)
+        if mention and not DENIED.search(text, max(0, found.start() - 24), found.start()):
+            yield Told("size", str(found.lastgroup), mention, found.span())
+
+
+def _actor_zh(text: str, mentions: Sequence[Mention], objects: set[int], found: re.Match) -> Mention | None:
+    behind = following(text, mentions, found.end())
+    between = text[found.end() : behind.start] if behind else ""
+    describing = behind and DESCRIBING_ZH.match(between)
+    if describing and describes(between[describing.end() :]):
+        return behind
+    before = in_clause_before(text, mentions, found.start())
+    brings = behind and (before is None or LOCATIVE_ZH.match(text, before.end)) and BRINGING_ZH.match(between)
+    if brings and describes(between[brings.end() :]):
+        return behind
+    return subject(text, mentions, found.start(), objects)
+
+
+def _actor_en(text: str, mentions: Sequence[Mention], objects: set[int], found: re.Match) -> Mention | None:
+    behind = following(text, mentions, found.end())
+    between = text[found.end() : behind.start] if behind else ""
+    if behind and behind.kind == "kite" and found[0].lower() == "flying" and BRINGING_EN.match(between):
+        return None  # who flies a kite does not fly
+    if behind and describes(between) and DETERMINED.search(text, 0, found.start()):
+        return behind
+    brings = behind and BRINGING_EN.match(between)
+    if brings and describes(between[brings.end() :]) and in_clause_before(text, mentions, found.start()) is None:
+        return behind
+    return subject(text, mentions, found.start(), objects)

@@ -1,0 +1,54 @@
+"""Who a word is said of: the nouns of its sentence and clause, in Chinese and English."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from scoring import mentions_en, mentions_zh
+from scoring.claims import Mention
+
+SENTENCE_END = re.compile(r"[。！？；.!?;\n]")
+CLAUSE_END = re.compile(r"[，。！？；：,.!?;:\n]")
+
+
+def lists(between: str) -> bool:
+    """True where the text between two nouns only goes on with a list."""
+    return mentions_zh.lists(between) or mentions_en.lists(between)
+
+
+def describes(between: str) -> bool:
+    """True where the text before a noun only describes it (colours, adjectives, a Chinese number), or is empty."""
+    return mentions_zh.describes(between) or mentions_en.describes(between)
+
+
+def subject(text: str, mentions: Sequence[Mention], position: int, objects: Iterable[int] = ()) -> Mention | None:
+    """The last noun before a position in its sentence, without those that start at one of `objects`."""
+    for mention in reversed(mentions):
+        if mention.end <= position and mention.start not in objects:
+            return None if SENTENCE_END.search(text, mention.end, position) else mention
+    return None
+
+
+def following(text: str, mentions: Sequence[Mention], position: int, end: re.Pattern = CLAUSE_END) -> Mention | None:
+    """The first noun behind a position, in the same clause (or, with `end`, in the same sentence)."""
+    mention = next((mention for mention in mentions if mention.start >= position), None)
+    return None if mention is None or end.search(text, position, mention.start) else mention
+
+
+def joined(text: str, mentions: Sequence[Mention], first: Mention) -> Iterator[Mention]:
+    """The noun and those that a list adds to it: of 一只小狗和两只猫咪 both."""
+    yield first
+    last = first
+    for mention in mentions:
+        if mention.start >= last.end:
+            if not lists(text[last.end : mention.start]):
+                return
+            last = mention
+            yield mention
+
+
+def in_clause_before(text: str, mentions: Sequence[Mention], position: int) -> Mention | None:
+    """The last noun before a position in the same clause."""
+    before = [mention for mention in mentions if mention.end <= position]
+    return before[-1] if before and not CLAUSE_END.search(text, before[-1].end, position) else None
