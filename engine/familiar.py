@@ -101,14 +101,15 @@ def describe(
     variances, directions = torch.linalg.eigh((patch - centre).T @ (patch - centre) / len(patch))  # rising
     keep = min(DIRECTIONS, len(variances))
     variances, directions = variances[-keep:], directions[:, -keep:]
-    basis = directions / variances.clamp(min=max(float(variances[-1]), 1e-12) * 1e-9) ** 0.25
+    least = max(float(variances[-1]), 1e-12) * 1e-4  # what training hardly varies in counts ten times more at most
+    basis = (directions / variances.clamp(min=least) ** 0.25).contiguous()
     made = Familiar(
         encoder, centre.float(), basis.float(), ((patch - centre) @ basis).half().float(),
         torch.nn.functional.normalize((mean - centre) @ basis, dim=-1).half().float(), 1.0, 1.0,
     )  # fmt: skip
     products = torch.cat([made.distances(some) for some in apart]).double()
     usual = max(float(products.median()), 1e-12)
-    limit = float(products.quantile(USUAL)) / usual
+    limit = float(products.quantile(USUAL, interpolation="higher")) / usual * 1.0001  # not a matter of rounding
     return Familiar(encoder, made.centre, made.basis, made.patches, made.pictures, usual, limit)
 
 
