@@ -6,7 +6,8 @@ import argparse
 import shlex
 import sys
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from dataset.picturebook.book import prompt_for
 from dataset.picturebook.picture import blank
 from dataset.pictures import open_picture
 from dataset.preprocess import preprocess
-from dataset.record import IMAGE, Turn
+from dataset.record import IMAGE, Picture, Turn
 from dataset.sources import read_records
 from engine.answer import Answer, Decoding, answer, generate_batch, prompt_room
 from engine.command import guarded
@@ -167,24 +168,62 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
     asks = [Ask((Turn("user", (IMAGE, "\n" + prompt)),), (file,), str(file)) for file in files]
     bad = BadRows(1.0)
     bad.seen(len(asks))
-    answers = looker.say(asks, bad=bad)
-    kept = []
+    watched = Watched(looker)
+    answers = looker.say(asks, watched.load, bad)
+    kept, notes = [], []
     for file, made in zip(files, answers, strict=True):
-        print(f"[Image]: {file.name}\n🤖️: {made.text if made else '(this picture cannot be read)'}\n")
+        note = watched.note(file) if made else ""
+        print(f"[Image]: {file.name}\n🤖️: {made.text if made else '(this picture cannot be read)'}")
+        print(f"({note})\n" if note else "")
         kept.append({"image": file.name, "text": made and made.text, "stopped": made and made.stopped})
+        if made:
+            kept[-1] |= watched.fields(file)
+            notes.append(note)
     good = [(file, made.text) for file, made in zip(files, answers, strict=True) if made]
     if not good:
         raise DataError(f"no picture can be described.\n{bad.report()}")
     print(f"{len(files)} pictures in {time.perf_counter() - began:.1f} s")
     if bad.bad:
         print(bad.report())
+    if any(notes):
+        print(f"{sum(map(bool, notes))} of {len(good)} pictures are unlike those the model was trained on")
     name = f"{looker.trained.outputs}/captions_{files[0].stem if args.image else files[0].parent.resolve().name}"
     write_json(f"{name}.json", {"prompt": prompt, "captions": kept})
     images = [open_picture(file) for file, _ in good]
-    note = contact_sheet(Path(f"{name}.png"), images, [text for _, text in good])
-    shown = [Shown(image, text, file.name) for image, (file, text) in zip(images, good, strict=True)]
+    undrawn = contact_sheet(Path(f"{name}.png"), images, [text for _, text in good])
+    shown = [
+        Shown(image, text, file.name, note=note) for image, (file, text), note in zip(images, good, notes, strict=True)
+    ]
     write_page(Path(args.page or f"{name}.html"), shown, prompt)
-    print(f"kept as {name}.json, .png and .html" + (f"; {note}" if note else ""))
+    print(f"kept as {name}.json, .png and .html" + (f"; {undrawn}" if undrawn else ""))
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """A picture loader that notes how far each picture lies from training's, where the run can tell."""
+
+    looker: Looker
+    distances: dict[Path, float] = field(default_factory=dict)  # of the pictures loaded so far
+
+    def load(self, pictures: Sequence[Picture]) -> Mapping[str, torch.Tensor]:
+        """The pictures' features, so that the encoder runs once for answers and distances; else what looker loads."""
+        loaded, trained = self.looker.load(pictures), self.looker.trained
+        if trained.familiar is None:
+            return loaded
+        device = next(trained.model.parameters()).device
+        features = encode_pixels(trained.encoder, loaded["pixels"], device, self.looker.decoding.dtype)
+        self.distances.update(zip(pictures, trained.familiar.distances(features).tolist(), strict=True))
+        return {"features": features.float()}
+
+    def note(self, file: Path) -> str:
+        """What to say of a picture that is unlike training's; nothing of others, and of all where nothing is known."""
+        return self.looker.trained.familiar.note(self.distances[file]) if file in self.distances else ""
+
+    def fields(self, file: Path) -> dict:
+        """What captions.json holds of a loaded picture."""
+        if file not in self.distances:
+            return {}
+        return {"distance": round(self.distances[file], 4), "familiar": not self.note(file)}
 
 
 def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
@@ -270,6 +309,10 @@ def report(looker: Looker, args: argparse.Namespace, command: str, n: int, metri
 def chat(looker: Looker, file: Path) -> None:
     """Talk about one picture until an empty line or the end of input; what is typed cannot forge a picture."""
     open_picture(file)
+    watched = Watched(looker)
+    loaded = watched.load([file])
+    if watched.note(file):
+        print(watched.note(file))
     model, tokenizer, stepper = looker.trained.model, looker.trained.tokenizer, looker.trained.stepper
     turns: list[Turn] = []
     print("Ask about the picture; an empty line ends.")
@@ -284,7 +327,7 @@ def chat(looker: Looker, file: Path) -> None:
         try:
             room = prompt_room(model, looker.decoding)
             prompt = encode_prompt(turns, tokenizer, model.image_tokens, (file,), room)
-            batch = collate([prompt], tokenizer.pad_id, looker.load, left=True)
+            batch = collate([prompt], tokenizer.pad_id, lambda _: loaded, left=True)
         except (BadRow, BadImage) as error:
             raise DataError(f"{file}: {error}") from error
         stream = TextStream(tokenizer)

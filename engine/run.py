@@ -4,6 +4,7 @@ run.json               what was asked for and what it depends on; written first
 training_state.safetensors   weights that train and the optimizer's moments after a step; replaced as a whole
 config.json, model.safetensors   the finished model, everything but a frozen encoder; adapters are merged into it
 lora.safetensors       the adapters alone, where there were any
+familiar.safetensors   how training's pictures look to a frozen encoder (engine/familiar.py), where there were many
 tokenizer.json, tokenizer_config.json
 best-N.safetensors     with --keep best: weights that train after step N, the best so far
 log.jsonl              a line per log interval and per validation

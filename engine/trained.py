@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from engine.familiar import Familiar, load_familiar
 from engine.parts import Encoder, check_vocabulary, get_tokenizer, run_encoder
 from engine.run import Run
 from engine.runtime import keep_in
@@ -27,6 +28,13 @@ class Trained:
     tokenizer: Tokenizer
     encoder: Encoder
     settings: dict = field(default_factory=dict)  # of the stage that trained it; none for a weights file
+
+    @cached_property
+    def familiar(self) -> Familiar | None:
+        """What its training's pictures look like, where its run kept that; WeightsError for a file that is damaged."""
+        if self.path.is_file():
+            return None
+        return load_familiar(self.path, self.encoder.fingerprint, self.encoder.module.config.feature_size)
 
     @cached_property
     def stepper(self) -> TokenStepper:

@@ -15,6 +15,7 @@ from dataset.record import Record
 from engine import ranks
 from engine.answer import Decoding, answer
 from engine.data import Data
+from engine.familiar import describe_training, save_familiar
 from engine.feed import Feed, feature_loader, make_examples, pixel_loader
 from engine.parts import Encoder
 from engine.run import Run
@@ -62,9 +63,10 @@ def train_vlm(
                 encoder, lambda: chain.from_iterable(e.pictures() for e in every), count,
                 Path(stage.out).parent / "cache", stage.cache_gb, here.device, here.dtype, stage.num_workers,
             )  # fmt: skip
+    cached = isinstance(getattr(load, "__self__", None), FeatureCache)
+    workers = stage.num_workers if not cached else 0
     if begin and not stage.dry_run:
         begin(load)
-    workers = stage.num_workers if not isinstance(getattr(load, "__self__", None), FeatureCache) else 0
     feed, val_feed = (
         Feed(some, stage.batch_size, stage.seed, tokenizer.pad_id, load, data.bad, workers, stage.token_budget)
         if some else None
@@ -76,6 +78,10 @@ def train_vlm(
         if sees:
             write_json(folder / "preprocessor_config.json", encoder.spec.to_settings())
         tokenizer.save(folder)
+        if cached:  # else the features changed all along, or have to be computed again, which may take minutes
+            familiar = describe_training(examples, val, load, encoder.fingerprint, stage.seed)
+            if familiar:
+                save_familiar(folder, familiar)
 
     def show(run: Run) -> None:
         records = [data.val[int(row)] for row in val.rows[:SAMPLES]] if val else []

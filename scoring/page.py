@@ -50,6 +50,7 @@ class Shown:
     title: str = ""
     scene: Scene | None = None
     reference: str | None = None
+    note: str = ""  # a caution, shown below the text
 
 
 def write_page(
@@ -81,6 +82,8 @@ def _entry(entry: Shown) -> str:
     text = marked(entry.text, entry.scene) if entry.scene is not None else html.escape(entry.text)
     lines = [f"<h2>{html.escape(entry.title)}</h2>"] if entry.title else []
     lines.append(f"<p>{text or '<i>(nothing said)</i>'}</p>")
+    if entry.note:
+        lines.append(f'<p class="facts">⚠ {html.escape(entry.note)}</p>')
     if entry.reference is not None:
         lines.append(f'<p class="facts">reference: {html.escape(entry.reference)}</p>')
     if entry.scene is not None:
