@@ -34,7 +34,7 @@ from scoring.report import contact_sheet, score_table, write_scores
 from scoring.tasks import Ask, picture_book_task, question_task, reference_task, with_blank
 from tokenizer.tokenizer import TextStream
 
-STAGES = ("out/sft3", "out/sft2", "out/sft1", "out/pretrain")  # the furthest first
+STAGES = ("sft3", "sft2", "sft1", "pretrain")  # the furthest first
 FOREIGN_PROMPTS = {"zh": "描述一下这个图像的内容。", "en": "Describe the content of this image."}  # zh: MiniMind-V's
 LENGTHS = {0: "sentence", 1: "sentence", 2: "paragraph", 3: "long"}  # what each stage last learned
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -67,12 +67,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     what.add_argument("--split", choices=("val", "test", "compositional"), help="score scenes of the picture book")
     what.add_argument("--data", metavar="FILE", help="score a data set that has answers: JSONL, JSON, parquet, tar")
     add = parser.add_argument
-    add("--weights", metavar="RUN", help="a run, or MiniMind2-V's .pth (default: the furthest stage under out/)")
+    add("--weights", metavar="RUN", help="a run, or MiniMind2-V's .pth (default: the furthest stage among --runs)")
+    add("--runs", default="out", metavar="DIR", help="folder of the stages' runs (default: out)")
     add("--vision", default="", metavar="DIR", help="the encoder of a .pth; where a run's is now, if it was moved")
     add("--tokenizer", default="", metavar="DIR", help="the tokenizer of a .pth, if it is not beside it")
     add("--n", type=int, default=1000, help="scenes or rows to score (default: 1000; 0: all rows)")
     add("--prompt", help="what to ask (default: what the run learned last)")
-    add("--language", choices=("zh", "en"), default="zh", help="of the default prompt (default: zh)")
+    add("--language", choices=("zh", "en"), help="of the default prompt (default: the one that the run learned)")
     add("--questions", type=int, default=300, metavar="N", help="with --split: ask POPE's and VQA questions too, about "
         "the first N of the scenes (default: 300; 0: none)")  # fmt: skip
     add("--blank", action=argparse.BooleanOptionalAction, help="score without the image too (default: with --split)")
@@ -102,6 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     command = shlex.join(["python", "eval_vlm.py", *(sys.argv[1:] if argv is None else argv)])
     looker = load_looker(args)
+    args.language = args.language or ("en" if looker.trained.settings.get("english", 0.0) > 0.5 else "zh")
     if args.chat:
         chat(looker, Path(args.image))
     elif args.image or (args.images and not args.data):
@@ -117,7 +119,7 @@ def load_looker(args: argparse.Namespace) -> Looker:
     device = pick_device(args.device)
     prepare(device)
     dtype = pick_dtype(args.dtype, device)
-    trained = load_trained(find_weights(args.weights), args.vision, args.tokenizer, device, dtype)
+    trained = load_trained(find_weights(args.weights, args.runs), args.vision, args.tokenizer, device, dtype)
     decoding = Decoding(
         args.max_new_tokens, args.batch_size, args.temperature, args.top_p, args.repetition_penalty, args.seed,
         dtype,
@@ -129,14 +131,16 @@ def load_looker(args: argparse.Namespace) -> Looker:
     return Looker(trained, decoding, pixel_loader(trained.encoder.spec))
 
 
-def find_weights(named: str | None) -> Path:
+def find_weights(named: str | None, runs: str = "out") -> Path:
     if named:
         return Path(named)
-    for path in STAGES:
-        if (Path(path) / "finished.json").is_file():
-            return Path(path)
+    stages = [Path(runs) / name for name in STAGES]
+    for path in stages:
+        if (path / "finished.json").is_file():
+            return path
     raise UsageError(
-        f"no finished run among {', '.join(STAGES)}; train one (python train_sft.py --stage 3) or give --weights"
+        f"no finished run among {', '.join(map(str, stages))}; train one (python train_sft.py --stage 3) or give "
+        "--weights"
     )
 
 
@@ -231,6 +235,7 @@ def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
     length = LENGTHS[looker.trained.settings.get("stage", 1)]
     task = picture_book_task(args.split, args.n or 1000, length, args.language)
     task = replace(task, prompt=args.prompt or task.prompt)
+    looker = replace(looker, load=remembering(looker))
     answers = answer_all(looker, task)
     metrics = scored(looker, task, answers, args.seed, args.blank is not False)
     if args.questions:
@@ -245,12 +250,37 @@ def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
         write_page(Path(args.page), shown, f"{args.split}, {task.prompt}", {args.split: metrics}, command)
 
 
-def answer_all(looker: Looker, task, load: PictureLoader | None = None, title: str = "answering") -> list[Answer]:
-    """An answer to everything that a task asks, round after round."""
+def answer_all(looker: Looker, task, blank: PictureLoader | None = None, title: str = "answering") -> list[Answer]:
+    """An answer to everything that a task asks, round after round.
+
+    blank: what loads one and the same picture for all, in place of their own. Without chance in the decoding what is
+    asked of it in the same words is then answered once.
+    """
     answers = []
     while asks := task.asks([one.text for one in answers]):
-        answers += looker.say(asks, load, title=title)
+        if blank is None or looker.decoding.temperature:
+            answers += looker.say(asks, blank, title=title)
+            continue
+        once = {ask.turns: ask for ask in asks}
+        said = dict(zip(once, looker.say(list(once.values()), blank, title=title), strict=True))
+        answers += [said[ask.turns] for ask in asks]
     return answers
+
+
+def remembering(looker: Looker) -> PictureLoader:
+    """Loads features, each picture's computed once: a scene is asked about a dozen times."""
+    kept: dict[Picture, torch.Tensor] = {}
+    device = next(looker.trained.model.parameters()).device
+
+    def load(pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
+        new = [picture for picture in dict.fromkeys(pictures) if picture not in kept]
+        if new:
+            pixels = looker.load(new)["pixels"]
+            made = encode_pixels(looker.trained.encoder, pixels, device, looker.decoding.dtype)
+            kept.update(zip(new, made, strict=True))
+        return {"features": torch.stack([kept[picture] for picture in pictures])}
+
+    return load
 
 
 def scored(looker: Looker, task, answers: list[Answer], seed: int, blanked: bool) -> dict:
