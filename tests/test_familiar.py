@@ -126,8 +126,8 @@ def test_a_new_scene_is_familiar_to_the_shipped_encoder_and_noise_and_blurred_li
     def features(pictures) -> torch.Tensor:
         return encode_pixels(encoder, load(pictures)["pixels"], torch.device("cpu"), torch.float32)
 
-    scenes = [make_scene("train", i) for i in range(192)]
-    familiar = describe([features(scenes[:128])], 128, [features(scenes[128:])], encoder.fingerprint)
+    scenes = [make_scene("train", i) for i in range(engine.familiar.FEWEST)]
+    familiar = describe([features(scenes[:400])], 400, [features(scenes[400:])], encoder.fingerprint)
     new = familiar.distances(features([make_scene("test", i) for i in range(16)]))
     odd = familiar.distances(features([as_bytes(noise), as_bytes(light)]))
     assert float(new.max()) < float(odd.min())
