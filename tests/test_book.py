@@ -13,6 +13,7 @@ import pytest
 
 from dataset.picturebook import captions_en, captions_zh
 from dataset.picturebook.book import MIXES, QUESTIONS_PER_RECORD, PictureBook, prompt_for
+from dataset.picturebook.checklists import PROMPTS
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.world import make_scene
 from dataset.record import IMAGE, Record
@@ -27,7 +28,7 @@ KIND_OF_PROMPT = {
     for language, prompts in (("zh", captions_zh.PROMPTS_ZH), ("en", captions_en.PROMPTS_EN))
     for length in LENGTHS
     for prompt in prompts[length]
-}
+} | {prompt: ("checklist", language) for language, prompts in PROMPTS.items() for prompt in prompts}
 
 
 def kind_of(record: Record) -> tuple[str, str]:

@@ -115,10 +115,11 @@ def test_something_much_smaller_than_a_cell_is_still_in_one():
 
 def test_the_words_of_a_thing_are_its_facts():
     assert thing_words(dog()) == ["小狗", "中间", "5", "棕色", "坐着"]
-    two = dog(count=2, size="large", action="running")
+    two = dog(count=2, size="large", action="running", height=0.36)
     assert thing_words(two) == ["小狗", "中间", "5", "棕色", "两", "奔跑", "大"]
-    panda = Thing("panda", None, 3, "eating", "small", 0.5, 0.9, 0.3, False)
+    panda = Thing("panda", None, 3, "eating", "small", 0.5, 0.9, 0.25, False)
     assert thing_words(panda) == ["熊猫", "中间", "5", "三", "吃东西", "小"]
+    assert "大" not in thing_words(dog(size="large"))  # drawn no taller than a dog usually is
     assert [thing_words(dog(x=x))[1] for x in (0.2, 0.9)] == ["左边", "右边"]
     assert [column(dog(x=x)) for x in (0.0, 0.09, 0.1, 0.45, 1.0)] == ["0", "0", "1", "4", "9"]
 

@@ -78,11 +78,11 @@ def test_a_scene_follows_from_its_split_and_number_alone():
 @pytest.mark.parametrize(
     "split, digest",
     [
-        ("train", "7eb048622ced7e0c"),
-        ("free", "2d0a217938535e6e"),
-        ("val", "403556a4b7b73094"),
-        ("test", "0235446e00d18c59"),
-        ("compositional", "0b70d0542fac2651"),
+        ("train", "635723ad93056998"),
+        ("free", "6b0e9076e9969c6f"),
+        ("val", "738d0f5311e3bfbd"),
+        ("test", "b3701892f076f5b9"),
+        ("compositional", "81f3156a710de7f0"),
     ],
 )
 def test_scenes_are_the_ones_that_the_shipped_encoder_was_trained_and_scored_on(split, digest):

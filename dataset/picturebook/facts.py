@@ -196,7 +196,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Scene:
-    """The facts of one picture, most important thing first. Picture and text are both made from them."""
+    """The facts of one picture, from left to right. Picture and text are both made from them."""
 
     seed: int  # decides all that is drawn and is not a fact (cloud shapes, shades, jitter)
     place: str

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene, Thing
+from dataset.picturebook.telling import notable_size
 
 COLUMNS = 10  # a thing's place from left to right is told in so many steps, finer than the cells are
 JITTER = 0.04  # of the picture's side
@@ -40,7 +41,7 @@ def word_picture(scene: Scene, rng: random.Random) -> tuple[tuple[str, ...], ...
 
 
 def thing_words(thing: Thing) -> list[str]:
-    """Kind, side, column, colour, number, action and size, as single words."""
+    """Kind, side, column, colour, number, action and, where a caption would tell it, size, as single words."""
     words = [KINDS[thing.kind].zh, SIDES_ZH[thing.side], column(thing)]
     if thing.colour:
         words.append(COLOURS[thing.colour].zh)
@@ -48,8 +49,9 @@ def thing_words(thing: Thing) -> list[str]:
         words.append(COUNTS_ZH[thing.count])
     if thing.action:
         words.append(ACTIONS_ZH[thing.action])
-    if thing.size in SIZES_ZH:
-        words.append(SIZES_ZH[thing.size])
+    size = notable_size(thing)
+    if size:
+        words.append(SIZES_ZH[size])
     return words
 
 

@@ -47,7 +47,7 @@ HELD_OUT_PLACES = (
     ("rabbit", "room"), ("elephant", "street"), ("boat", "waterfall"), ("umbrella", "mountains"),
 )  # fmt: skip
 
-ORDER = ("person", "animal", "vehicle", "object", "plant", "sky")  # what a caption names first
+ORDER = ("person", "animal", "vehicle", "object", "plant", "sky")  # in which a scene's things are placed
 RIDDEN = ("bicycle", "horse", "boat")
 HELD = ("umbrella", "balloon", "kite")
 SITTERS = ("man", "woman", "child", "elder")
@@ -116,7 +116,19 @@ def _try_scene(rng: random.Random, forced: tuple[str, str] | None, free: bool) -
     placed = _lay_out(rng, place, things, relation)
     if placed is None:
         return None
-    return Scene(rng.getrandbits(31), place, tuple(Thing(**thing) for thing in placed), relation)
+    return left_to_right(Scene(rng.getrandbits(31), place, tuple(Thing(**thing) for thing in placed), relation))
+
+
+def left_to_right(scene: Scene) -> Scene:
+    """The scene with its things in reading order: by tenths of the picture's width, what is higher first; of a relation
+    the subject before the object."""
+    second = scene.relation.object if scene.relation else -1
+    things = scene.things
+    order = sorted(range(len(things)), key=lambda i: (int(things[i].x * 10), things[i].y, i == second))
+    relation = scene.relation and Relation(
+        scene.relation.name, order.index(scene.relation.subject), order.index(scene.relation.object)
+    )
+    return Scene(scene.seed, scene.place, tuple(things[i] for i in order), relation)
 
 
 def _pick_kinds(rng: random.Random, weights: dict[str, float], first: str | None) -> list[str]:
