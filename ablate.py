@@ -65,7 +65,7 @@ def run_arm(run: Path, flags: list[str], seed: int, n: int) -> dict:
     train_pretrain.main(["--out", str(run), "--seed", str(seed), *flags])
     scores = run / "scores.json"
     eval_vlm.main(["--split", "test", "--weights", str(run), "--n", str(n), "--scores", str(scores),
-                   "--max_new_tokens", "64"])  # fmt: skip
+                   "--max_new_tokens", "64", "--questions", "0"])  # fmt: skip
     summary = Run(run).summary()
     return {
         "run": str(run), "steps": summary["steps"], "tokens": summary["tokens"], "val_loss": summary["val_loss"],

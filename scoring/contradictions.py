@@ -68,8 +68,13 @@ def _unlisted(text: str, said: Sequence[Statement]) -> Iterator[str]:
         yield f"{kind}: listed twice"
     if not listed or any(one.type in ("side", "height", "order", "relation", "action") for one in first):
         return
+    known = set(listed)
     for one in said:
-        if one.type == "thing" and one.value == "the" and one.start > end.start() and one.about not in listed:
+        if one.type != "thing" or one.about in known:
+            continue
+        if one.value == "a":
+            known.add(one.about)
+        else:
             *_, begin = (0, *(match.end() for match in SENTENCE_END.finditer(text, 0, one.start)))
             if not ADDS.search(text, begin, one.start):
                 yield f"{one.about}: not in the list that the caption opens with"

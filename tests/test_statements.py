@@ -182,7 +182,8 @@ def changed(one, text: str, scene: Scene, language: str, rng: random.Random) -> 
         if text[one.end : one.end + 1] == "着":
             return None  # the book has no such form of these
     elif one.type == "thing":
-        traps = {t.kind for t in scene.things} | {"horse", "panda"}  # 马上 is at once, a red panda is another animal
+        # 马上 is at once, 公交车站 a stop, a red panda another animal
+        traps = {t.kind for t in scene.things} | {"horse", "bus", "car", "panda"}
         absent = [name for name in KINDS if name not in traps and KINDS[name].where == "ground"]
         said = words["thing"][rng.choice(absent)]
     else:
@@ -193,7 +194,7 @@ def changed(one, text: str, scene: Scene, language: str, rng: random.Random) -> 
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_one_changed_word_makes_its_own_type_false_and_no_other(language):
     rng, tried = random.Random(0), Counter()
-    for scene, spoken, _, text in captions(40):
+    for scene, spoken, _, text in captions(25):
         if spoken != language:
             continue
         for one in judge(text, scene):
