@@ -90,7 +90,7 @@ def test_the_picture_of_a_record_is_its_scene():
 
 def test_descriptions_claim_nothing_that_is_not_in_the_picture():
     for record in book("sft3", size=300):
-        if kind_of(record)[0] != "questions":
+        if kind_of(record)[0] in LENGTHS:
             said = read_caption(record.turns[1].text)
             assert set(said.kinds) <= {thing.kind for thing in record.scene.things}
 

@@ -1,9 +1,9 @@
 """Checklists: a few attributes of a scene, each looked up for thing after thing, the value right behind the noun.
 
-    颜色：皮球红色，兔子黑色。有无：男人有，椅子没有。位置：兔子左边，皮球右边。
+    颜色：兔子黑色，皮球红色。有无：男人有，椅子没有。位置：兔子左边，皮球右边。
 
-A caption walks from thing to thing and reads off what lies next; a checklist names a thing, in whatever order, and
-wants one attribute of it. That is recall by name, which a language model learns early where the value stands right
+A caption names a thing and, many words later, says more of it; a checklist names a thing and wants one attribute of it
+at once. That is recall by name, which a language model learns early where the value stands right
 behind the name and late where it hides in sentences (multi-query associative recall, arXiv 2312.04927).
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import combinations
 
 from dataset.picturebook import captions_en as en
 from dataset.picturebook import captions_zh as zh
@@ -39,7 +40,12 @@ SIDES_EN = {"left": "left", "middle": "middle", "right": "right"}
 
 
 def checklist(scene: Scene, rng: random.Random, language: str) -> str:
-    """SWEEPS sweeps over the scene's things, in random order; the same for the same state of `rng`."""
+    """SWEEPS sweeps over the scene's things; the same for the same state of `rng`.
+
+    Things come from left to right, so that what comes next can be known; only what is there and what is not is asked in
+    random order. In random order everywhere, a model never learns to leave out what it has named: it says one thing
+    twice.
+    """
     chinese = language == "zh"
     told = []
     for name in rng.sample(list(TITLES), len(TITLES)):
@@ -56,11 +62,11 @@ def _sweep(title: str, entries: list[str], chinese: bool) -> str:
 
 
 def _of_each(value: Callable[[Thing, bool], str | None]) -> Callable[[Scene, random.Random, bool], list[str]]:
-    """A sweep of the value of each thing that has one, in random order."""
+    """A sweep of the value of each thing that has one, from left to right."""
 
     def entries(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
         told = []
-        for thing in rng.sample(scene.things, len(scene.things)):
+        for thing in scene.things:
             said = value(thing, chinese)
             if said:
                 told.append(KINDS[thing.kind].zh + said if chinese else f"{en.noun(thing)} {said}")
@@ -104,9 +110,10 @@ def _presence(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
 
 def _order(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
     """Which of two things is further left, for up to three pairs that are clearly apart."""
-    pairs = [(a, b) for a in scene.things for b in scene.things if a is not b and abs(a.x - b.x) >= NEAR]
+    pairs = [(a, b) for a, b in combinations(scene.things, 2) if b.x - a.x >= NEAR]
     told = []
-    for one, other in rng.sample(pairs, min(3, len(pairs))):
+    for pair in pairs[:3]:
+        one, other = rng.sample(pair, 2)
         side = "left" if one.x < other.x else "right"
         if chinese:
             told.append(f"{KINDS[one.kind].zh}在{KINDS[other.kind].zh}的{zh.SIDES[side]}")
@@ -118,7 +125,7 @@ def _order(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
 def _sides(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
     """What lies at each side: from place to name."""
     told = []
-    for side in rng.sample(list(zh.SIDES), len(zh.SIDES)):
+    for side in zh.SIDES:
         there = [thing for thing in scene.things if thing.side == side and not in_sky(thing)]
         if chinese:
             told.append(zh.SIDES[side] + ("和".join(KINDS[thing.kind].zh for thing in there) or "没有"))
@@ -128,7 +135,7 @@ def _sides(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
 
 
 def _things(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
-    """All that is there, in the order in which captions list it."""
+    """All that is there."""
     return [KINDS[thing.kind].zh if chinese else en.noun(thing) for thing in scene.things]
 
 
