@@ -313,8 +313,7 @@ def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
     kept = [i for i, one in enumerate(made) if one is not None]
     if not kept:
         raise DataError(f"no row of {args.data} can be scored.\n{bad.report()}")
-    task = type(task)(tuple(task.records[i] for i in kept))
-    answers = [made[i] for i in kept]
+    task, answers = type(task)(tuple(task.records[i] for i in kept)), [made[i] for i in kept]
     metrics = scored(looker, task, answers, args.seed, bool(args.blank))
     if bad.bad:
         print(bad.report())

@@ -16,8 +16,9 @@ from scoring.claims import Mention, Told
 from scoring.sentences import describes, following, in_clause_before, subject
 
 ACTIONS_ZH = {
-    "standing": "站立|站着?", "walking": "散步|走路|走着|行走|走", "running": "奔跑|跑步|跑", "waving": "挥着?手|招着?手",
-    "sitting": "坐着?", "reading": "看着?书|读着?书|阅读", "floating": "漂浮|飘浮|悬浮|飘|漂(?!亮)",
+    "standing": "站立|站着?", "walking": "散步|走路|走着|行走|走", "running": "奔跑|跑步|跑",
+    "waving": "[挥招]着?手", "sitting": "坐着?", "reading": "看着?书|读着?书|阅读",
+    "floating": "漂浮|飘浮|悬浮|飘|漂(?!亮)",
     "dancing": "跳着?舞|起舞", "jumping": "跳跃|蹦跳|跳(?!着?舞)", "sleeping": "睡觉|睡着|熟睡|睡",
     "eating": "吃东西|吃着东西|吃草|吃(?!惊|力)", "flying": "飞翔|飞行|飞舞|飞(?!快)",
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -235,6 +236,16 @@ def test_captions_that_contradict_themselves(text):
 )  # fmt: skip
 def test_captions_that_do_not(text):
     assert contradictions(text) == ()
+
+
+@pytest.mark.parametrize(
+    "unit", ["小狗在左边跑，", "站着", "在天上的", "the running dog ", "is running ", "on the left, "]
+)
+def test_a_stuck_text_is_judged_in_no_time(unit):
+    started = time.process_time()
+    for text in (unit * 300, unit * 300 + "小狗在小猫的左边。", f"a dog {unit * 300}"):
+        caption_scores(text, SCENE)
+    assert time.process_time() - started < 5
 
 
 def test_nothing_is_stated_by_an_empty_or_foreign_text():
