@@ -15,12 +15,19 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest
 
+# make demo LANGUAGE=en SEED=43: in English, and from another seed, in a folder of its own.
+LANGUAGE ?= zh
+SEED ?= 42
+RUNS ?= out$(if $(filter en,$(LANGUAGE)),/en)$(if $(filter-out 42,$(SEED)),/seed$(SEED))
+SHARE := $(if $(filter en,$(LANGUAGE)),1,0)
+LOOK := $(BIN)/python eval_vlm.py --runs $(RUNS)
+
 demo: $(INSTALLED)
-	$(BIN)/python train_sft.py --stage 3
-	$(BIN)/python eval_vlm.py --split test --scores out/scores_sft1.json --weights out/sft1 --no-blank
-	$(BIN)/python eval_vlm.py --split compositional --scores out/scores_compositional.json --no-blank
-	$(BIN)/python eval_vlm.py --split test --scores out/scores_test.json --page out/page_test.html
-	$(BIN)/python eval_vlm.py --images sft_images
+	$(BIN)/python train_sft.py --stage 3 --runs $(RUNS) --english $(SHARE) --seed $(SEED)
+	$(LOOK) --split test --scores $(RUNS)/scores_sft1.json --weights $(RUNS)/sft1 --no-blank --questions 0
+	$(LOOK) --split compositional --scores $(RUNS)/scores_compositional.json --no-blank --questions 0
+	$(LOOK) --split test --scores $(RUNS)/scores_test.json --page $(RUNS)/page_test.html
+	$(LOOK) --images sft_images
 
 # What the repo ships and these commands made.
 sft_images: $(INSTALLED)

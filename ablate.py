@@ -19,10 +19,11 @@ from scoring.report import read_scores, score_table
 LANGUAGE_MODEL = f"{train_lm.STAGE.runs}/{train_lm.NAME}"
 # ablation -> arm -> the flags of train_pretrain.py in which the arm differs
 ARMS: dict[str, dict[str, list[str]]] = {
-    "random-init": {"trained LM": ["--llm", LANGUAGE_MODEL], "random LM": ["--llm", "random"]},
+    "random-init": {"trained LM": ["--llm", LANGUAGE_MODEL], "random LM": ["--llm", "random"],
+                    "random LM, heads that match": ["--llm", "random", "--init", "matching"]},
     "projectors": {kind: ["--projector", kind] for kind in ("linear", "mlp", "ldp")},
 }
-COMPARED = ("f1", "precision", "recall", "chair_i", "colour_binding", "place_accuracy", "mean_length",
+COMPARED = ("statement_accuracy", "caption_true_share", "f1", "precision", "recall", "chair_i", "colour_binding", "place_accuracy", "mean_length",
             "stopped_share", "loop_share", "unscored_share", "blank_f1")  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from model.weights import fingerprint, save_vlm
 
 STAGE = Stage(learning_rate=3e-3, batch_size=32, scenes=100_000, eval_interval=100,
               init="matching")  # fmt: skip
-TEXTS = 11_200  # of the picture book
+TEXTS = 12_800  # of the picture book
 NAME = "lm"
 HIDDEN = ("from_run", "images", "vision", "feature_layer", "projector", "stage", "fit", "cache_gb", "train",
           "lora_rank", "lora_alpha", "lora_targets")  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from engine.vlm_stage import train_vlm
 
 STAGE = Stage(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100, cell_steps=400)
 CELL_RATE = 3e-3
-TEXTS = 4_800  # of the picture book
+AFTER_CELLS = 5e-4
+TEXTS = 3_200  # of the picture book
 NAME = "pretrain"
 HIDDEN = ("stage", "fit", "image_size", "patch_size", "hidden_size", "layers", "augment")
 
@@ -35,7 +37,7 @@ def main(argv: list[str] | None = None) -> None:
     With --llm a Qwen2.5's or Llama 3.2's folder, --vision a CLIP's and --projector mlp this is LLaVA's first stage;
     its second is stage 3 of train_sft.py with --optimizer adamw --learning_rate 2e-5.
     """
-    stage = placed(parse(STAGE, argv, HIDDEN, main.__doc__), NAME)
+    stage = settled(placed(parse(STAGE, argv, HIDDEN, main.__doc__), NAME))
     if is_done(stage):
         return
     here = machine(stage)
@@ -43,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.manual_seed(stage.seed)
     run = Path(language_path) if language_path != "random" else None
     tokenizer = get_tokenizer(stage.tokenizer, run)
-    language = get_language(language_path, tokenizer.vocab_size)
+    language = get_language(language_path, tokenizer.vocab_size, stage.init)
     encoder = get_encoder(stage.vision, stage.feature_layer)
     model = join(language, encoder, stage.projector)
     data = stage_data(stage, "pretrain", TEXTS)
@@ -57,6 +59,14 @@ def main(argv: list[str] | None = None) -> None:
 
     cells = stage.cell_steps and not stage.data and model.image_tokens == GRID * GRID
     train_vlm(stage, model, encoder, tokenizer, data, trained, here, begin if cells else None)
+
+
+def settled(stage: Stage) -> Stage:
+    """The stage with the rate that suits a projector which already names the cells of scenes, unless one is given."""
+    own = stage.data or stage.train or stage.vision or stage.projector != "ldp" or not stage.cell_steps
+    if own or stage.learning_rates or stage.learning_rate != STAGE.learning_rate:
+        return stage
+    return dataclasses.replace(stage, learning_rates=f"projector={AFTER_CELLS}")
 
 
 def find_language(stage: Stage) -> str:

@@ -19,7 +19,8 @@ from engine.vlm_stage import train_vlm
 from model.weights import load_vlm
 
 STAGE = Stage(learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
-TEXTS = {1: 4_800, 2: 2_560, 3: 8_000}  # of the picture book
+TEXTS = {1: 3_200, 2: 2_560, 3: 6_400}  # of the picture book
+PROJECTOR_RATE = 3e-4  # on the picture book, whose projector makes embeddings as small as the words' own
 HIDDEN = ("llm", "init", "projector", "feature_layer", "image_size", "patch_size", "hidden_size", "layers", "augment")
 
 
@@ -35,6 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     stage = parse(STAGE, argv, HIDDEN, main.__doc__)
     stage = dataclasses.replace(stage, stage=stage.stage or 1)
     stage = placed(stage, f"sft{stage.stage}")
+    own = stage.data or stage.train or stage.vision or stage.from_run or stage.learning_rates
+    if not own and stage.learning_rate == STAGE.learning_rate:
+        stage = dataclasses.replace(stage, learning_rates=f"projector={PROJECTOR_RATE}")
     if is_done(stage):
         return
     here = machine(stage)

@@ -15,7 +15,7 @@ from dataset.record import IMAGE, Record, Turn
 
 # What share of a stage's records are which text. Each stage of the curriculum replays the earlier ones.
 MIXES: dict[str, dict[str, float]] = {
-    "lm": {"phrase": 0.16, "sentence": 0.12, "paragraph": 0.1, "long": 0.17, "questions": 0.15, "checklist": 0.3},
+    "lm": {"phrase": 0.1, "sentence": 0.08, "paragraph": 0.07, "long": 0.11, "questions": 0.24, "checklist": 0.4},
     "vision": {"sentence": 0.5, "paragraph": 0.5},
     "pretrain": {"phrase": 0.3, "sentence": 0.3, "checklist": 0.4},
     "sft1": {"phrase": 0.2, "sentence": 0.2, "questions": 0.3, "checklist": 0.3},
