@@ -23,8 +23,8 @@ ARMS: dict[str, dict[str, list[str]]] = {
                     "random LM, heads that match": ["--llm", "random", "--init", "matching"]},
     "projectors": {kind: ["--projector", kind] for kind in ("linear", "mlp", "ldp")},
 }
-COMPARED = ("statement_accuracy", "caption_true_share", "f1", "precision", "recall", "chair_i", "colour_binding", "place_accuracy", "mean_length",
-            "stopped_share", "loop_share", "unscored_share", "blank_f1")  # fmt: skip
+COMPARED = ("statement_accuracy", "caption_true_share", "f1", "precision", "recall", "chair_i", "colour_binding",
+            "place_accuracy", "mean_length", "stopped_share", "loop_share", "unscored_share", "blank_f1")  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
