@@ -3,13 +3,15 @@
 A side belongs to the noun before it (小狗在画面的左边, "the dog is on the left") or, where it opens a clause, to the
 first noun behind it and those that a list adds (左边有一只小狗和一只猫咪, "on the left, a dog"). What is said of one
 noun by way of another (小狗在小猫的左边, 小猫的左边有小狗, "to the left of the cat") is an order of two kinds, and no
-side. A height (天上 the sky, 空中 the air, 远处 the distance) goes with nouns as a side does.
+side; and so is each step of a row (从左到右依次是小狗和小猫, "from left to right"). A height (天上 the sky, 空中 the
+air, 远处 the distance) goes with nouns as a side does.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from scoring.claims import Mention, Orders, Relations, Sides, Told
 from scoring.relations import read_relations
@@ -40,6 +42,7 @@ BESIDE_ANOTHER_EN = re.compile(
     rf"(?:^|(?<=[.;,!?\n]))\s*(?:and )?(?P<where>(?:to|on) the (?P<side>left|right))(?: side)? of {DETERMINER_EN}$",
     re.I,
 )
+IN_A_ROW = re.compile(r"从(?P<first>[左右])[边往到至向]*[左右]|\bfrom (?P<start>left|right) to (?:left|right)\b", re.I)
 END_EN = re.compile(r"[.;!?\n]")
 
 SIDES = {"左": "left", "中": "middle", "右": "right", "left": "left", "right": "right"}
@@ -118,6 +121,13 @@ def _orders(text: str, mentions: Sequence[Mention]) -> Iterator[Told]:
         said = BESIDE_ANOTHER_EN.search(text[: one.start], mentions[number - 1].end if number else 0)
         if said and not END_EN.search(between):
             yield _order(other, one, said)
+
+
+    for row in IN_A_ROW.finditer(text):
+        first = following(text, mentions, row.end(), SENTENCE_END)
+        for one, other in pairwise(joined(text, mentions, first) if first else ()):
+            side = SIDES[(row["first"] or row["start"]).lower()]
+            yield Told("order", side, one, (other.start, other.end), other)
 
 
 def _order(one: Mention, other: Mention, said: re.Match) -> Told:

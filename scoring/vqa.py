@@ -24,9 +24,10 @@ def same_answer(answer: str, reference: str, question: str, kind: str) -> bool:
     """True where the answer says what the reference says, in whatever words.
 
     kind: the question's type, which picks what is compared. exists: yes or no. colour: the colours named. count: the
-    number. where: places and sides. action: what is done, and the things besides those the question names. what: the
-    things besides those the question names. Named things must be the same set: one more is as wrong as one less.
-    Another type, or a reference that names nothing of the sort, takes equality of the normalised texts.
+    number. where: places and sides. order: which is left of which. action: what is done, and the things besides those
+    the question names. what: the things besides those the question names. Named things must be the same set: one more
+    is as wrong as one less. Another type, or a reference that names nothing of the sort, takes equality of the
+    normalised texts.
     """
     told = claims(reference, question, kind)
     if not told:
@@ -49,6 +50,8 @@ def claims(text: str, question: str, kind: str) -> frozenset:
     things = frozenset(said.kinds) - asked
     if kind == "what":
         return things
+    if kind == "order":
+        return frozenset(said.orders)
     if kind == "where":
         return frozenset(said.places) | _named(text, SIDES)
     if kind == "action":

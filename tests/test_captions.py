@@ -11,7 +11,7 @@ import pytest
 from dataset.picturebook import captions_en, captions_zh
 from dataset.picturebook.corpus import SEPARATOR, main
 from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Relation, Scene, Thing
-from dataset.picturebook.telling import LENGTHS, neighbours, notable_size, units
+from dataset.picturebook.telling import LENGTHS, in_a_row, notable_size, units
 from dataset.picturebook.wordlist import lexicon, lexicon_en, words
 from dataset.picturebook.world import make_scene
 
@@ -132,17 +132,18 @@ def test_a_seed_decides_the_caption_and_seeds_differ(language):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_positions_and_neighbours_are_true(language):
+def test_positions_and_rows_are_true(language):
     left, right = thing("dog", x=0.2), thing("cat", x=0.8)
-    text = LANGUAGES[language].caption(Scene(1, "park", (right, left)), "long", random.Random(0))
+    text = LANGUAGES[language].caption(Scene(1, "park", (left, right)), "long", random.Random(0))
     if language == "zh":
         assert re.search("小狗在(画面的)?左边", text) and re.search("猫咪在(画面的)?右边", text)
-        assert "小狗在猫咪的左边" in text or "猫咪在小狗的右边" in text
+        assert "从左到右依次是小狗和猫咪。" in text
     else:
-        assert "to the left of the cat" in text or "to the right of the dog" in text
-        assert neighbours(Scene(1, "park", (right, left))) == (left, right)
+        assert "From left to right there are the dog and the cat." in text
+    assert in_a_row(Scene(1, "park", (left, right))) == [left, right]
+    assert in_a_row(Scene(1, "park", (thing("dog", x=0.81), thing("cat", x=0.88)))) == []
     sky = Scene(1, "park", (left, thing("sun", x=0.9)))
-    assert neighbours(sky) is None
+    assert in_a_row(sky) == []
     assert ("太阳挂在天上" if language == "zh" else "The sun is in the sky") in LANGUAGES[language].caption(
         sky, "long", random.Random(0)
     )

@@ -11,7 +11,6 @@ from dataset.picturebook import captions_en as en
 from dataset.picturebook import captions_zh as zh
 from dataset.picturebook.checklists import SWEEPS, TITLES, checklist
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS
-from dataset.picturebook.telling import NEAR
 from dataset.picturebook.words import column
 from dataset.picturebook.world import HELD_OUT_PLACES, make_scene
 
@@ -45,7 +44,7 @@ def test_every_entry_of_a_thing_is_true(language):
             seen.add(name)
             if name == "things":
                 assert [split(entry, nouns) for entry in entries] == [(thing.kind, "") for thing in scene.things]
-            if name in ("order", "sides", "presence", "things"):
+            if name in ("sides", "presence", "things"):
                 continue
             for kind, value in (split(entry, nouns) for entry in entries):
                 thing = things[kind]
@@ -72,18 +71,6 @@ def test_as_many_things_are_absent_as_present_and_no_held_out_pair_is_denied(lan
         absent = [kind for kind, value in said.items() if value == no]
         assert len(absent) == (len(there) if entries else 0) and not there & set(absent)
         assert not any((kind, scene.place) in HELD_OUT_PLACES for kind in absent)
-
-
-def test_orders_are_of_things_that_are_clearly_apart():
-    found = 0
-    for number, scene in enumerate(SCENES):
-        things = {KINDS[thing.kind].zh: thing for thing in scene.things}
-        for entry in sweeps(scene, "zh", number).get("order", []):
-            one, other, side = re.fullmatch(r"(.+)在(.+)的(左边|右边)", entry).groups()
-            apart = things[other].x - things[one].x
-            assert abs(apart) >= NEAR and (side == "左边") == (apart > 0)
-            found += 1
-    assert found > 100
 
 
 def test_each_side_names_what_lies_there():

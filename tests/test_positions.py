@@ -44,6 +44,9 @@ SIDES = {
 }  # fmt: skip
 
 ORDERS = {
+    "从左到右依次是小狗、猫咪和大树。": [("dog", "cat"), ("cat", "tree")],
+    "From left to right there are the dog, the two cats and the tree.": [("dog", "cat"), ("cat", "tree")],
+    "从右到左是小狗和猫咪。": [("cat", "dog")],
     "小狗在小猫的左边。": [("dog", "cat")],
     "小猫位于小狗的右边": [("dog", "cat")],
     "小狗在小狗的右侧": [("dog", "dog")],

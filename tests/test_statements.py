@@ -164,7 +164,10 @@ def words_of(language: str) -> dict[str, dict[str, str]]:
 def changed(one, text: str, scene: Scene, language: str, rng: random.Random) -> str | None:
     """The caption with one word of a statement changed for another of its sort that the facts exclude."""
     words = words_of(language)
-    if one.type in ("side", "order"):
+    if one.type == "order":  # the book says orders in rows
+        rows = (("从左到右", "从右到左"), ("From left to right", "From right to left"))
+        return next(text.replace(*row) for row in rows if row[0] in text)
+    if one.type == "side":
         other = {"left": "right", "right": "left", "middle": "left"}[str(one.value)]
         if language == "zh":
             word = {"left": "左", "middle": "中", "right": "右"}

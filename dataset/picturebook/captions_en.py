@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from dataset.picturebook.facts import KINDS, PLACES, Scene, Thing
-from dataset.picturebook.telling import in_sky, is_aloft, neighbours, notable_size, split_sky, units
+from dataset.picturebook.telling import in_a_row, in_sky, is_aloft, notable_size, split_sky, units
 
 PROMPTS_EN = {
     "phrase": ("Say in one phrase what is in the picture.", "Name what you see in a few words."),
@@ -237,17 +237,9 @@ def _long(scene: Scene, rng: random.Random) -> str:
     told = [rng.choice(OPENINGS).format(PLACES[scene.place].en, listing(list(scene.things)))]
     parts = units(scene)
     told += [capital(_detail(scene, unit, rng)) + "." for unit in parts]
-    pair = neighbours(scene)
-    if pair and len(parts) < 4:
-        left, right = pair
-        told.append(
-            rng.choice(
-                (
-                    f"{capital(definite(left))} {be(left)} to the left of {definite(right)}.",
-                    f"{capital(definite(right))} {be(right)} to the right of {definite(left)}.",
-                )
-            )
-        )
+    row = in_a_row(scene)
+    if row and len(parts) < 4:
+        told.append(f"From left to right there are {join([definite(thing) for thing in row])}.")
     told += BACKGROUNDS[scene.place][: {1: 3, 2: 2}.get(len(parts), 1)]
     return " ".join([*told, rng.choice(MOODS)])
 

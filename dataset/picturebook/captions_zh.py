@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene, Thing
-from dataset.picturebook.telling import in_sky, is_aloft, neighbours, notable_size, split_sky, units
+from dataset.picturebook.telling import in_a_row, in_sky, is_aloft, notable_size, split_sky, units
 
 PROMPTS_ZH = {
     "phrase": ("用一个短语说出图里有什么。", "用几个词概括这张图片。", "图里有什么？请用短语回答。"),
@@ -190,10 +190,9 @@ def _long(scene: Scene, rng: random.Random) -> str:
     told = [rng.choice(OPENINGS).format(place, listing(list(scene.things)))]
     parts = units(scene)
     told += [f"{_detail(scene, unit, rng)}。" for unit in parts]
-    pair = neighbours(scene)
-    if pair and len(parts) < 4:
-        left, right = (KINDS[thing.kind].zh for thing in pair)
-        told.append(rng.choice((f"{left}在{right}的左边。", f"{right}在{left}的右边。")))
+    row = in_a_row(scene)
+    if row and len(parts) < 4:
+        told.append(f"从左到右依次是{join([KINDS[thing.kind].zh for thing in row])}。")
     told += [f"{text}。" for text in BACKGROUNDS[scene.place][: {1: 3, 2: 2}.get(len(parts), 1)]]
     return "".join(told) + rng.choice(MOODS)
 

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from itertools import combinations
 
 from dataset.picturebook import captions_en as en
 from dataset.picturebook import captions_zh as zh
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, Scene, Thing
 from dataset.picturebook.questions import SAMPLINGS, pick_absent
-from dataset.picturebook.telling import NEAR, in_sky
+from dataset.picturebook.telling import in_sky
 from dataset.picturebook.words import column
 
 SWEEPS = 4  # of a checklist
@@ -32,7 +31,6 @@ TITLES = {
     "column": ("横向", "Across"),
     "action": ("动作", "Actions"),
     "presence": ("有无", "Present"),
-    "order": ("左右", "Order"),
     "sides": ("各边", "Sides"),
     "things": ("全部", "All"),
 }
@@ -108,20 +106,6 @@ def _presence(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
     return [f"{KINDS[kind].en} {'yes' if there else 'no'}" for kind, there in asked]
 
 
-def _order(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
-    """Which of two things is further left, for up to three pairs that are clearly apart."""
-    pairs = [(a, b) for a, b in combinations(scene.things, 2) if b.x - a.x >= NEAR]
-    told = []
-    for pair in pairs[:3]:
-        one, other = rng.sample(pair, 2)
-        side = "left" if one.x < other.x else "right"
-        if chinese:
-            told.append(f"{KINDS[one.kind].zh}在{KINDS[other.kind].zh}的{zh.SIDES[side]}")
-        else:
-            told.append(f"the {en.noun(one)} to the {side} of the {en.noun(other)}")
-    return told
-
-
 def _sides(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
     """What lies at each side: from place to name."""
     told = []
@@ -141,5 +125,5 @@ def _things(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
 
 ENTRIES: dict[str, Callable[[Scene, random.Random, bool], list[str]]] = {
     "colour": _of_each(_colour), "number": _of_each(_number), "side": _of_each(_side), "column": _of_each(_column),
-    "action": _of_each(_action), "presence": _presence, "order": _order, "sides": _sides, "things": _things,
+    "action": _of_each(_action), "presence": _presence, "sides": _sides, "things": _things,
 }  # fmt: skip

@@ -5,14 +5,15 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import cache
+from itertools import combinations
 
 from dataset.picturebook import captions_en as en
 from dataset.picturebook import captions_zh as zh
 from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Scene, Thing
-from dataset.picturebook.telling import clear_side, in_sky, units
+from dataset.picturebook.telling import NEAR, clear_side, in_sky, units
 from dataset.picturebook.world import HELD_OUT_PLACES, kind_weights
 
-TYPES = ("what", "colour", "count", "where", "action", "exists")
+TYPES = ("what", "colour", "count", "where", "order", "action", "exists")
 SAMPLINGS = ("random", "popular", "adversarial")
 POOL = 8  # so many of the commonest absent kinds are candidates for a popular or adversarial question
 
@@ -38,6 +39,7 @@ def questions(scene: Scene, rng: random.Random, language: str) -> list[Question]
         *_colour(scene, language),
         *_count(scene, language),
         *_where(scene, language),
+        *_order(scene, rng, language),
         *_action(scene, language),
         *_exists(scene, rng, language),
     ]
@@ -210,6 +212,24 @@ def _where(scene: Scene, language: str) -> list[Question]:
             text = f"Where {en.be(thing)} {_the(thing)}?"
             asked.append((text, f"{en.capital(_the(thing))} {en.be(thing)} {where}."))
     return [Question(text, answer, "where") for text, answer in asked]
+
+
+def _order(scene: Scene, rng: random.Random, language: str) -> list[Question]:
+    """On which side of another a thing is, for up to two pairs below the sky that are clearly apart."""
+    lower = [thing for thing in scene.things if not in_sky(thing)]
+    pairs = [pair for pair in combinations(lower, 2) if abs(pair[0].x - pair[1].x) >= NEAR]
+    asked = []
+    for pair in rng.sample(pairs, min(2, len(pairs))):
+        one, other = rng.sample(pair, 2)
+        side = "left" if one.x < other.x else "right"
+        if language == "zh":
+            start = f"{KINDS[one.kind].zh}在{KINDS[other.kind].zh}的"
+            asked.append((f"{start}左边还是右边？", f"{start}{zh.SIDES[side]}。"))
+        else:
+            be, names = en.be(one), (_the(one), _the(other))
+            text = f"{en.capital(be)} {names[0]} to the left or to the right of {names[1]}?"
+            asked.append((text, f"{en.capital(names[0])} {be} to the {side} of {names[1]}."))
+    return [Question(text, answer, "order") for text, answer in asked]
 
 
 def _action(scene: Scene, language: str) -> list[Question]:

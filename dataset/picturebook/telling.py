@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from dataset.picturebook.facts import KINDS, Scene, Thing
 
 LENGTHS = ("phrase", "sentence", "paragraph", "long")
@@ -45,14 +47,14 @@ def notable_size(thing: Thing) -> str | None:
     return None
 
 
-def neighbours(scene: Scene) -> tuple[Thing, Thing] | None:
-    """The first two units below the sky that are clearly apart: (left one, right one); None without such."""
+def in_a_row(scene: Scene) -> list[Thing]:
+    """What a caption lists from left to right: the first thing of each unit below the sky, two at least.
+
+    Nothing where two of them stand in one tenth of the picture's width, so that their order is hard to see.
+    """
     lower = [unit[0] for unit in units(scene) if not in_sky(unit[0])]
-    for i, one in enumerate(lower):
-        for other in lower[i + 1 :]:
-            if abs(one.x - other.x) >= NEAR:
-                return (one, other) if one.x < other.x else (other, one)
-    return None
+    apart = all(int(one.x * 10) < int(other.x * 10) for one, other in pairwise(lower))
+    return lower if len(lower) > 1 and apart else []
 
 
 def clear_side(thing: Thing) -> bool:
