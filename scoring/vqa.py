@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 
 from scoring import answers
@@ -51,12 +52,20 @@ def claims(text: str, question: str, kind: str) -> frozenset:
     if kind == "what":
         return things
     if kind == "order":
-        return frozenset(said.orders)
+        return frozenset(said.orders) or _order_of(text, read_caption(question).kinds)
     if kind == "where":
         return frozenset(said.places) | _named(text, SIDES)
     if kind == "action":
         return things | _named(text, ACTIONS)
     return frozenset()
+
+
+def _order_of(text: str, kinds: Sequence[str]) -> frozenset[tuple[str, str]]:
+    """What 左边, said of the first of two kinds asked about, says of their order: (which is left, which is right)."""
+    sides = _named(text, SIDES) & {"left", "right"}
+    if len(kinds) != 2 or len(sides) != 1:
+        return frozenset()
+    return frozenset({tuple(kinds) if "left" in sides else (kinds[1], kinds[0])})
 
 
 def _named(text: str, patterns: dict[str, str]) -> frozenset[str]:

@@ -19,7 +19,9 @@ from dataset.picturebook.questions import (
     popularity,
     questions,
 )
+from dataset.picturebook.telling import NEAR
 from dataset.picturebook.world import HELD_OUT_PLACES, LIKELY, make_scene
+from scoring.mentions import read_caption
 
 SCENES = [make_scene(split, i) for split in ("train", "compositional") for i in range(200)]
 
@@ -83,6 +85,19 @@ def test_relations_are_asked_about_and_answered():
     assert ("孩子骑着什么？", "孩子骑着一匹棕色的马。") in zh["what"]
     assert zh["action"] == [("孩子在做什么？", "孩子骑着一匹棕色的马。")]
     assert ("What is the child riding?", "The child is riding a brown horse.") in en["what"]
+
+
+@pytest.mark.parametrize("language", ["zh", "en"])
+def test_orders_are_asked_of_things_that_are_clearly_apart_and_either_side_is_as_often_right(language):
+    found = []
+    for number, scene in enumerate(SCENES):
+        things = {thing.kind: thing for thing in scene.things}
+        for question in questions(scene, random.Random(number), language):
+            if question.type == "order":
+                ((left, right),) = read_caption(question.answer).orders
+                assert things[right].x - things[left].x >= NEAR
+                found.append("左边。" in question.answer or "the left" in question.answer)
+    assert len(found) > 100 and 0.4 < sum(found) / len(found) < 0.6
 
 
 @pytest.mark.parametrize("language", ["zh", "en"])
