@@ -20,7 +20,7 @@ MIXES: dict[str, dict[str, float]] = {
     "pretrain": {"phrase": 0.3, "sentence": 0.3, "checklist": 0.4},
     "sft1": {"phrase": 0.2, "sentence": 0.2, "questions": 0.3, "checklist": 0.3},
     "sft2": {"phrase": 0.1, "sentence": 0.1, "paragraph": 0.4, "questions": 0.2, "checklist": 0.2},
-    "sft3": {"phrase": 0.05, "sentence": 0.05, "paragraph": 0.15, "long": 0.4, "questions": 0.2, "checklist": 0.15},
+    "sft3": {"phrase": 0.07, "sentence": 0.08, "paragraph": 0.15, "long": 0.5, "questions": 0.13, "checklist": 0.07},
 }
 QUESTIONS_PER_RECORD = 6
 
