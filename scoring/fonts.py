@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -26,7 +27,8 @@ def find_font(size: int, path: Path | None = None) -> tuple[ImageFont.FreeTypeFo
     """A font of that size, and whether it has Chinese characters: `path`, else one found here, else Pillow's own."""
     for candidate in [path] if path else chinese_fonts():
         try:
-            font = ImageFont.truetype(str(candidate), size)
+            # its content, as a name that holds no font would be searched for in the system's folders
+            font = ImageFont.truetype(io.BytesIO(candidate.read_bytes()), size)
         except OSError:
             continue  # not a font that FreeType reads
         if has_chinese(font):
