@@ -3,12 +3,10 @@
 A model that has only seen drawings describes a photograph as fluently as a drawing, and wrongly. What gives it away
 are the features: those of a photograph lie farther from all of training's than those of a new drawing do.
 
-Features (N, Dv) are centred and projected to the directions in which training's patches vary most, each divided by
-the fourth root of its variance, so that no direction counts for all and none for nothing. There two distances are
-taken: of the picture's patches to the nearest of some thousand patches of training (the mean over patches), and of
-its mean to the fifth nearest mean of some thousand training pictures, as directions (what is left of scale says
-little). `distance` is their product over what is usual: 1 for the median training picture that the description was
-not made of. Beyond what 99.9% of those reach a picture is unlike them.
+Of features (N, Dv) the mean is taken, (Dv,), and its distance is Mahalanobis's: from the mean of training's, measured
+in their own spread (Lee et al. 2018, arXiv 1807.03888, without classes), a hundredth of the mean variance added to
+every direction's. `distance` counts in the median of training pictures that the description was not made of, which is 1.
+Beyond what 99.8% of those reach a picture is unlike them.
 """
 
 from __future__ import annotations
@@ -28,14 +26,12 @@ from dataset.record import Picture
 from model.tensors import WeightsError, read_metadata, read_tensors, save_safetensors
 
 FILE = "familiar.safetensors"  # in a run's folder
-FORMAT = "glimpse-familiar-1"
+FORMAT = "glimpse-familiar-2"
 PICTURES = 2560  # different training pictures that are looked at, at most
 FEWEST = 500  # with fewer there is no telling what is usual
 APART = 5  # every fifth of them is not described, but shows how far a new one lies
-PATCHES = 8192
-DIRECTIONS = 128
-NEAREST = 5
-USUAL = 0.999  # of the pictures kept apart lie within `limit`
+SHRINKAGE = 0.01  # of the mean variance
+USUAL = 0.998  # of the pictures kept apart lie within `limit`
 AT_ONCE = 64  # pictures
 
 
@@ -44,22 +40,14 @@ class Familiar:
     """What training's pictures look like to the encoder; see distances()."""
 
     encoder: str  # its fingerprint
-    centre: Tensor  # (Dv,)
-    basis: Tensor  # (Dv, K)
-    patches: Tensor  # (Q, K) of training
-    pictures: Tensor  # (R, K) means of training pictures, each of length 1
-    usual: float  # the product of the two distances that counts as 1
+    centre: Tensor  # (Dv,) of the pictures' mean features
+    whitening: Tensor  # (Dv, Dv): (x - centre) @ whitening has the Mahalanobis distance as its length
+    usual: float  # the length that counts as 1
     limit: float  # the distance within which USUAL of training's pictures lie
 
     def distances(self, features: Tensor) -> Tensor:
         """(P,) the distance of each picture of features (P, N, Dv), on the CPU; 1 is a usual training picture."""
-        return torch.cat([self._product(some) for some in features.split(AT_ONCE)]) / self.usual
-
-    def _product(self, features: Tensor) -> Tensor:
-        projected = (features.float().cpu() - self.centre) @ self.basis  # (P, N, K)
-        patches = _nearest(projected.flatten(0, 1), self.patches, 1).view(projected.shape[:2]).mean(1)
-        means = torch.nn.functional.normalize(projected.mean(1), dim=-1)
-        return patches * _nearest(means, self.pictures, min(NEAREST, len(self.pictures)))
+        return ((features.float().cpu().mean(1) - self.centre) @ self.whitening).norm(dim=1) / self.usual
 
     def note(self, distance: float) -> str:
         """What to say of a picture at that distance: nothing where it is like training's."""
@@ -71,46 +59,20 @@ class Familiar:
         )
 
 
-def _nearest(points: Tensor, others: Tensor, which: int) -> Tensor:
-    """(A,) the distance of each of points (A, K) to the which-th nearest of others (B, K)."""
-    lengths = others.square().sum(1)
-    found = []
-    for some in points.split(1024):
-        squared = some.square().sum(1, keepdim=True) + lengths - 2 * some @ others.T  # (a, B)
-        nearest = squared.amin(1) if which == 1 else squared.kthvalue(which, dim=1).values
-        found.append(nearest.clamp(min=0).sqrt())
-    return torch.cat(found)
+def describe(features: Iterable[Tensor], apart: Iterable[Tensor], encoder: str) -> Familiar:
+    """A description of training pictures from chunks (P, N, Dv) of their features.
 
-
-def describe(
-    features: Iterable[Tensor], count: int, apart: Iterable[Tensor], encoder: str, seed: int = 0
-) -> Familiar:  # fmt: skip
-    """A description of `count` training pictures from chunks (P, N, Dv) of their features.
-
-    apart: features of pictures that are not among these, which say what is usual. Nothing is drawn from torch's seed.
+    apart: features of pictures that are not among these, which say what is usual. Nothing is drawn at random.
     """
-    rng = np.random.default_rng((seed, 2))
-    means, patches = [], []
-    for some in features:
-        some = some.float().cpu()
-        means.append(some.mean(1))
-        flat = some.flatten(0, 1)
-        patches.append(flat[rng.permutation(len(flat))[: -(-PATCHES * len(some) // count)]])
-    patch, mean = torch.cat(patches).double(), torch.cat(means).double()
-    centre = patch.mean(0)
-    variances, directions = torch.linalg.eigh((patch - centre).T @ (patch - centre) / len(patch))  # rising
-    keep = min(DIRECTIONS, len(variances))
-    variances, directions = variances[-keep:], directions[:, -keep:]
-    least = max(float(variances[-1]), 1e-12) * 1e-4  # what training hardly varies in counts ten times more at most
-    basis = (directions / variances.clamp(min=least) ** 0.25).contiguous()
-    made = Familiar(
-        encoder, centre.float(), basis.float(), ((patch - centre) @ basis).half().float(),
-        torch.nn.functional.normalize((mean - centre) @ basis, dim=-1).half().float(), 1.0, 1.0,
-    )  # fmt: skip
-    products = torch.cat([made.distances(some) for some in apart]).double()
-    usual = max(float(products.median()), 1e-12)
-    limit = float(products.quantile(USUAL, interpolation="higher")) / usual * 1.0001  # not a matter of rounding
-    return Familiar(encoder, made.centre, made.basis, made.patches, made.pictures, usual, limit)
+    means = torch.cat([some.float().cpu().mean(1) for some in features]).double()  # (R, Dv)
+    centre = means.mean(0)
+    covariance = (means - centre).T @ (means - centre) / len(means)
+    added = SHRINKAGE * covariance.diagonal().mean().clamp(min=1e-12)
+    precision = torch.linalg.inv(covariance + added * torch.eye(len(centre), dtype=torch.float64))
+    made = Familiar(encoder, centre.float(), torch.linalg.cholesky(precision).float(), 1.0, 1.0)
+    lengths = torch.cat([made.distances(some) for some in apart]).double()
+    usual = max(float(lengths.median()), 1e-12)
+    return Familiar(encoder, made.centre, made.whitening, usual, float(lengths.quantile(USUAL)) / usual)
 
 
 def describe_training(
@@ -129,7 +91,7 @@ def describe_training(
     apart = pictures[::APART]
     if val is not None:
         apart += _different(val, range(len(val)), PICTURES // APART, set(chosen)).values()
-    return describe(_features(described, load), len(described), _features(apart, load), encoder, seed)
+    return describe(_features(described, load), _features(apart, load), encoder)
 
 
 def _different(examples: Examples, order: Iterable[int], most: int, without: set[str]) -> dict[str, Picture]:
@@ -162,10 +124,9 @@ def _features(pictures: list[Picture], load: PictureLoader) -> Iterable[Tensor]:
 
 def save_familiar(folder: Path, familiar: Familiar) -> None:
     """Keep a description in a run's folder, atomically."""
-    half = {"patches": familiar.patches.half(), "pictures": familiar.pictures.half()}
-    whole = {"centre": familiar.centre, "basis": familiar.basis,
-             "scale": torch.tensor([familiar.usual, familiar.limit], dtype=torch.float64)}  # fmt: skip
-    save_safetensors(folder / FILE, half | whole, {"kind": FORMAT, "encoder": familiar.encoder})
+    scale = torch.tensor([familiar.usual, familiar.limit], dtype=torch.float64)
+    tensors = {"centre": familiar.centre, "whitening": familiar.whitening, "scale": scale}
+    save_safetensors(folder / FILE, tensors, {"kind": FORMAT, "encoder": familiar.encoder})
 
 
 def load_familiar(folder: Path, encoder: str, width: int) -> Familiar | None:
@@ -183,14 +144,10 @@ def load_familiar(folder: Path, encoder: str, width: int) -> Familiar | None:
     if found.get("encoder") != encoder:
         raise WeightsError(f"{path}: describes features of the encoder {found.get('encoder')}, not {encoder}; {advice}")
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    directions = shapes.get("basis", (0, 0))[-1]
-    rows = {name: shapes.get(name, (0,))[0] for name in ("patches", "pictures")}
-    expected = {"centre": (width,), "basis": (width, directions), "scale": (2,),
-                **{name: (count, directions) for name, count in rows.items()}}  # fmt: skip
+    expected = {"centre": (width,), "whitening": (width, width), "scale": (2,)}
     finite = all(bool(tensor.isfinite().all()) for tensor in tensors.values())
-    if shapes != expected or not all(rows.values()) or not finite or not bool((tensors["scale"] > 0).all()):
+    if shapes != expected or not finite or not bool((tensors["scale"] > 0).all()):
         found = f"{shapes}{'' if finite else ', not all finite'}"
         raise WeightsError(f"{path}: found {found}, expected {expected} and a scale above 0; {advice}")
     usual, limit = tensors["scale"].tolist()
-    parts = (tensors[name].float() for name in ("centre", "basis", "patches", "pictures"))
-    return Familiar(encoder, *parts, usual, limit)
+    return Familiar(encoder, tensors["centre"].float(), tensors["whitening"].float(), usual, limit)

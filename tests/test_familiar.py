@@ -27,20 +27,25 @@ from scoring.page import Shown, write_page
 
 
 def by_hand() -> Familiar:
-    """Of two features: the second counts twice; three patches and two pictures were seen."""
-    return Familiar(
-        "e", torch.tensor([1.0, 0.0]), torch.tensor([[1.0, 0.0], [0.0, 2.0]]),
-        torch.tensor([[0.0, 0.0], [3.0, 4.0], [-5.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.6, 0.8]]), 2.0, 1.5,
-    )  # fmt: skip
+    """Of two features: the second counts twice."""
+    return Familiar("e", torch.tensor([1.0, 0.0]), torch.tensor([[1.0, 0.0], [0.0, 2.0]]), 2.0, 1.5)
 
 
 def test_the_distance_is_the_one_computed_by_hand():
-    # Projected: (0, 0), 0 from the first patch, and (3, 8), 4 from the second: 2 in the mean. The mean picture is
-    # (1.5, 4) / sqrt(18.25); of the two pictures the farther is the first.
-    features = torch.tensor([[[1.0, 0.0], [4.0, 4.0]]])
-    direction = 1.5 / math.sqrt(18.25)
-    expected = 2.0 * math.sqrt(2 - 2 * direction) / 2.0
-    assert by_hand().distances(features).tolist() == pytest.approx([expected], rel=1e-5)
+    features = torch.tensor([[[1.0, 0.0], [4.0, 4.0]]])  # the mean (2.5, 2), from the centre (1.5, 2), counted (1.5, 4)
+    assert by_hand().distances(features).tolist() == pytest.approx([math.sqrt(1.5**2 + 4**2) / 2.0], rel=1e-5)
+
+
+def test_the_distance_is_mahalanobiss():
+    generator = torch.Generator().manual_seed(3)
+    features = torch.randn(400, 1, 3, generator=generator) @ torch.tensor([[2.0, 0, 0], [1, 1, 0], [0, 0, 0.5]])
+    familiar = describe([features], [features], "e")
+    means = features[:, 0].double()
+    covariance = means.T.cov(correction=0)
+    covariance += 0.01 * covariance.diagonal().mean() * torch.eye(3)
+    off = means - means.mean(0)
+    expected = (off @ torch.linalg.inv(covariance) * off).sum(1).sqrt()
+    torch.testing.assert_close(familiar.distances(features).double() * familiar.usual, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_distances_do_not_depend_on_the_neighbours():
@@ -54,7 +59,7 @@ def test_a_note_is_for_distances_beyond_the_limit():
     familiar = by_hand()
     assert familiar.note(1.5) == "" and familiar.note(0.2) == ""
     assert familiar.note(1.625) == (
-        "unlike the pictures it was trained on (distance 1.62, 99.9% of training's within 1.50): "
+        "unlike the pictures it was trained on (distance 1.62, 99.8% of training's within 1.50): "
         "do not trust this description"
     )
 
@@ -68,19 +73,18 @@ def test_a_description_counts_the_usual_as_one_and_draws_nothing_from_torchs_see
     if constant:
         train[..., 5:], apart[..., 5:] = 1.0, 1.0
     before = torch.get_rng_state()
-    familiar = describe(train.split(16), 40, apart.split(16), "e")
+    familiar = describe(train.split(16), apart.split(16), "e")
     assert torch.equal(before, torch.get_rng_state())
     distances = familiar.distances(apart)
     assert distances.isfinite().all() and float(distances.median()) == pytest.approx(1.0)
-    assert not (distances > familiar.limit).any() and float(distances.max()) == pytest.approx(familiar.limit, rel=1e-3)
-    assert len(familiar.pictures) == 40 and familiar.basis.shape == (200, 128)
-    assert torch.equal(familiar.patches, describe(train.split(16), 40, apart.split(16), "e").patches)
+    assert int((distances > familiar.limit).sum()) == 1  # the farthest of 101
+    assert torch.equal(familiar.whitening, describe(train.split(16), apart.split(16), "e").whitening)
 
 
 def test_a_description_is_read_as_it_was_written(tmp_path):
     generator = torch.Generator().manual_seed(2)
     features = torch.randn(60, 4, 24, generator=generator)
-    made = describe([features[:40]], 40, [features[40:]], "e")
+    made = describe([features[:40]], [features[40:]], "e")
     save_familiar(tmp_path, made)
     read = load_familiar(tmp_path, "e", 24)
     assert torch.equal(made.distances(features), read.distances(features)) and read.limit == made.limit
@@ -89,7 +93,7 @@ def test_a_description_is_read_as_it_was_written(tmp_path):
 
 def test_a_damaged_or_foreign_file_is_named(tmp_path):
     features = torch.randn(60, 4, 24, generator=torch.Generator().manual_seed(2))
-    save_familiar(tmp_path, describe([features], 60, [features], "e"))
+    save_familiar(tmp_path, describe([features], [features], "e"))
     whole = (tmp_path / FILE).read_bytes()
     with pytest.raises(WeightsError, match="describes features of the encoder e, not another; delete it"):
         load_familiar(tmp_path, "another", 24)
@@ -111,8 +115,7 @@ def test_a_damaged_or_foreign_file_is_named(tmp_path):
 
 def by_hand_tensors() -> dict[str, torch.Tensor]:
     one = by_hand()
-    return {"centre": one.centre, "basis": one.basis, "patches": one.patches, "pictures": one.pictures,
-            "scale": torch.tensor([2.0, 1.5])}  # fmt: skip
+    return {"centre": one.centre, "whitening": one.whitening, "scale": torch.tensor([2.0, 1.5])}
 
 
 def test_a_new_scene_is_familiar_to_the_shipped_encoder_and_noise_and_blurred_light_are_not():
@@ -126,8 +129,8 @@ def test_a_new_scene_is_familiar_to_the_shipped_encoder_and_noise_and_blurred_li
     def features(pictures) -> torch.Tensor:
         return encode_pixels(encoder, load(pictures)["pixels"], torch.device("cpu"), torch.float32)
 
-    scenes = [make_scene("train", i) for i in range(engine.familiar.FEWEST)]
-    familiar = describe([features(scenes[:400])], 400, [features(scenes[400:])], encoder.fingerprint)
+    scenes = [make_scene("train", i) for i in range(700)]
+    familiar = describe([features(scenes[:600])], [features(scenes[600:])], encoder.fingerprint)
     new = familiar.distances(features([make_scene("test", i) for i in range(16)]))
     odd = familiar.distances(features([as_bytes(noise), as_bytes(light)]))
     assert float(new.max()) < float(odd.min())
