@@ -5,8 +5,8 @@ are the features: those of a photograph lie farther from all of training's than 
 
 Of features (N, Dv) the mean is taken, (Dv,), and its distance is Mahalanobis's: from the mean of training's, measured
 in their own spread (Lee et al. 2018, arXiv 1807.03888, without classes), a hundredth of the mean variance added to
-every direction's. `distance` counts in the median of training pictures that the description was not made of, which is 1.
-Beyond what 99.8% of those reach a picture is unlike them.
+every direction's. `distance` counts in the median of training pictures that the description was not made of, which is
+1. Beyond what 99.8% of those reach a picture is unlike them.
 """
 
 from __future__ import annotations

@@ -115,14 +115,15 @@ def statement_scores(statements: Sequence[Statement], contradicts: bool) -> Samp
     """What a reader would say of a caption, sentence by sentence (see scoring/statements.py).
 
     statement_accuracy: true statements / those that the facts decide; statement_accuracy/<type> the same by type.
-    caption_true_share: captions with at least one such statement and no false one / all captions.
+    caption_true_share: captions with at least one such statement, no false one, and no contradiction / all captions: of
+    "a bird and a bird", where there is one, no reader says that it is true.
     contradiction_share: captions that contradict themselves / all captions (see scoring/contradictions.py).
     """
     decided = [one for one in statements if one.verdict is not None]
     true = sum(bool(one.verdict) for one in decided)
     scores: SampleScores = {
         "statement_accuracy": (true, len(decided)),
-        "caption_true_share": (float(bool(decided) and true == len(decided)), 1),
+        "caption_true_share": (float(bool(decided) and true == len(decided) and not contradicts), 1),
         "contradiction_share": (float(contradicts), 1),
     }
     for name in TYPES:
