@@ -25,7 +25,7 @@ HIDDEN = ("llm", "init", "projector", "feature_layer", "image_size", "patch_size
 
 
 def main(argv: list[str] | None = None) -> None:
-    """python train_sft.py --stage 1    phrases, sentences, questions
+    """python train_sft.py --stage 1    phrases, sentences, questions, checklists
     python train_sft.py --stage 2    short paragraphs, with some of stage 1 replayed
     python train_sft.py --stage 3    long descriptions, with some of both replayed
 
