@@ -24,7 +24,7 @@ LOOK := $(BIN)/python eval_vlm.py --runs $(RUNS)
 
 demo: $(INSTALLED)
 	$(BIN)/python train_sft.py --stage 3 --runs $(RUNS) --english $(SHARE) --seed $(SEED)
-	$(LOOK) --split test --scores $(RUNS)/scores_sft1.json --weights $(RUNS)/sft1 --no-blank --questions 0
+	$(LOOK) --split test --scores $(RUNS)/scores_sft1.json --weights $(RUNS)/sft1 --no-blank --questions 0 --n 300
 	$(LOOK) --split compositional --scores $(RUNS)/scores_compositional.json --no-blank --questions 0
 	$(LOOK) --split test --scores $(RUNS)/scores_test.json --page $(RUNS)/page_test.html
 	$(LOOK) --images sft_images
