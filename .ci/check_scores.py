@@ -7,10 +7,10 @@ import re
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from dataset.picturebook.sft_scenes import sft_scenes  # noqa: E402
-from scoring.statements import judge  # noqa: E402
+from dataset.picturebook.questions import SAMPLINGS, TYPES
+from dataset.picturebook.sft_scenes import sft_scenes
+from scoring.statements import judge
+from scoring.tasks import TURNS
 
 RUNS = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
 
@@ -61,13 +61,13 @@ def checks() -> list[tuple[str, float, str, float, float]]:
         ("compositional statements that are true", compositional["statement_accuracy"], ">=", 0.88, 0.88),
         ("false sentences about the eight test pictures", len(wrong), "<=", 4, 2),
     ]
-    for sampling in ("random", "popular", "adversarial"):
+    for sampling in SAMPLINGS:
         rows.append((f"POPE, {sampling}", test[f"pope_accuracy/{sampling}"], ">=", 0.92, 0.92))
         away = abs(test[f"pope_yes_rate/{sampling}"] - 0.5)
         rows.append((f"POPE, {sampling}: yes-rate from a half", away, "<=", 0.05, 0.05))
-    for kind in ("what", "colour", "count", "where", "order", "action", "exists"):
+    for kind in TYPES:
         rows.append((f"questions: {kind}", test[f"vqa_accuracy/{kind}"], ">=", 0.80, 0.90))
-    for turn in (2, 3):
+    for turn in range(2, TURNS + 1):
         lost = test["vqa_accuracy/turn1"] - test[f"vqa_accuracy/turn{turn}"]
         rows.append((f"questions: lost by turn {turn}", lost, "<=", 0.03, 0.03))
     return rows

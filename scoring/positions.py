@@ -105,7 +105,7 @@ def _risen(text: str, mentions: Sequence[Mention], objects: set[int], found: re.
 
 def _orders(text: str, mentions: Sequence[Mention]) -> Iterator[Told]:
     """Of a noun by way of another: which side of the other it is on."""
-    for number, (one, other) in enumerate(zip(mentions, mentions[1:], strict=False)):
+    for number, (one, other) in enumerate(pairwise(mentions)):
         between = text[one.end : other.start]
         said = ANOTHERS_SIDE_ZH.match(text, other.end)
         starts = OF_ANOTHER_ZH.match(between)

@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from dataset.picturebook import captions_en, captions_zh
-from dataset.picturebook.facts import KINDS, Scene, Thing
-from dataset.picturebook.telling import EDGE, NEAR, notable_size
+from dataset.picturebook.facts import KINDS, SIDE_LINES, Scene, Thing
+from dataset.picturebook.telling import EDGE, LARGE, NEAR, SMALL, notable_size
 from scoring.actions import read_actions, read_sizes
 from scoring.claims import Mention
 from scoring.lexicon import VAGUE_MEASURES_ZH
@@ -33,8 +33,7 @@ from scoring.mentions import masked, read_nouns
 from scoring.positions import locate, read_heights
 
 TYPES = ("thing", "colour", "number", "side", "height", "order", "relation", "action", "size", "place")
-LINES = {frozenset(("left", "middle")): 0.38, frozenset(("middle", "right")): 0.62}  # as Thing.side has them
-CLEARLY_LARGE, CLEARLY_SMALL = 1.1, 0.9  # drawn height over the kind's own, as telling.notable_size has them
+LINES = dict(zip((("left", "middle"), ("middle", "right")), SIDE_LINES, strict=True))  # between which sides each lies
 # What is also true of one who does something: who reads is drawn seated, who waves stands.
 IMPLIED = {("reading", "sitting"), ("waving", "standing")}
 # What may be argued of one who does something.
@@ -177,7 +176,7 @@ def _size(thing: Thing, size: str) -> bool | None:
     if notable_size(thing) == size:
         return True
     share = thing.height / KINDS[thing.kind].height
-    looks = share >= CLEARLY_LARGE if size == "large" else share <= CLEARLY_SMALL
+    looks = share >= LARGE if size == "large" else share <= SMALL
     return None if looks or thing.size == size else False
 
 

@@ -124,7 +124,7 @@ class QuestionTask:
         turn = order[len(texts)][0]
         if len(texts) and order[len(texts) - 1][0] == turn:
             raise ValueError(f"{len(texts)} answers end within a round; expected those of whole rounds")
-        given = dict(zip(order, texts, strict=False))
+        given = dict(zip(order[: len(texts)], texts, strict=True))
         return [Ask(*self._so_far(i, turn, given), f"question:{i}.{turn}") for at, i in order if at == turn]
 
     def _order(self) -> list[tuple[int, int]]:

@@ -6,9 +6,8 @@ import random
 
 import pytest
 
-from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Relation, Scene, Thing
+from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, COLUMNS, KINDS, PLACES, Relation, Scene, Thing
 from dataset.picturebook.words import (
-    COLUMNS,
     COUNTS_ZH,
     GRID,
     RELATIONS_ZH,

@@ -26,9 +26,9 @@ from dataset.batching import PictureLoader, collate, pixel_loader
 from dataset.encoding import encode_prompt
 from dataset.picturebook.book import prompt_for
 from dataset.picturebook.captions_zh import OPENINGS, SIDES, listing
-from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Scene, Thing
+from dataset.picturebook.facts import COLOURS, COLUMNS, KINDS, PLACES, Scene, Thing
 from dataset.picturebook.telling import clear_side, in_sky
-from dataset.picturebook.words import COLUMNS, GRID, column
+from dataset.picturebook.words import GRID
 from dataset.picturebook.world import make_scene
 from dataset.record import IMAGE, Batch, Example, Turn
 from engine.command import guarded
@@ -65,7 +65,7 @@ ATTRIBUTES = {
              tuple(SIDES.values())),
     "colour": (lambda t: t.colour is not None and KINDS[t.kind].group != "person",
                lambda t: COLOUR_NAMES.index(t.colour), len(COLOURS), "是", tuple(c.zh for c in COLOURS.values())),
-    "column": (lambda t: True, lambda t: int(column(t)), COLUMNS, "", tuple(map(str, range(COLUMNS)))),
+    "column": (lambda t: True, lambda t: t.column, COLUMNS, "", tuple(map(str, range(COLUMNS)))),
 }  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataset.picturebook import captions_en as en
 from dataset.picturebook import captions_zh as zh
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, Scene, Thing
-from dataset.picturebook.questions import SAMPLINGS, pick_absent
+from dataset.picturebook.questions import mixed_absent
 from dataset.picturebook.telling import in_sky
 from dataset.picturebook.words import column
 
@@ -34,7 +34,6 @@ TITLES = {
     "sides": ("各边", "Sides"),
     "things": ("全部", "All"),
 }
-SIDES_EN = {"left": "left", "middle": "middle", "right": "right"}
 
 
 def checklist(scene: Scene, rng: random.Random, language: str) -> str:
@@ -82,7 +81,7 @@ def _number(thing: Thing, chinese: bool) -> str:
 
 
 def _side(thing: Thing, chinese: bool) -> str:
-    return zh.SIDES[thing.side] if chinese else SIDES_EN[thing.side]
+    return zh.SIDES[thing.side] if chinese else thing.side
 
 
 def _column(thing: Thing, chinese: bool) -> str:
@@ -95,10 +94,7 @@ def _action(thing: Thing, chinese: bool) -> str | None:
 
 def _presence(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
     """What is there and as much that is not, of varied difficulty."""
-    absent: list[str] = []
-    while len(absent) < len(scene.things):
-        kind = pick_absent(scene, rng.choice(SAMPLINGS), 1, rng)[0]
-        absent += [] if kind in absent else [kind]
+    absent = mixed_absent(scene, len(scene.things), rng)
     asked = [(thing.kind, True) for thing in scene.things] + [(kind, False) for kind in absent]
     rng.shuffle(asked)
     if chinese:

@@ -165,6 +165,10 @@ ACTIONS_ZH = {
 }  # fmt: skip
 
 
+SIDE_LINES = (0.38, 0.62)  # the middle begins and ends there, as fractions of the picture's width
+COLUMNS = 10  # a thing's place from left to right is told in so many steps, finer than sides are
+
+
 @dataclass(frozen=True)
 class Thing:
     """One kind of thing in a scene: `count` alike individuals side by side."""
@@ -182,7 +186,13 @@ class Thing:
     @property
     def side(self) -> str:
         """left | middle | right"""
-        return "left" if self.x < 0.38 else "right" if self.x > 0.62 else "middle"
+        begin, end = SIDE_LINES
+        return "left" if self.x < begin else "right" if self.x > end else "middle"
+
+    @property
+    def column(self) -> int:
+        """In which tenth of the picture's width the centre lies, 0 (left) to 9."""
+        return min(int(self.x * COLUMNS), COLUMNS - 1)
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,16 @@ def pick_absent(scene: Scene, sampling: str, count: int, rng: random.Random) -> 
     return rng.sample(kinds, count)
 
 
+def mixed_absent(scene: Scene, count: int, rng: random.Random) -> list[str]:
+    """`count` kinds that are beyond doubt not there, each by a sampling of its own, so of varied difficulty."""
+    absent: list[str] = []
+    while len(absent) < count:
+        kind = pick_absent(scene, rng.choice(SAMPLINGS), 1, rng)[0]
+        if kind not in absent:
+            absent.append(kind)
+    return absent
+
+
 def absent_kinds(scene: Scene) -> list[str]:
     """Kinds that are not there, without arguable ones and those held out for this place.
 
@@ -259,12 +269,7 @@ def _exists(scene: Scene, rng: random.Random, language: str) -> list[Question]:
     """Two questions with yes (one where there is one thing) and as many with no, of varied difficulty."""
     present = rng.sample(list(scene.things), min(2, len(scene.things)))
     asked = [(thing.kind, _yes(thing, language)) for thing in present]
-    absent: list[str] = []
-    while len(absent) < len(present):
-        kind = pick_absent(scene, rng.choice(SAMPLINGS), 1, rng)[0]
-        if kind not in absent:
-            absent.append(kind)
-    asked += [(kind, _no(kind, language)) for kind in absent]
+    asked += [(kind, _no(kind, language)) for kind in mixed_absent(scene, len(present), rng)]
     return [Question(ask_exists(kind, language), answer, "exists") for kind, answer in asked]
 
 

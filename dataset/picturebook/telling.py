@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from dataset.picturebook.facts import KINDS, Scene, Thing
+from dataset.picturebook.facts import KINDS, SIDE_LINES, Scene, Thing
 
 LENGTHS = ("phrase", "sentence", "paragraph", "long")
 NEAR = 0.2  # centres closer than this are neither left nor right of each other
+LARGE, SMALL = 1.1, 0.9  # drawn height over the kind's own from which a thing looks so
 EDGE = 0.03  # a centre this close to the line between two sides is nobody's clear left, middle or right
 
 
@@ -40,9 +41,9 @@ def is_aloft(thing: Thing) -> bool:
 def notable_size(thing: Thing) -> str | None:
     """small | large where the facts say so and the drawn height agrees, else None."""
     share = thing.height / KINDS[thing.kind].height
-    if thing.size == "large" and share >= 1.1:
+    if thing.size == "large" and share >= LARGE:
         return "large"
-    if thing.size == "small" and share <= 0.9 and not in_sky(thing):
+    if thing.size == "small" and share <= SMALL and not in_sky(thing):
         return "small"
     return None
 
@@ -53,10 +54,10 @@ def in_a_row(scene: Scene) -> list[Thing]:
     Nothing where two of them stand in one tenth of the picture's width, so that their order is hard to see.
     """
     lower = [unit[0] for unit in units(scene) if not in_sky(unit[0])]
-    apart = all(int(one.x * 10) < int(other.x * 10) for one, other in pairwise(lower))
+    apart = all(one.column < other.column for one, other in pairwise(lower))
     return lower if len(lower) > 1 and apart else []
 
 
 def clear_side(thing: Thing) -> bool:
     """True where left, middle or right is beyond doubt."""
-    return all(abs(thing.x - line) >= EDGE for line in (0.38, 0.62))
+    return all(abs(thing.x - line) >= EDGE for line in SIDE_LINES)

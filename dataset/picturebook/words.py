@@ -13,7 +13,6 @@ import random
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene, Thing
 from dataset.picturebook.telling import notable_size
 
-COLUMNS = 10  # a thing's place from left to right is told in so many steps, finer than the cells are
 JITTER = 0.04  # of the picture's side
 GRID = 4  # cells along a side: 16 slots, as many as the default projector makes of a picture
 COUNTS_ZH = {1: "一", 2: "两", 3: "三"}
@@ -56,8 +55,8 @@ def thing_words(thing: Thing) -> list[str]:
 
 
 def column(thing: Thing) -> str:
-    """In which tenth of the picture's width the thing's centre lies, 0 (left) to 9, as a digit."""
-    return str(min(int(thing.x * COLUMNS), COLUMNS - 1))
+    """The thing's column as a digit."""
+    return str(thing.column)
 
 
 def cell_owners(scene: Scene, rng: random.Random) -> list[list[int]]:

@@ -124,7 +124,7 @@ def left_to_right(scene: Scene) -> Scene:
     the subject before the object."""
     second = scene.relation.object if scene.relation else -1
     things = scene.things
-    order = sorted(range(len(things)), key=lambda i: (int(things[i].x * 10), things[i].y, i == second))
+    order = sorted(range(len(things)), key=lambda i: (things[i].column, things[i].y, i == second))
     relation = scene.relation and Relation(
         scene.relation.name, order.index(scene.relation.subject), order.index(scene.relation.object)
     )
