@@ -13,7 +13,7 @@ import train_pretrain
 from engine.command import guarded
 from engine.run import Run
 from engine.stage import UsageError
-from model.weights import write_json
+from model.checkpoints import write_json
 from scoring.report import read_scores, score_table
 
 LANGUAGE_MODEL = f"{train_lm.STAGE.runs}/{train_lm.NAME}"

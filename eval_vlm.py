@@ -28,7 +28,7 @@ from engine.feed import encode_pixels
 from engine.runtime import pick_device, pick_dtype, prepare
 from engine.stage import UsageError
 from engine.trained import Trained, load_trained
-from model.weights import read_json, write_json
+from model.checkpoints import read_json, write_json
 from scoring.page import Shown, shown_scenes, write_page
 from scoring.report import contact_sheet, score_table, write_scores
 from scoring.tasks import Ask, picture_book_task, question_task, reference_task, with_blank
@@ -54,8 +54,8 @@ class Looker:
         self, asks: list[Ask], load: PictureLoader | None = None, bad: BadRows | None = None, title: str = "looking"
     ) -> list[Answer | None]:
         """An answer for each of asks, in order; None where `bad` took its picture or prompt."""
-        model, tokenizer, stepper = self.trained.model, self.trained.tokenizer, self.trained.stepper
-        return answer(model, tokenizer, asks, load or self.load, self.decoding, bad, title, stepper)
+        model, tokenizer = self.trained.model, self.trained.tokenizer
+        return answer(model, tokenizer, asks, load or self.load, self.decoding, bad, title)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -88,6 +88,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--seed", type=int, default=42, help="of sampling and of the intervals (default: 42)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="of matrix products")
+    add("--fast", default="on", choices=("on", "off"), help="the fused passes of model/fast, or the plain model")
     args = parser.parse_args(argv)
     chosen = [bool(args.image), bool(args.split), bool(args.data), bool(args.images and not args.data)]
     if sum(chosen) != 1:
@@ -119,7 +120,7 @@ def load_looker(args: argparse.Namespace) -> Looker:
     device = pick_device(args.device)
     prepare(device)
     dtype = pick_dtype(args.dtype, device)
-    trained = load_trained(find_weights(args.weights, args.runs), args.vision, args.tokenizer, device, dtype)
+    trained = load_trained(find_weights(args.weights, args.runs), args.vision, args.tokenizer, device, dtype, args.fast)
     decoding = Decoding(
         args.max_new_tokens, args.batch_size, args.temperature, args.top_p, args.repetition_penalty, args.seed,
         dtype,
@@ -342,7 +343,7 @@ def chat(looker: Looker, file: Path) -> None:
     loaded = watched.load([file])
     if watched.note(file):
         print(watched.note(file))
-    model, tokenizer, stepper = looker.trained.model, looker.trained.tokenizer, looker.trained.stepper
+    model, tokenizer = looker.trained.model, looker.trained.tokenizer
     turns: list[Turn] = []
     print("Ask about the picture; an empty line ends.")
     while True:
@@ -364,7 +365,7 @@ def chat(looker: Looker, file: Path) -> None:
         show = lambda row, token, stream=stream: print(stream.push(token), end="", flush=True)  # noqa: E731
         device = next(model.parameters()).device
         generator = torch.Generator(device).manual_seed(looker.decoding.seed + len(turns))
-        made = generate_batch(model, tokenizer, batch.to(device), looker.decoding, generator, show, stepper)
+        made = generate_batch(model, tokenizer, batch.to(device), looker.decoding, generator, show)
         print(stream.finish())
         turns.append(Turn("assistant", (made[0].text,)))
 

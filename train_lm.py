@@ -15,9 +15,10 @@ from engine.command import guarded
 from engine.data import stage_data
 from engine.feed import Feed, make_examples, word_loader
 from engine.parts import get_language, get_tokenizer, join
+from engine.runtime import accelerate
 from engine.stage import Stage, parse, placed
 from engine.training import is_done, machine, run_stage
-from model.weights import fingerprint, save_vlm
+from model.checkpoints import fingerprint, save_vlm
 
 STAGE = Stage(learning_rate=3e-3, batch_size=32, scenes=100_000, eval_interval=100,
               init="matching")  # fmt: skip
@@ -43,6 +44,7 @@ def main(argv: list[str] | None = None) -> None:
     start = Path(stage.llm) if stage.llm not in ("", "random") else None
     tokenizer = get_tokenizer(stage.tokenizer, start)
     model = join(get_language(stage.llm or "random", tokenizer.vocab_size, stage.init), None, "")
+    accelerate(model, stage.fast)
     data = stage_data(stage, "lm", TEXTS)
     train, val = data.train, data.val
     if stage.data:

@@ -17,6 +17,7 @@ from engine.command import guarded
 from engine.data import stage_data
 from engine.feed import word_loader
 from engine.parts import get_encoder, get_language, get_tokenizer, join
+from engine.runtime import accelerate
 from engine.stage import Stage, UsageError, parse, passed_on, placed
 from engine.training import is_done, machine
 from engine.vlm_stage import train_vlm
@@ -48,6 +49,7 @@ def main(argv: list[str] | None = None) -> None:
     language = get_language(language_path, tokenizer.vocab_size, stage.init)
     encoder = get_encoder(stage.vision, stage.feature_layer)
     model = join(language, encoder, stage.projector)
+    accelerate(model, stage.fast)
     data = stage_data(stage, "pretrain", TEXTS)
     trained = tuple(stage.train.split(",")) if stage.train else ("projector",)
 

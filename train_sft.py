@@ -13,10 +13,11 @@ from dataset.curriculum import stage_records
 from engine.command import guarded
 from engine.data import stage_data
 from engine.parts import check_vocabulary, get_tokenizer, run_encoder
+from engine.runtime import accelerate
 from engine.stage import Stage, UsageError, parse, passed_on, placed
 from engine.training import is_done, machine
 from engine.vlm_stage import train_vlm
-from model.weights import load_vlm
+from model.checkpoints import load_vlm
 
 STAGE = Stage(learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
 TEXTS = {1: 3_200, 2: 2_560, 3: 8_320}  # of the picture book
@@ -47,6 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = get_tokenizer(stage.tokenizer, start)
     encoder = run_encoder(start, stage.vision)
     model = load_vlm(start, encoder.module)
+    accelerate(model, stage.fast)
     check_vocabulary(model.config.lm.vocab_size, tokenizer.vocab_size, str(start))
     data = stage_data(stage, f"sft{stage.stage}", TEXTS[stage.stage])
     if stage.data:

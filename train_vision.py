@@ -21,11 +21,12 @@ from engine.command import guarded
 from engine.data import stage_data
 from engine.feed import Feed, make_examples, word_loader
 from engine.parts import get_tokenizer
+from engine.runtime import accelerate
 from engine.stage import Stage, parse, placed
 from engine.training import is_done, machine, run_stage
 from model.captioner import Captioner
+from model.checkpoints import WeightsError, fingerprint, load_vision, save_vision
 from model.config import VisionConfig
-from model.weights import WeightsError, fingerprint, load_vision, save_vision
 from tokenizer.tokenizer import Tokenizer
 
 STAGE = Stage(
@@ -65,6 +66,7 @@ def main(argv: list[str] | None = None) -> None:
     model = Captioner(config, tokenizer.vocab_size)
     if stage.from_run:
         model.vision.load_state_dict(begun(stage.from_run, config))
+    accelerate(model, stage.fast)
     spec = PreprocessSpec.square(stage.image_size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     data = stage_data(stage, "vision", stage.scenes, "free")
     encode = partial(encode_caption, tokenizer=tokenizer, image_tokens=model.image_tokens)

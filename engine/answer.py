@@ -15,7 +15,6 @@ from dataset.encoding import encode_prompt
 from dataset.record import Batch
 from engine.runtime import autocast
 from engine.stage import UsageError
-from model.decoding import TokenStepper
 from model.generation import generate
 from model.vlm import VLM
 from scoring.tasks import Ask
@@ -51,14 +50,12 @@ class Decoding:
 
 def answer(
     model: VLM, tokenizer: Tokenizer, asks: Sequence[Ask], load: PictureLoader | None, decoding: Decoding,
-    bad: BadRows | None = None, title: str = "answering", stepper: TokenStepper | None = None,
+    bad: BadRows | None = None, title: str = "answering",
 ) -> list[Answer | None]:  # fmt: skip
     """One answer for each of asks, in order; None for one whose picture or prompt cannot be used, added to `bad`.
 
     The caller tells `bad` of the rows seen. Without `bad` the first such picture or prompt raises its BadRow.
-    stepper: of model.llm, where it is at hand from earlier answers.
     """
-    stepper = stepper or TokenStepper(model.llm)
     prompts = {}
     room = prompt_room(model, decoding)
     for i, ask in enumerate(asks):
@@ -78,7 +75,7 @@ def answer(
             named = {prompts[i].id: i for i in group}
             batch = collate([prompts[i] for i in group], tokenizer.pad_id, load, bad, left=True)
             if batch is not None:
-                made = generate_batch(model, tokenizer, batch.to(device), decoding, generator, stepper=stepper)
+                made = generate_batch(model, tokenizer, batch.to(device), decoding, generator)
                 for name, one in zip(batch.example_ids, made, strict=True):
                     answers[named[name]] = one
             bar.update(len(group))
@@ -103,7 +100,6 @@ def image_tokens(model: VLM) -> int:
 def generate_batch(
     model: VLM, tokenizer: Tokenizer, batch: Batch, decoding: Decoding,
     generator: torch.Generator | None = None, stream: Callable[[int, int], None] | None = None,
-    stepper: TokenStepper | None = None,
 ) -> list[Answer]:  # fmt: skip
     """One answer for each row of a left-padded batch."""
     run = partial(
@@ -111,7 +107,7 @@ def generate_batch(
         max_new_tokens=decoding.max_new_tokens, end_id=tokenizer.end_ids,
         pixels=batch.pixels, features=batch.features, words=batch.words,
         temperature=decoding.temperature, top_p=decoding.top_p,
-        repetition_penalty=decoding.repetition_penalty, generator=generator, stream=stream, stepper=stepper,
+        repetition_penalty=decoding.repetition_penalty, generator=generator, stream=stream,
     )  # fmt: skip
     with autocast(batch.ids.device, decoding.dtype):
         made = run()

@@ -11,7 +11,7 @@ from engine.loop import NotFiniteError
 from engine.run import RunError
 from engine.runtime import RuntimeChoiceError
 from engine.stage import UsageError
-from model.tensors import WeightsError
+from model.checkpoints.files import WeightsError
 from tokenizer.tokenizer import TokenizerError
 
 MENDABLE = (BadRow, DataError, FreezeError, NotFiniteError, RunError, RuntimeChoiceError, UsageError, WeightsError,

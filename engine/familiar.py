@@ -23,7 +23,7 @@ from dataset.bad_rows import BadRow
 from dataset.batching import Examples, PictureLoader
 from dataset.pictures import picture_key
 from dataset.record import Picture
-from model.tensors import WeightsError, read_metadata, read_tensors, save_safetensors
+from model.checkpoints.files import WeightsError, read_metadata, read_tensors, save_safetensors
 
 FILE = "familiar.safetensors"  # in a run's folder
 FORMAT = "glimpse-familiar-2"

@@ -10,7 +10,6 @@ from torch import nn
 from engine.feed import Feed
 from engine.optimizer import muon_weights
 from engine.runtime import of_products
-from model.attention import BLOCK, SHORT
 from model.config import LMConfig
 from model.language import LanguageModel
 
@@ -48,7 +47,9 @@ def memory_plan(
         plan = divided_plan(plan, model, half, ranks)
     if language is None:
         return {**plan, "activations": 0, "logits": 0}
-    seen = seen_on_average(tokens // examples) if half and not on_gpu else 0
+    # plain attention products keep a score per key that a query sees, fused ones none
+    scores = getattr(language, "kept_scores", None) if half and not on_gpu else None
+    seen = scores(tokens // examples) if scores else 0
     activations = language_activations(model, language, half, checkpointing, seen) * tokens
     vision = getattr(model, "vision", None)
     if vision is not None and any(p.requires_grad for p in vision.parameters()):
@@ -77,13 +78,6 @@ def divided_plan(plan: dict[str, int], model: nn.Module, half: bool, ranks: int)
         "gradients": plan["gradients"] // ranks,
         "optimizer": plan["optimizer"] // ranks,
     }
-
-
-def seen_on_average(length: int) -> int:
-    """The keys for which attention by plain products (model/attention.py) keeps a score of a query in a causal sequence
-    of this length; 0 where the fused kernel is used, which keeps none."""
-    blocks = max(1, round(length / BLOCK))
-    return length * (blocks + 1) // (2 * blocks) if length <= SHORT else 0
 
 
 def language_activations(model: nn.Module, language: LanguageModel, half: bool, checkpointing: bool, seen: int) -> int:

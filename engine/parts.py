@@ -7,12 +7,12 @@ from pathlib import Path
 
 from dataset.preprocess import PreprocessSpec
 from engine.run import Run, RunError
+from model.checkpoints import WeightsError, fingerprint, load_language, load_vision
 from model.config import LMConfig, ProjectorConfig, VLMConfig
-from model.initial import match_like_with_like
+from model.init import match_like_with_like
 from model.language import LanguageModel
 from model.vision import VisionTransformer
 from model.vlm import VLM
-from model.weights import WeightsError, fingerprint, load_language, load_vision
 from tokenizer.tokenizer import Tokenizer, default_folder, load_tokenizer
 
 EMBEDDED_ENCODER = Path(__file__).resolve().parent.parent / "model" / "picturebook_vit"
@@ -79,7 +79,7 @@ def get_encoder(folder: str, feature_layer: int = 0) -> Encoder:
 def get_language(path: str, vocab_size: int, init: str = "normal") -> LanguageModel:
     """The language model at path; for 'random' the default one at random weights, from torch's seed.
 
-    init: of random weights, normal or matching (model/initial.py). Raises RunError where the model has fewer ids than
+    init: of random weights, normal or matching (model/init.py). Raises RunError where the model has fewer ids than
     the tokenizer uses.
     """
     if path == "random":

@@ -23,7 +23,7 @@ import torch
 
 from engine import ranks
 from engine.stage import ADDED, Stage
-from model.tensors import discard, read_json, read_metadata, read_tensors, save_safetensors, write_json
+from model.checkpoints.files import discard, read_json, read_metadata, read_tensors, save_safetensors, write_json
 
 FORMAT = 1
 
@@ -75,25 +75,38 @@ def is_finished(path: Path, settings: dict) -> bool:
     return run.is_finished()
 
 
-def open_run(path: str | Path, settings: dict, facts: dict) -> Run:
-    """The run in that folder, made or gone on with; RunError where the folder holds a run of other settings.
+def open_run(path: str | Path, settings: dict, facts: dict, arithmetic: dict | None = None) -> Run:
+    """The run in that folder, created or resumed; RunError where the folder holds a run of other settings.
 
     settings decide the outcome (the stage's fields); facts are what it depends on beside them (fingerprints). Both
-    are kept in run.json and must be the same when the run goes on.
+    are kept in run.json and must be the same when the run is resumed. arithmetic (runtime.arithmetic) is kept too; a
+    run that is resumed under another one says so, as it will not end with the weights of an uninterrupted one.
     """
     run = Run(Path(path))
     wanted = {"format": FORMAT, "settings": settings, "facts": facts}
     if (run.path / "run.json").is_file():
         check_same(run, wanted)
+        warn_of_other_arithmetic(run, arithmetic)
     else:
         try:
             run.path.mkdir(parents=True, exist_ok=True)
-            write_json(run.path / "run.json", wanted)
+            write_json(run.path / "run.json", wanted | ({"arithmetic": arithmetic} if arithmetic else {}))
         except OSError as error:
             raise RunError(f"{run.path}: no run can be kept there ({error}); choose another --out") from error
     for torn in [*run.path.glob("*.tmp"), *run.path.glob("*.partial")]:  # of a process that was killed
         discard(torn)
     return run
+
+
+def warn_of_other_arithmetic(run: Run, arithmetic: dict | None) -> None:
+    """Say where a run that is resumed was begun on another device, in another dtype or by other passes."""
+    begun = run.record().get("arithmetic")
+    differ = differences(begun, arithmetic) if begun and arithmetic else []
+    if differ and not run.is_finished():
+        print(
+            f"{run.path} was begun under other arithmetic ({'; '.join(differ)}): it is resumed, but rounding differs "
+            "from here on, so it will not end with the weights of an uninterrupted run"
+        )
 
 
 def check_same(run: Run, wanted: dict) -> None:

@@ -1,10 +1,11 @@
-"""The machine: device, number format, threads, memory allocator."""
+"""The machine: device, dtype, fast passes, memory allocator."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import ctypes.util
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -63,6 +64,26 @@ def autocast(device: torch.device, dtype: torch.dtype):
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype)
+
+
+def accelerate(model: nn.Module, choice: str) -> None:
+    """Let the model run by model/fast, where it is wanted (on, not off) and that folder has not been deleted."""
+    if choice == "on" and importlib.util.find_spec("model.fast"):
+        from model import fast
+
+        fast.enable(model)
+
+
+def arithmetic(model: nn.Module, device: torch.device, dtype: torch.dtype) -> dict[str, str | bool]:
+    """By what a model's numbers are computed on this machine, as a run records it."""
+    fast = "model.fast" in sys.modules and sys.modules["model.fast"].is_enabled(model)
+    return {
+        "device": device.type,
+        "dtype": str(dtype).removeprefix("torch."),
+        "fast": fast,
+        "kernels": fast and sys.modules["model.fast"].compiles(dtype, device),
+        "torch": torch.__version__,
+    }
 
 
 def keep_in(dtype: torch.dtype, module: nn.Module) -> None:

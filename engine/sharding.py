@@ -11,12 +11,28 @@ import copy
 from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
 from engine import ranks
 from model.vlm import VLM
+
+
+class LockstepVLM(VLM):
+    """A VLM that runs the same layers whatever is in its batch."""
+
+    lockstep = True
+
+    def embed_batch(self, batch) -> Tensor:
+        """As VLM.embed_batch, with a zero term that keeps encoder and projector in the graph of a batch without images:
+        a process that skipped their backward pass would leave the others waiting for ever."""
+        embeddings = super().embed_batch(batch)
+        if bool(batch.image_mask.any()):
+            return embeddings
+        parts = [part for part in (self.vision, self.projector) if part is not None]
+        trained = [p for part in parts for p in part.parameters() if p.requires_grad]
+        return embeddings + sum((p.sum() for p in trained), torch.zeros(())) * 0
 
 
 @contextlib.contextmanager
@@ -30,9 +46,11 @@ def divided(model: VLM, device: torch.device, dtype: torch.dtype) -> Iterator[VL
 def sharded(model: VLM, device: torch.device, dtype: torch.dtype) -> VLM:
     """A copy of model on the device whose weights, but a frozen encoder's, are divided among all processes.
 
-    Its layers' weights are gathered in dtype, gradients are summed in float32. VLM.lockstep says what use has to heed.
+    Its layers' weights are gathered in dtype, gradients are summed in float32. All processes have to run every layer
+    equally often, forward and backward: LockstepVLM does its part of that, engine/loop.py the other.
     """
     whole, model = model, copy.deepcopy(model)
+    model.__class__ = LockstepVLM
     mesh = init_device_mesh(device.type, (ranks.count(),))
     exact = dtype == torch.float32
     policy = MixedPrecisionPolicy(
@@ -51,7 +69,6 @@ def sharded(model: VLM, device: torch.device, dtype: torch.dtype) -> VLM:
             module.set_gradient_divide_factor(1.0)  # sums, as without shards
             module.set_force_sum_reduction_for_comms(True)
     register_fsdp_forward_method(model, "loss")
-    model.lockstep = True
     model.train(whole.training)
     return model
 

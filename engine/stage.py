@@ -88,13 +88,14 @@ class Stage:
     fsdp: bool = flag(False, "under torchrun: divide weights, gradients and optimizer state among the processes, for a "
                              "model that one GPU cannot train")  # fmt: skip
     dtype: str = flag("auto", "of matrix products", choices=("auto", "float32", "bfloat16"))
+    fast: str = flag("on", "the fused passes of model/fast, or the plain model", choices=("on", "off"))
     use_wandb: bool = flag(False, "log to Weights & Biases too (WANDB_MODE=offline works)")
     wandb_project: str = flag("Glimpse", "its project")
     dry_run: bool = flag(False, "check data, print parameters, samples, tokens, steps and memory, and stop")
 
 
 # Settings that do not change what is learned: a run may go on under others.
-COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "cache_gb", "device",
+COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "cache_gb", "device", "fast",
             "gradient_checkpointing", "fsdp", "use_wandb", "wandb_project", "dry_run", "out", "runs")  # fmt: skip
 # Settings that a run may lack because it was made before there were any; it then counts as made with their defaults.
 ADDED = ("token_budget", "learning_rates", "lora_rank", "lora_alpha", "lora_targets", "keep", "patience",
@@ -193,7 +194,7 @@ def placed(stage: Stage, name: str) -> Stage:
 
 def passed_on(stage: Stage) -> list[str]:
     """The flags that a stage which is run first shares with the one that asked for it."""
-    names = ("runs", "english", "seed", "device", "dtype")
+    names = ("runs", "english", "seed", "device", "dtype", "fast")
     return [text for name in names for text in (f"--{name}", str(getattr(stage, name)))]
 
 

@@ -12,10 +12,9 @@ import torch
 from engine.familiar import Familiar, load_familiar
 from engine.parts import Encoder, check_vocabulary, get_tokenizer, run_encoder
 from engine.run import Run
-from engine.runtime import keep_in
-from model.decoding import TokenStepper
+from engine.runtime import accelerate, keep_in
+from model.checkpoints import load_vlm
 from model.vlm import VLM
-from model.weights import load_vlm
 from tokenizer.tokenizer import Tokenizer
 
 
@@ -36,11 +35,6 @@ class Trained:
             return None
         return load_familiar(self.path, self.encoder.fingerprint, self.encoder.module.config.feature_size)
 
-    @cached_property
-    def stepper(self) -> TokenStepper:
-        """What makes the model's answers, token by token; the model does not train any more."""
-        return TokenStepper(self.model.llm)
-
     @property
     def outputs(self) -> Path:
         """The folder for what is made with the model: the run's own, or one under out/ for a weights file."""
@@ -56,18 +50,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_trained(
     path: Path | str, vision: str = "", tokenizer: str = "", device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype = torch.float32, fast: str = "on",
 ) -> Trained:  # fmt: skip
     """The model of a run's folder, or of a MiniMind2-V .pth with its encoder and tokenizer named.
 
     vision: where the encoder is (default: where the run found it). tokenizer: its folder (default: the run's).
-    dtype: what its products will be computed in; the encoder is kept in it.
+    dtype: what its products will be computed in; the encoder is kept in it. fast: on, or off for the plain model.
     RunError, WeightsError or TokenizerError for parts that are missing or do not fit each other.
     """
     path = Path(path)
     settings = {} if path.is_file() else Run(path).record()["settings"]
     encoder = run_encoder(path, vision)
     model = load_vlm(path, encoder.module).to(device).eval()
+    accelerate(model, fast)
     keep_in(dtype, encoder.module)
     words = get_tokenizer(tokenizer, path)
     check_vocabulary(model.config.lm.vocab_size, words.vocab_size, str(path))

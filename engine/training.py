@@ -29,12 +29,11 @@ from engine.log import draw_curve
 from engine.loop import Plan, mean_loss, train
 from engine.memory import memory_plan, memory_table, total
 from engine.run import Run, finish, is_finished, open_run
-from engine.runtime import frozen_in, keep_in, peak_memory, pick_device, pick_dtype, prepare
+from engine.runtime import arithmetic, frozen_in, keep_in, peak_memory, pick_device, pick_dtype, prepare
 from engine.stage import Stage, UsageError, rates_of, settings
-from model import kernels
+from model.checkpoints.files import save_safetensors
 from model.language import LanguageModel
 from model.lora import add_lora, lora_tensors, merge_lora
-from model.tensors import save_safetensors
 
 VALIDATION_EXAMPLES = 256
 
@@ -120,7 +119,8 @@ def run_stage(
     seen = [len(examples), int(examples.lengths.sum()), int(examples.supervised.sum())]
     run = Run(Path(stage.out))
     if ranks.is_first():
-        run = open_run(stage.out, settings(stage), {**facts, "samples, tokens, supervised": seen})
+        run = open_run(stage.out, settings(stage), {**facts, "samples, tokens, supervised": seen},
+                       arithmetic(model, here.device, here.dtype))
         feed.bad.write(run.path / "bad_rows.json")
     ranks.wait()
     for module in model.modules():
@@ -208,8 +208,8 @@ def describe(stage: Stage, feed: Feed, plan: Plan, model: nn.Module, here: Machi
         model, feed, here.dtype, stage.optimizer, stage.gradient_checkpointing, ranks.count(),
         here.device.type == "cuda", stage.fsdp,
     )  # fmt: skip
-    with_kernels = here.dtype == torch.bfloat16 and kernels.usable(torch.empty(0, device=here.device))
-    compiled = ", with compiled kernels" if with_kernels else ""
+    used = arithmetic(model, here.device, here.dtype)
+    compiled = ", with compiled kernels" if used["kernels"] else "" if used["fast"] else ", by the plain model"
     size = f"{stage.token_budget} tokens" if stage.token_budget else f"{stage.batch_size} samples"
     lines = [
         f"samples: {len(examples):,} ({examples.truncated} cut at {stage.max_seq_len} tokens), "

@@ -22,8 +22,8 @@ from engine.run import Run
 from engine.runtime import keep_in
 from engine.stage import Stage
 from engine.training import Machine, run_stage
+from model.checkpoints import fingerprint, save_vlm, write_json
 from model.vlm import VLM
-from model.weights import fingerprint, save_vlm, write_json
 from scoring.tasks import Ask
 from tokenizer.tokenizer import Tokenizer
 

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.decoding import TokenStepper
-from model.language import KVCache
+from model.cache import KVCache
 from model.vlm import VLM
 
 
@@ -120,14 +119,12 @@ def generate(
     repetition_penalty: float = 1.0,
     generator: torch.Generator | None = None,
     stream: Callable[[int, int], None] | None = None,
-    stepper: TokenStepper | None = None,
 ) -> Generated:
     """What the model says after each prompt (B, T), which is padded on the left.
 
     Each row stops at its first end token, of one or several kinds; rows that are done leave the batch once they
     are half of it. The penalty counts a row's real text, prompt included, not its pictures. stream(row, token) is
-    called for each new token in turn, end tokens apart. stepper: of vlm.llm, given to share its copies of the weights
-    between calls. ValueError for a prompt padded on the right or too long.
+    called for each new token in turn, end tokens apart. ValueError for a prompt padded on the right or too long.
     """
     end_ids = [end_id] if isinstance(end_id, int) else list(end_id)
     sampling = Sampling(temperature, top_p, repetition_penalty, generator)
@@ -147,9 +144,8 @@ def generate(
         positions=attention_mask.sum(1),
         mask=F.pad(attention_mask, (0, max_new_tokens), value=True) if padded else None,
         seen=None if repetition_penalty == 1 else _seen_tokens(ids, attention_mask & ~image_mask, vocab_size),
-        cache=KVCache(vlm.config.lm, length + max_new_tokens),
+        cache=vlm.llm.new_cache(length + max_new_tokens),
     )
-    stepper = stepper or TokenStepper(vlm.llm)
     hidden = vlm.llm(embeddings, attention_mask if padded else None, run.cache)
     logits = vlm.llm.logits(hidden[:, -1])
     for step in range(max_new_tokens):
@@ -169,5 +165,5 @@ def generate(
         if run.seen is not None:
             run.seen.scatter_(1, tokens[:, None], True)
         mask = None if run.mask is None else run.mask[:, : length + step + 1]
-        logits = stepper.step(tokens, run.positions + step, mask, run.cache)  # a finished row is fed anything
+        logits = vlm.llm.next_logits(tokens, run.positions + step, mask, run.cache)  # a finished row is fed anything
     return Generated(answers, stopped)

@@ -1,6 +1,6 @@
 """The image encoder: one vision transformer for CLIP, SigLIP, InternViT and the small one trained here.
 
-The names of its weights are those of Hugging Face's CLIP; model/vision_formats.py has the other families' names.
+Parameters are named as in Hugging Face's CLIP; model/checkpoints/vision.py maps the other families' names.
 """
 
 from __future__ import annotations
@@ -11,17 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.attention import attend
 from model.config import VisionConfig
-from model.frozen_vision import GELU, can_run, run_layers
-from model.fused import product_dtype
-
-QUICK, _ = GELU["quick_gelu"]
 
 
 def quick_gelu(x: Tensor) -> Tensor:
     """CLIP's cheaper GELU."""
-    return x * torch.sigmoid(QUICK * x)
+    return x * torch.sigmoid(1.702 * x)
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
@@ -82,13 +77,12 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor) -> Tensor:
-        def split(projected: Tensor) -> Tensor:
-            return projected.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, N, head_dim)
-
-        x = x.to(product_dtype(x))  # once for the three
-        query, key, value = split(self.q_proj(x)), split(self.k_proj(x)), split(self.v_proj(x))
-        out = attend(query, key, value)
-        return self.out_proj(out.transpose(1, 2).reshape(x.shape))
+        query, key, value = (
+            projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, N, head_dim)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        out = F.scaled_dot_product_attention(query, key, value)
+        return self.out_proj(out.transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -102,8 +96,8 @@ class MLP(nn.Module):
         return self.fc2(self.activation(self.fc1(x)))
 
 
-class Layer(nn.Module):
-    """Attention and MLP, each behind a LayerNorm and added to the stream, scaled where the config says so."""
+class EncoderLayer(nn.Module):
+    """A pre-norm block with LayerNorm; InternViT also scales what each half adds, channel by channel (LayerScale)."""
 
     def __init__(self, config: VisionConfig):
         super().__init__()
@@ -115,29 +109,19 @@ class Layer(nn.Module):
         self.layer_scale2 = nn.Parameter(torch.empty(config.hidden_size)) if config.layer_scale else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + _scaled(self.self_attn(self.layer_norm1(x)), self.layer_scale1)
-        if self.mlp.activation is quick_gelu and self.layer_scale2 is None:
-            return self._with_quick_mlp(x)
-        return x + _scaled(self.mlp(self.layer_norm2(x)), self.layer_scale2)
-
-    def _with_quick_mlp(self, x: Tensor) -> Tensor:
-        """x plus the MLP's output. c * quick_gelu(y) is silu(c * y) with c = QUICK: c goes into the norm's weights and
-        out again where the sum is made, so that no pass over the wide activations is spent on it."""
-        norm, up, down = self.layer_norm2, self.mlp.fc1, self.mlp.fc2
-        y = F.layer_norm(x, norm.normalized_shape, QUICK * norm.weight, QUICK * norm.bias, norm.eps)
-        y = F.linear(y, up.weight, QUICK * up.bias)
-        y = F.linear(F.silu(y, inplace=not torch.is_grad_enabled()), down.weight, QUICK * down.bias)
-        return torch.add(x, y, alpha=1 / QUICK)
+        x = x + scaled(self.self_attn(self.layer_norm1(x)), self.layer_scale1)
+        x = x + scaled(self.mlp(self.layer_norm2(x)), self.layer_scale2)
+        return x
 
 
-def _scaled(x: Tensor, scale: Tensor | None) -> Tensor:
+def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
     return x if scale is None else x * scale.to(x.dtype)
 
 
 class Encoder(nn.Module):
     def __init__(self, config: VisionConfig):
         super().__init__()
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.num_hidden_layers))
 
 
 class KeptNorm(nn.Module):
@@ -216,14 +200,15 @@ class VisionTransformer(nn.Module):
         x = self.embeddings(pixels)
         if self.pre_layrnorm is not None:
             x = self.pre_layrnorm(x)
-        layers = self.encoder.layers[: self.config.num_hidden_layers + 1 + self.config.feature_layer]
-        if can_run(self.config, x):
-            x = run_layers(layers, x, self.config)
-        else:
-            for layer in layers:
-                x = layer(x)
+        x = self.run_layers(x)
         if self.config.post_norm == "applied" and self.config.feature_layer == -1:
             x = self.post_layernorm(x)
+        return x
+
+    def run_layers(self, x: Tensor) -> Tensor:
+        """x (B, 1 + N, Dv) after the layers up to config.feature_layer."""
+        for layer in self.encoder.layers[: self.config.num_hidden_layers + 1 + self.config.feature_layer]:
+            x = layer(x)
         return x
 
     def forward(self, pixels: Tensor) -> Tensor:

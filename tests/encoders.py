@@ -61,7 +61,7 @@ def write_family(folder: Path, family: str, whole: bool = False, shards: str | N
 
 @torch.no_grad()
 def library_features(family: str, vision: nn.Module, given: Tensor) -> Tensor:
-    """What transformers' own model gives, as the family's features are taken (see model/vision_formats.py)."""
+    """What transformers' own model gives, as the family's features are taken (model/checkpoints/vision_families.py)."""
     state = vision(pixel_values=given).last_hidden_state
     if family == "siglip":
         return state

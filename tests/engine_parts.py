@@ -21,10 +21,10 @@ from dataset.preprocess import PreprocessSpec
 from dataset.record import IGNORE, Batch, Example
 from engine.log import read_log
 from engine.loop import Plan, Steps
+from model.checkpoints import save_vision, save_vlm
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vision import VisionTransformer
 from model.vlm import VLM
-from model.weights import save_vision, save_vlm
 from tokenizer.tokenizer import default_folder, load_tokenizer
 
 VISION = VisionConfig(64, 128, 1, 1, 32, 8, hidden_act="gelu", class_token=False, pre_norm=False, stem="conv")

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from engine_parts import Kill, forkserver, pretrain_flags, run_main, told
 
-from model.weights import read_tensors
+from model.checkpoints import read_tensors
 
 
 def start_pair(work: Callable, *given) -> list[int]:

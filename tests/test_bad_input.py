@@ -22,7 +22,7 @@ import train_sft
 import train_vision
 from engine.command import guarded
 from engine.run import Run
-from model.tensors import write_json
+from model.checkpoints.files import write_json
 from tokenizer.tokenizer import default_folder
 
 ROOT = Path(train_sft.__file__).resolve().parent

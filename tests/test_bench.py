@@ -18,10 +18,10 @@ from engine.freeze import set_trainable
 from engine.loop import Plan, gradients, take_step
 from engine.optimizer import make_optimizer
 from engine.parts import get_encoder, get_tokenizer
+from model.checkpoints import load_vlm
 from model.config import LMConfig, VisionConfig
 from model.generation import generate
 from model.vlm import VLM
-from model.weights import load_vlm
 from tools import bench_reference
 from tools.bench import Measured, ask_peer, groups, measure_group, parse, reference_of, summary
 from tools.bench_children import BrokenWork, Child, Finished

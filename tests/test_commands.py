@@ -21,8 +21,8 @@ import train_vision
 from engine.log import read_log
 from engine.run import Run, RunError
 from engine.stage import UsageError
+from model.checkpoints import load_vision, read_tensors
 from model.config import LMConfig
-from model.weights import load_vision, read_tensors
 
 SMALL_ENCODER = ["--image_size", 32, "--patch_size", 8, "--hidden_size", 64, "--layers", 1]
 

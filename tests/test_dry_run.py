@@ -17,7 +17,7 @@ import train_sft
 import train_vision
 from dataset.bad_rows import TooManyBadRows
 from engine.stage import UsageError
-from model.weights import clip_preprocess
+from model.checkpoints import clip_preprocess
 from tokenizer.tokenizer import default_folder, load_tokenizer
 
 REFERENCE = {"linear": 26_223_616, "ldp": 26_491_392}  # without the encoder, with a 768-wide one

@@ -11,12 +11,12 @@ import torch
 from encoders import FAMILIES, LIBRARY, NAMES, SIZES, library_features, pixels, write_family
 from safetensors.torch import load_file, save_file
 
+from model.checkpoints import load_vision, load_vlm, save_hf_vision, save_vision, save_vlm
+from model.checkpoints.files import read_weights
+from model.checkpoints.vision_families import FORMATS, family_of, processor_settings, vision_config
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig, from_dict, to_dict
-from model.tensors import read_weights
 from model.vision import VisionTransformer, shuffle_pixels
-from model.vision_formats import FORMATS, family_of, processor_settings, vision_config
 from model.vlm import VLM
-from model.weights import load_vision, load_vlm, save_hf_vision, save_vision, save_vlm
 
 CLIP = VisionConfig(24, 32, 2, 2, 32, 8)
 

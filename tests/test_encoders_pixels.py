@@ -12,7 +12,7 @@ from PIL import Image
 
 from dataset.pictures import open_picture
 from dataset.preprocess import CLIP_MEAN, CLIP_STD, HALF, PROCESSORS, PreprocessSpec, preprocess, processor_name
-from model.vision_formats import FORMATS, processor_settings
+from model.checkpoints.vision_families import FORMATS, processor_settings
 
 PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos"
 needs_photos = pytest.mark.skipif(not PHOTOS.is_dir(), reason="../shared/data/photos is not on this machine")

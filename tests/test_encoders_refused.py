@@ -10,10 +10,10 @@ import torch
 from encoders import FAMILIES, write_family
 from safetensors.torch import load_file, save_file
 
+from model.checkpoints import WeightsError, load_vision
+from model.checkpoints.vision_families import vision_config
 from model.config import LMConfig
 from model.language import LanguageModel
-from model.vision_formats import vision_config
-from model.weights import WeightsError, load_vision
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 

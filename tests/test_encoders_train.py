@@ -11,7 +11,7 @@ from tiny import QUICK, files_in
 
 import train_pretrain
 from engine.parts import get_encoder, run_encoder
-from model.weights import load_vlm
+from model.checkpoints import load_vlm
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no preprocessor_config.json:UserWarning")
 FEATURES = {"internvl": (4, 96), "intern_vit": (4, 96)}  # number and width; of the others (16, 24)

@@ -23,7 +23,7 @@ from dataset.picturebook.world import make_scene
 from engine.answer import Answer
 from engine.run import RunError
 from engine.stage import UsageError
-from model.weights import read_tensors, write_json
+from model.checkpoints import read_tensors, write_json
 from scoring.metrics import caption_scores, summarise
 from tokenizer.tokenizer import default_folder, load_tokenizer
 
@@ -71,7 +71,7 @@ class Told:
         monkeypatch.setattr("engine.answer.generate_batch", self)
         monkeypatch.setattr(eval_vlm, "generate_batch", self)
 
-    def __call__(self, model, tokenizer, batch, decoding, generator=None, stream=None, stepper=None):
+    def __call__(self, model, tokenizer, batch, decoding, generator=None, stream=None):
         self.batches.append(batch)
         return [Answer(self.say(name), 7, True) for name in batch.example_ids]
 

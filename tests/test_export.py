@@ -20,11 +20,11 @@ from dataset.record import IMAGE, Turn
 from engine.command import guarded
 from engine.parts import get_encoder
 from engine.trained import Trained, load_trained
+from model.checkpoints import WeightsError, read_tensors
 from model.config import LMConfig, ProjectorConfig, VLMConfig
 from model.generation import generate
 from model.vision import VisionTransformer
 from model.vlm import VLM
-from model.weights import WeightsError, read_tensors
 from tokenizer.tokenizer import Tokenizer, default_folder, load_tokenizer
 from tools import export_llava
 

@@ -22,7 +22,7 @@ from dataset.picturebook.world import make_scene
 from engine.familiar import FILE, Familiar, describe, load_familiar, save_familiar
 from engine.feed import encode_pixels
 from engine.parts import get_encoder
-from model.weights import WeightsError, read_tensors
+from model.checkpoints import WeightsError, read_tensors
 from scoring.page import Shown, write_page
 
 

@@ -8,13 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
-from model.generation import generate
-from model.language import LanguageModel
-from model.vision import VisionTransformer
-from model.vision_formats import FORMATS, vision_config
-from model.vlm import VLM
-from model.weights import (
+from model.checkpoints import (
     WeightsError,
     load_language,
     load_vision,
@@ -25,6 +19,12 @@ from model.weights import (
     save_vlm,
     write_json,
 )
+from model.checkpoints.vision_families import FORMATS, vision_config
+from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
+from model.generation import generate
+from model.language import LanguageModel
+from model.vision import VisionTransformer
+from model.vlm import VLM
 
 TINY = Path(__file__).resolve().parents[2] / "shared" / "data" / "minimind_v_tiny"
 needs_tiny = pytest.mark.skipif(

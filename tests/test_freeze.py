@@ -17,7 +17,7 @@ from engine.freeze import (
     set_trainable,
 )
 from engine.loop import gradients, make_optimizer, take_step
-from model.weights import read_tensors
+from model.checkpoints import read_tensors
 
 LAYER = "llm.model.layers."
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
-from model.decoding import TokenStepper
 from model.generation import Sampling, choose, generate
 from model.vlm import VLM
 
@@ -140,8 +139,8 @@ def test_generation_ends_when_every_row_has(monkeypatch):
     vlm, ids = seeded(), prompt(5)
     first = say(vlm, ids, new=1).ids[0][0]
     calls = []
-    step = TokenStepper.step
-    monkeypatch.setattr(TokenStepper, "step", lambda *given: calls.append(1) or step(*given))
+    step = vlm.llm.next_logits
+    monkeypatch.setattr(vlm.llm, "next_logits", lambda *given: calls.append(1) or step(*given))
     done = say(vlm, ids, new=50, end=first)
     assert done.ids == [[]] and done.stopped == [True] and not calls
     assert say(vlm, ids, new=50).stopped == [False] and len(calls) == 49
@@ -152,8 +151,8 @@ def test_finished_rows_leave_the_batch(monkeypatch):
     free = say(vlm, ids).ids
     end = free[0][2]
     sizes = []
-    step = TokenStepper.step
-    monkeypatch.setattr(TokenStepper, "step", lambda self, t, *given: sizes.append(len(t)) or step(self, t, *given))
+    step = vlm.llm.next_logits
+    monkeypatch.setattr(vlm.llm, "next_logits", lambda t, *given: sizes.append(len(t)) or step(t, *given))
     say(vlm, torch.cat((ids[:1], ids[:1], ids[:1], ids[3:])), end=end)
     assert sizes[0] == 4 and sizes[-1] < 4
 

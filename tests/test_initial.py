@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from model.config import LMConfig
-from model.initial import match_like_with_like
+from model.init import match_like_with_like
 from model.language import LanguageModel
 
 TINY = LMConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,

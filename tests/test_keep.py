@@ -11,7 +11,7 @@ from engine.freeze import set_trainable
 from engine.loop import train
 from engine.run import open_run
 from engine.stage import UsageError
-from model.weights import fingerprint, read_tensors
+from model.checkpoints import fingerprint, read_tensors
 
 BATCHES = [[batch] for batch in small_batches(8)]
 PLAN = {"steps": 8, "eval_interval": 1, "save_interval": 3, "log_interval": 5}

@@ -14,7 +14,7 @@ from engine.optimizer import MuonWithAdamW, make_optimizer
 from engine.run import open_run
 from engine.schedule import learning_rate
 from engine.stage import Stage, parse, rates_of
-from model.weights import fingerprint, read_tensors
+from model.checkpoints import fingerprint, read_tensors
 
 RATES = {"llm": 1e-3, "projector": 5e-3, "llm.layers.-1": 2e-3, "llm.layers.-1.mlp.up_proj": 4e-3}
 

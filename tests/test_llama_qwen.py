@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from model.checkpoints import WeightsError, load_language, load_vlm, save_vlm, write_json
 from model.config import LMConfig, RopeScaling, VLMConfig
 from model.generation import generate
-from model.language import LanguageModel, stretched
+from model.language import LanguageModel
+from model.layers import scale_periods
 from model.vlm import VLM
-from model.weights import WeightsError, load_language, load_vlm, save_vlm, write_json
 
 LLAMA3 = {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
           "original_max_position_embeddings": 64}  # fmt: skip
@@ -85,7 +86,7 @@ def test_llama_3s_positions_are_stretched_as_transformers_does():
     config = transformers.LlamaConfig(head_dim=64, max_position_embeddings=131072, rope_parameters=real)
     frequencies, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
     periods = 500000.0 ** (torch.arange(0, 64, 2) / 64)
-    ours = stretched(periods, RopeScaling(32.0, 1.0, 4.0, 8192))
+    ours = scale_periods(periods, RopeScaling(32.0, 1.0, 4.0, 8192))
     assert torch.allclose(1 / ours, frequencies, rtol=1e-5)
     assert ours[0] == periods[0] and torch.isclose(ours[-1], 32 * periods[-1])
 

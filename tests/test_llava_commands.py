@@ -17,7 +17,7 @@ import train_pretrain
 import train_sft
 from engine.parts import get_tokenizer
 from engine.run import RunError
-from model.weights import load_language, read_tensors
+from model.checkpoints import load_language, read_tensors
 from tokenizer.tokenizer import default_folder, load_tokenizer
 
 KEPT = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")

@@ -14,7 +14,7 @@ from engine.log import read_log
 from engine.loop import NotFiniteError, gradients, make_optimizer, mean_loss, take_step, train
 from engine.run import Run, load_state, open_run
 from engine.schedule import learning_rate
-from model.weights import fingerprint, read_metadata
+from model.checkpoints import fingerprint, read_metadata
 
 
 class Line(nn.Module):

@@ -15,8 +15,8 @@ from engine.loop import gradients, take_step, train
 from engine.optimizer import make_optimizer
 from engine.run import open_run
 from engine.stage import UsageError
+from model.checkpoints import fingerprint, load_language, load_vlm, read_metadata, read_tensors
 from model.lora import LoRALinear, add_lora, linear_names, lora_tensors, merge_lora
-from model.weights import fingerprint, load_language, load_vlm, read_metadata, read_tensors
 
 TARGETS = ("q_proj", "v_proj")
 

@@ -8,9 +8,11 @@ from engine_parts import feed_of, small_batches, small_plan, small_vlm
 
 from engine.freeze import set_trainable
 from engine.loop import gradients, take_step
-from engine.memory import GIB, fits, layer_activations, memory_plan, memory_table, seen_on_average
+from engine.memory import GIB, fits, layer_activations, memory_plan, memory_table
 from engine.optimizer import make_optimizer
+from model import fast
 from model.config import LMConfig, VLMConfig
+from model.fast.language import FastLanguageModel
 from model.vlm import VLM
 
 
@@ -41,7 +43,7 @@ def layer_difference(trained: bool, checkpointing: bool, dtype: torch.dtype) -> 
     for layers in (1, 3):
         config = LMConfig(32, layers, 2, 1, 80, 60)
         torch.manual_seed(0)
-        model = VLM(VLMConfig(config))
+        model = fast.enable(VLM(VLMConfig(config)))
         set_trainable(model, ("llm",) if trained else ("llm.model.embed_tokens",))
         model.llm.checkpointing = checkpointing
         ids = torch.randint(4, 60, (1, 520))
@@ -56,7 +58,8 @@ def layer_difference(trained: bool, checkpointing: bool, dtype: torch.dtype) -> 
 @pytest.mark.parametrize("trained", [True, False])
 def test_a_layer_keeps_what_the_plan_says_it_keeps(dtype, trained):
     half = dtype == torch.bfloat16
-    expected = layer_activations(LMConfig(32, 1, 2, 1, 80, 60), trained, half, seen_on_average(520) if half else 0)
+    scores = FastLanguageModel.kept_scores(520) if half else 0
+    expected = layer_activations(LMConfig(32, 1, 2, 1, 80, 60), trained, half, scores)
     assert layer_difference(trained, False, dtype) == pytest.approx(expected, rel=0.1)
 
 

@@ -23,10 +23,10 @@ from engine.command import guarded
 from engine.parts import get_encoder
 from engine.run import RunError
 from engine.trained import load_trained
+from model.checkpoints import WeightsError, load_language, read_tensors
+from model.checkpoints.minimind import minimind_config, minimind_v_tensors
 from model.config import LMConfig
-from model.foreign import minimind_config, minimind_v_tensors
 from model.language import LanguageModel
-from model.weights import WeightsError, load_language, read_tensors
 from scoring.tasks import Ask
 from tokenizer.tokenizer import MINIMIND2_IMAGE_ID
 from tools import export_minimind

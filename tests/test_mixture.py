@@ -27,8 +27,8 @@ from engine.feed import Feed
 from engine.parts import get_tokenizer, run_encoder
 from engine.run import Run
 from engine.stage import Stage
+from model.checkpoints import load_vlm
 from model.vlm import VLM
-from model.weights import load_vlm
 
 
 def write_texts(path: Path, count: int) -> Path:

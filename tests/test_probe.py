@@ -8,10 +8,10 @@ import torch
 
 from dataset.picturebook.facts import KINDS
 from engine.feed import word_loader
+from model.checkpoints import save_vlm
 from model.config import LMConfig
 from model.language import LanguageModel
 from model.vlm import VLM, VLMConfig
-from model.weights import save_vlm
 from tokenizer.tokenizer import default_folder, load_tokenizer
 from tools import probe
 

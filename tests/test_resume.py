@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from engine_parts import Kill, flags, in_process, pretrain_flags, sft_flags, told
 
-from model.weights import read_tensors
+from model.checkpoints import read_tensors
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL on Windows")
 

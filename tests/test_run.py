@@ -17,8 +17,7 @@ from engine.freeze import set_trainable
 from engine.loop import gradients, make_optimizer, take_step
 from engine.run import Run, RunError, differences, finish, is_finished, load_state, open_run, save_state
 from engine.stage import COSMETIC, Stage, settings
-from model import tensors as files
-from model.weights import fingerprint, read_tensors, save_safetensors
+from model.checkpoints import files, fingerprint, read_tensors, save_safetensors
 
 SETTINGS = {"steps": 6, "learning_rate": 1e-3, "data": ""}
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from model.checkpoints import load_language, save_vlm
+from model.checkpoints.files import WeightsError, find_weights, read_tensors, read_weights
 from model.config import LMConfig, VLMConfig
-from model.tensors import WeightsError, find_weights, read_tensors, read_weights
 from model.vlm import VLM
-from model.weights import load_language, save_vlm
 
 TENSORS = {f"layers.{n}.weight": torch.full((2, 3), float(n)) for n in range(5)}
 

@@ -8,12 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import tensors as files
-from model.config import LMConfig, VLMConfig
-from model.language import LanguageModel
-from model.vlm import VLM
-from model.weights import (
+from model.checkpoints import (
     WeightsError,
+    files,
     fingerprint,
     load_language,
     load_vision,
@@ -23,6 +20,9 @@ from model.weights import (
     save_safetensors,
     save_vlm,
 )
+from model.config import LMConfig, VLMConfig
+from model.language import LanguageModel
+from model.vlm import VLM
 
 ROOT = Path(files.__file__).parents[1]
 LM = LMConfig(32, 2, 8, 2, 48, 60)
@@ -96,7 +96,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypa
 SAVE_AND_DIE = """
 import os, signal, sys, torch
 from pathlib import Path
-from model import tensors
+from model.checkpoints import files as tensors
 def dying(ready, name, metadata):
     Path(name).with_name(".tmpAbCdEf").write_bytes(b"half")
     os.kill(os.getpid(), signal.SIGKILL)

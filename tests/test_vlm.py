@@ -214,35 +214,6 @@ def test_gradients_of_the_projector_are_those_of_finite_differences():
     assert ((up - down) / (2 * step)).item() == pytest.approx(gradient[3, 0, 1, 1].item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("same", [True, False])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_text_before_the_first_picture_is_read_without_gradients_and_changes_none(monkeypatch, same, dtype):
-    """With a frozen language model; where all rows begin alike it is read for one row."""
-    vlm, batch = seeded(), batch_of(rows=3)
-    if same:
-        batch.ids[:, :2] = batch.ids[0, :2]
-    sizes, forward = [], vlm.llm.forward
-    monkeypatch.setattr(vlm.llm, "forward", lambda x, *a, **k: sizes.append(tuple(x.shape)) or forward(x, *a, **k))
-
-    def loss_and_gradients() -> list[torch.Tensor]:
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            loss, _ = vlm.loss(batch)
-        return [loss, *torch.autograd.grad(loss, list(vlm.projector.parameters()))]
-
-    expected = loss_and_gradients()
-    assert sizes == [(3, 16, 32)]
-    vlm.llm.requires_grad_(False)
-    found = loss_and_gradients()
-    assert sizes[1:] == [(1 if same else 3, 2, 32), (3, 14, 32)]
-    close = {"atol": 1e-4, "rtol": 1e-4} if dtype == torch.float32 else {"atol": 0.5, "rtol": 0.1}
-    for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, **close)
-    batch.image_mask[0, 0] = True  # a picture at the start leaves nothing to read ahead
-    batch.image_mask[0, 2] = False
-    loss_and_gradients()
-    assert sizes[-1] == (3, 16, 32)
-
-
 def _loss64(vlm: VLM, batch) -> torch.Tensor:
     """The loss from whole logits in double precision."""
     logits = vlm.logits(batch)[:, :-1].flatten(0, 1)

@@ -8,13 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model import tensors as files
-from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
-from model.language import LanguageModel
-from model.vision import VisionTransformer
-from model.vlm import VLM
-from model.weights import (
+from model.checkpoints import (
     WeightsError,
+    files,
     fingerprint,
     load_language,
     load_vision,
@@ -23,6 +19,10 @@ from model.weights import (
     save_vlm,
     write_json,
 )
+from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
+from model.language import LanguageModel
+from model.vision import VisionTransformer
+from model.vlm import VLM
 
 LM = LMConfig(32, 2, 8, 2, 48, 60)
 VISION = VisionConfig(24, 32, 2, 2, 32, 8)

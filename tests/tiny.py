@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from dataset.preprocess import PreprocessSpec
+from model.checkpoints import save_vision, save_vlm
 from model.config import LMConfig, VisionConfig, VLMConfig
 from model.vision import VisionTransformer
 from model.vlm import VLM
-from model.weights import save_vision, save_vlm
 from tokenizer.tokenizer import default_folder, load_tokenizer
 
 COLOURS = {"红色": (214, 48, 44), "绿色": (62, 158, 72), "蓝色": (48, 104, 204)}

@@ -29,7 +29,7 @@ import torch
 
 from engine.command import guarded
 from engine.runtime import pick_device
-from model import kernels
+from model.fast import kernels
 from tools.bench_children import BrokenWork, Child, cores
 from tools.bench_data import QUICK, QUICK_CUTS, Folder, Sizes
 from tools.bench_table import table

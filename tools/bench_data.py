@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from dataset.picturebook.book import PictureBook
+from model.checkpoints import clip_preprocess, save_vision, save_vlm
 from model.config import LMConfig, VisionConfig, VLMConfig
 from model.vision import VisionTransformer
 from model.vlm import VLM
-from model.weights import clip_preprocess, save_vision, save_vlm
 from tokenizer.tokenizer import Tokenizer, default_folder, load_tokenizer
 
 CLIP_B16 = VisionConfig(768, 3072, 12, 12, 224, 16)

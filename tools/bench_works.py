@@ -23,8 +23,8 @@ from engine.freeze import set_trainable
 from engine.parts import get_encoder, get_tokenizer
 from engine.runtime import autocast, pick_device, pick_dtype
 from engine.stage import parse
+from model.checkpoints import load_vlm
 from model.config import ProjectorConfig, VLMConfig
-from model.weights import load_vlm
 from scoring.tasks import Ask
 from tools.bench_children import StepMeter, Turns
 from tools.bench_cost import decoding_flops, matmul_peak, training_flops

@@ -16,8 +16,8 @@ from engine.command import guarded
 from engine.parts import Encoder
 from engine.stage import UsageError
 from engine.trained import Trained, add_arguments, load_trained
-from model.llava import llava_config, llava_tensors, select_strategy
-from model.tensors import save_safetensors, write_json
+from model.checkpoints.files import save_safetensors, write_json
+from model.checkpoints.llava import llava_config, llava_tensors, select_strategy
 from tools.llava_card import model_card
 from tools.llava_tokenizer import IMAGE, save_llava_tokenizer
 

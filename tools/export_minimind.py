@@ -13,7 +13,7 @@ from pathlib import Path
 from engine.command import guarded
 from engine.stage import UsageError
 from engine.trained import Trained, add_arguments, load_trained
-from model.weights import WeightsError, save_minimind_v
+from model.checkpoints import WeightsError, save_minimind_v
 from tokenizer.tokenizer import MINIMIND2_IMAGE_ID
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from model.tensors import read_json, write_json
+from model.checkpoints.files import read_json, write_json
 from tokenizer.template import ChatTemplate
 from tokenizer.tokenizer import CONFIG_FILE, IMAGE_NAMES, TEMPLATE_FILE, TOKENIZER_FILE, Tokenizer
 

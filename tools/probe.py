@@ -36,8 +36,8 @@ from engine.feed import word_loader
 from engine.parts import get_tokenizer
 from engine.runtime import pick_device, prepare
 from engine.trained import load_trained
+from model.checkpoints import load_vlm
 from model.vlm import VLM
-from model.weights import load_vlm
 from scoring.report import write_atomically
 from tokenizer.tokenizer import Tokenizer
 

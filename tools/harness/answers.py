@@ -39,8 +39,8 @@ class Answerer:
         bad = BadRows(1.0)
         bad.seen(len(asks))
         load = pixel_loader(self.trained.encoder.spec)
-        model, tokenizer, stepper = self.trained.model, self.trained.tokenizer, self.trained.stepper
-        made = answer(model, tokenizer, asks, load, replace(self.decoding, **decoding), bad, stepper=stepper)
+        model, tokenizer = self.trained.model, self.trained.tokenizer
+        made = answer(model, tokenizer, asks, load, replace(self.decoding, **decoding), bad)
         if bad.bad:
             warnings.warn(f"some questions have no answer.\n{bad.report()}", stacklevel=2)
         return ["" if one is None else one.text for one in made]

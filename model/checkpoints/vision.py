@@ -1,4 +1,4 @@
-"""Vision encoders in and out of the folders of other projects, by the tables of model/vision_formats.py."""
+"""Vision encoders in and out of the folders of other projects, by the tables of vision_families.py."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from model.checkpoints.files import (
+    KeyTable,
+    WeightsError,
+    load_strict,
+    read_tensors,
+    rename,
+    save_safetensors,
+    write_json,
+)
+from model.checkpoints.vision_families import FORMATS, VisionFormat, family_of, vision_config, vision_document
 from model.config import VisionConfig
-from model.tensors import KeyTable, WeightsError, load_strict, read_tensors, rename, save_safetensors, write_json
 from model.vision import VisionTransformer
-from model.vision_formats import FORMATS, VisionFormat, family_of, vision_config, vision_document
 
 PATCHES = "embeddings.patch_embedding.weight"  # every family has it, and nothing but a vision encoder does
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from model.checkpoints.files import WeightsError
 from model.config import LMConfig, RopeScaling
-from model.tensors import WeightsError
 
 LLAMA_TYPES = ("llama", "qwen2")
 SIZES = (

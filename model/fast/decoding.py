@@ -15,9 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.fused import are_linear, rotate
-from model.graphs import Append, FixedStep
-from model.language import KVCache, LanguageModel, RMSNorm, rotary_angles
+from model.fast.cache import FastKVCache
+from model.fast.fused import are_linear, rotate, signed
+from model.fast.graphs import Append, FixedStep
+from model.language import LanguageModel
+from model.layers import RMSNorm, rotary_embedding
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ class TokenStepper:
     """
 
     def __init__(self, llm: LanguageModel, fixed: bool | None = None):
-        """fixed: steps look at the whole cache through a mask (model/graphs.py). None: on CUDA devices alone, where
-        such a step is recorded once a batch and replayed."""
+        """fixed: steps look at the whole cache through a mask (graphs.py). None: on CUDA devices alone, where such a
+        step is recorded once a batch and replayed."""
         self.llm = llm
         self.fixed = fixed
         self.stepping = can_step(llm)  # False: every step goes through the model's own forward
@@ -84,7 +86,7 @@ class TokenStepper:
         self._fixed_step: FixedStep | None = None
 
     @torch.no_grad()
-    def step(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache) -> Tensor:
+    def step(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: FastKVCache) -> Tensor:
         """Logits (B, V) after one more token (B,) in each row.
 
         positions (B,) of the tokens in their rows; mask (B, S + 1) bool, True where cached and new positions are no
@@ -113,7 +115,7 @@ class TokenStepper:
         return logits
 
     def _growing(
-        self, dtype: torch.dtype, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache
+        self, dtype: torch.dtype, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: FastKVCache
     ) -> Tensor:
         """A step that looks at the positions there are."""
         # one row's products are as quick in float32 on CPUs, and its cache is small
@@ -123,7 +125,7 @@ class TokenStepper:
         return self._step(self._prepared(dtype), exact, tokens, positions, mask, cache.append)
 
     def _standing(
-        self, dtype: torch.dtype, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache
+        self, dtype: torch.dtype, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: FastKVCache
     ) -> Tensor | None:
         """A step that looks at the whole cache through a mask, and can be replayed; None where it cannot."""
         cache.to(dtype)
@@ -148,7 +150,8 @@ class TokenStepper:
         config = self.llm.config
         if len(self._rotary) < longest:
             everywhere = torch.arange(longest, device=device)
-            cos, sin = rotary_angles(everywhere, config.head_dim, config.rope_theta, config.rope_scaling)
+            rotary = rotary_embedding(everywhere, config.head_dim, config.rope_theta, config.rope_scaling)
+            cos, sin = signed(rotary)
             self._rotary = torch.cat((cos, sin), -1)[0, :, 0]  # (longest, 2 * head_dim)
             self._least = torch.tensor((config.rms_norm_eps * config.hidden_size) ** 0.5, device=device)
 

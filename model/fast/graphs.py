@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from model.language import KVCache
+from model.fast.cache import FastKVCache
 
 # Stores a layer's new keys and values (B, KV, 1, head_dim); gives those that are looked at, (B, KV, S, head_dim).
 Append = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -25,7 +25,7 @@ class FixedStep:
     On a GPU it is recorded at the first call and replayed from then on, where `record` is True.
     """
 
-    def __init__(self, compute: Compute, cache: KVCache, rows: int, device: torch.device, record: bool):
+    def __init__(self, compute: Compute, cache: FastKVCache, rows: int, device: torch.device, record: bool):
         self.place = cache.place()
         self._compute, self._cache, self._record = compute, cache, record
         self._tokens, self._positions = (torch.zeros(rows, dtype=torch.int64, device=device) for _ in range(2))

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from model.config import LMConfig, RopeScaling
-from model.decoding import TokenStepper, can_step
-from model.graphs import FixedStep
-from model.language import KVCache, LanguageModel
+from model.fast.cache import FastKVCache
+from model.fast.decoding import TokenStepper, can_step
+from model.fast.graphs import FixedStep
+from model.language import LanguageModel
 from model.lora import add_lora
 
 PLAIN = LMConfig(32, 3, 4, 2, 48, 60, max_position_embeddings=64)
@@ -32,7 +33,7 @@ def stepped(
 ) -> tuple[torch.Tensor, set]:
     """Logits (B, T - prompt, V) after each token of ids (B, T) from the prompt's end on, one step at a time, in
     float32, and the formats that they came in."""
-    cache, stepper = KVCache(llm.config, ids.shape[1]), TokenStepper(llm, fixed)
+    cache, stepper = FastKVCache(llm.config, ids.shape[1]), TokenStepper(llm, fixed)
     padded = not bool(real.all())
     positions = real.cumsum(1) - 1
     llm(llm.embed(ids[:, :prompt]), real[:, :prompt] if padded else None, cache)
@@ -78,7 +79,7 @@ def test_a_fixed_step_the_whole_cache_is_laid_out_anew_for_other_rows_and_other_
     whole = llm.logits(llm(llm.embed(ids)))
     stepper, steps = TokenStepper(llm, fixed=True), []
     for longest in (20, 24):
-        cache = KVCache(PLAIN, longest)
+        cache = FastKVCache(PLAIN, longest)
         llm(llm.embed(ids[:, :8]), None, cache)
         for at in range(8, 20):
             if at == 12:
@@ -145,7 +146,7 @@ def test_rows_that_leave_change_nothing_for_the_last():
     llm, ids = seeded(PLAIN), some_ids(2)
     whole = llm.logits(llm(llm.embed(ids[:1])))
     with torch.autocast("cpu", torch.bfloat16):
-        cache, stepper = KVCache(PLAIN, 20), TokenStepper(llm)
+        cache, stepper = FastKVCache(PLAIN, 20), TokenStepper(llm)
         llm(llm.embed(ids[:, :8]), None, cache)
         for at in range(8, 12):
             stepper.step(ids[:, at], torch.tensor([at, at]), None, cache)

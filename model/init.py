@@ -1,4 +1,4 @@
-"""Ways for a language model's weights to begin."""
+"""Initialisations of the language model beside the ordinary one."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from model.checkpoints.files import KeyTable, WeightsError, rename
 from model.config import LMConfig, ProjectorConfig, VLMConfig, to_dict
-from model.tensors import KeyTable, WeightsError, rename
 from model.vlm import VLM
 
 LLAVA: KeyTable = (

@@ -2,7 +2,7 @@
 
 Written out, each is a chain of elementwise operations, every one of which passes over all activations and keeps some
 of them. The formulas are the same; on CPUs they take a third (RMSNorm) to two thirds of the time (docs/log.md). Those
-called compiled are one pass each (model/kernels.py), for bfloat16 on CPUs where they could be built.
+called compiled are one pass each (model/fast/kernels.py), for bfloat16 on CPUs where they could be built.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from model import kernels
+from model.fast import kernels
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
@@ -149,6 +149,13 @@ class _Rotation(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         cos, sin = ctx.saved_tensors
         return _turned(grad, cos, sin, -1.0), None, None
+
+
+def signed(rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """cos and sin of layers.rotary_embedding as rotate() takes them: sin with a minus in its first half."""
+    cos, sin = rotary
+    first, second = sin.chunk(2, dim=-1)
+    return cos, torch.cat((-first, second), dim=-1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -1,8 +1,4 @@
-"""Checkpoints in and out: our own folders, MiniMind2's and MiniMind2-V's files, Llama's and vision encoders' folders.
-
-One of our folders holds config.json (format, version, sizes) and model.safetensors, whose names are those of
-VLM.state_dict() (`llm.`, `projector.`, `vision.`) or, for an encoder alone, VisionTransformer.state_dict().
-"""
+"""Weights of any known format: which one a file or folder is in, and the model that it holds."""
 
 from __future__ import annotations
 
@@ -11,77 +7,20 @@ from pathlib import Path
 
 import torch
 
-from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig, from_dict, to_dict
-from model.foreign import (
-    MINIMIND_V,
-    MINIMIND_V_PROJECTOR,
-    minimind_config,
-    minimind_v_tensors,
-    without_tied_head,
-)
+from model.checkpoints import own
+from model.checkpoints.files import SAME, KeyTable, WeightsError, find_weights, load_strict, read_json, read_tensors
+from model.checkpoints.llama import LLAMA_TYPES, llama_config
+from model.checkpoints.minimind import MINIMIND_V, MINIMIND_V_PROJECTOR, minimind_language, without_tied_head
+from model.checkpoints.own import CONFIG_FILE, FORMAT, PREPROCESSOR_FILE, WEIGHTS_FILE
+from model.checkpoints.vision import read_vision
+from model.checkpoints.vision_families import processor_settings
+from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.language import LanguageModel
-from model.llama import LLAMA_TYPES, llama_config
-from model.tensors import (
-    SAME,
-    KeyTable,
-    WeightsError,
-    find_weights,
-    fingerprint,
-    load_strict,
-    read_json,
-    read_metadata,
-    read_tensors,
-    save_pickle,
-    save_safetensors,
-    write_json,
-)
 from model.vision import VisionTransformer
-from model.vision_folders import read_vision, save_hf_vision
-from model.vision_formats import processor_settings
 from model.vlm import VLM
 
-__all__ = [
-    "WeightsError",
-    "clip_preprocess",
-    "fingerprint",
-    "load_language",
-    "load_strict",
-    "load_vision",
-    "load_vlm",
-    "read_json",
-    "read_metadata",
-    "read_tensors",
-    "save_hf_vision",
-    "save_minimind_v",
-    "save_safetensors",
-    "save_vision",
-    "save_vlm",
-    "write_json",
-]
-
-FORMAT = "glimpse"
-FORMAT_VERSION = 1
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
-PREPROCESSOR_FILE = "preprocessor_config.json"
 PROCESSOR_FILE = "processor_config.json"  # where transformers 5 puts the same, under image_processor
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
-
-
-def config_document(parts: dict) -> dict:
-    """What config.json says: format, version, then the sizes in `parts`."""
-    return {"format": FORMAT, "format_version": FORMAT_VERSION, **parts}
-
-
-def _own_parts(document: dict, where: Path) -> dict:
-    """The reverse of config_document; WeightsError for another version."""
-    version = document.get("format_version")
-    if version != FORMAT_VERSION:
-        raise WeightsError(
-            f"{where}: found format_version {version!r}, expected {FORMAT_VERSION}; it was written by "
-            "another version of this program: use that one, or train again"
-        )
-    return {name: value for name, value in document.items() if name not in ("format", "format_version")}
 
 
 def _locate(path: Path | str, what: str) -> tuple[Path, Path, dict]:
@@ -108,7 +47,7 @@ def load_language(path: Path | str) -> LanguageModel:
     other_parts: tuple[str, ...] = ()
     table: KeyTable = SAME
     if config.get("format") == FORMAT:
-        lm = _vlm_config(config, config_file).lm
+        lm = own.vlm_config(config, config_file).lm
         table, other_parts = (("", "llm."),), ("projector.", "vision.")
         tensors = read_tensors(file)
     elif config.get("model_type") in LLAMA_TYPES:
@@ -116,7 +55,7 @@ def load_language(path: Path | str) -> LanguageModel:
         tensors = read_tensors(file)
         tensors = without_tied_head(tensors, file) if lm.tie_word_embeddings else tensors
     elif file.suffix in PICKLE_SUFFIXES and str(config.get("model_type") or "minimind").startswith("minimind"):
-        lm, tensors = _minimind(file, config)
+        lm, tensors = minimind_language(file, config)
         other_parts = (MINIMIND_V_PROJECTOR,)
     else:
         raise WeightsError(
@@ -129,30 +68,6 @@ def load_language(path: Path | str) -> LanguageModel:
     return language
 
 
-def _minimind(file: Path, config: dict) -> tuple[LMConfig, dict]:
-    tensors = read_tensors(file)
-    lm = minimind_config(tensors, config, file)
-    return lm, without_tied_head(tensors, file)
-
-
-def _vlm_config(document: dict, where: Path) -> VLMConfig:
-    try:
-        return VLMConfig.from_dict(_own_parts(document, where))
-    except WeightsError:
-        raise
-    except ValueError as error:
-        raise WeightsError(f"{where}: {error}") from error
-
-
-def save_vlm(folder: Path | str, vlm: VLM, with_vision: bool = False, metadata: dict | None = None) -> None:
-    """One of our folders: sizes, language model, projector, and the encoder where it is asked for."""
-    state = vlm.state_dict()
-    if not with_vision:
-        state = {key: tensor for key, tensor in state.items() if not key.startswith("vision.")}
-    write_json(Path(folder) / CONFIG_FILE, config_document(vlm.config.to_dict()))
-    save_safetensors(Path(folder) / WEIGHTS_FILE, state, metadata)
-
-
 def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
     """The model of one of our folders, or of a MiniMind2-V .pth, in fp32 on the CPU.
 
@@ -162,10 +77,10 @@ def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
     file, config_file, config = _locate(path, "a vision-language model")
     table: KeyTable = SAME
     if config.get("format") == FORMAT:
-        vlm_config = _vlm_config(config, config_file)
+        sizes = own.vlm_config(config, config_file)
         tensors = read_tensors(file)
     else:
-        lm, tensors = _minimind(file, config)
+        lm, tensors = minimind_language(file, config)
         table = MINIMIND_V
         weight = tensors.get(MINIMIND_V_PROJECTOR + "vision_proj.0.weight")
         if weight is None:
@@ -174,8 +89,8 @@ def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
                 "a language model alone is what train_pretrain.py takes: --llm"
             )
         projector = ProjectorConfig("linear", weight.shape[1], lm.hidden_size)
-        vlm_config = _joined(lm, None if vision is None else vision.config, projector, file)
-    return _fill_vlm(vlm_config, tensors, file, table, vision)
+        sizes = _joined(lm, None if vision is None else vision.config, projector, file)
+    return _fill_vlm(sizes, tensors, file, table, vision)
 
 
 def _joined(lm: LMConfig, vision: VisionConfig | None, projector: ProjectorConfig, where: Path) -> VLMConfig:
@@ -202,24 +117,11 @@ def _fill_vlm(
     return vlm
 
 
-def save_minimind_v(path: Path | str, vlm: VLM) -> None:
-    """`vlm` as MiniMind2-V's own .pth, without the encoder; WeightsError where that format cannot hold it."""
-    save_pickle(path, minimind_v_tensors(vlm.state_dict(), vlm.config.lm))
-
-
-def save_vision(folder: Path | str, vision: VisionTransformer, preprocess: dict) -> None:
-    """An encoder's folder; `preprocess` are settings under the names of a CLIP preprocessor_config.json."""
-    folder = Path(folder)
-    write_json(folder / CONFIG_FILE, config_document({"vision": to_dict(vision.config)}))
-    write_json(folder / PREPROCESSOR_FILE, preprocess)
-    save_safetensors(folder / WEIGHTS_FILE, vision.state_dict())
-
-
 def load_vision(folder: Path | str) -> tuple[VisionTransformer, dict]:
     """The encoder in one of our folders or a Hugging Face one, and its preprocessor settings; fp32 on the CPU.
 
-    A Hugging Face folder is of a family of model/vision_formats.py, the whole model or its vision half, in one file
-    or in shards; without preprocessor settings it gets its family's, with a warning. WeightsError names every key
+    A Hugging Face folder is of one of vision_families.py's families, the whole model or its vision half, in one file or
+    in shards; without preprocessor settings it gets its family's, with a warning. WeightsError names every key
     that is missing, unexpected or of another shape, and says what a vision folder holds where this is none.
     """
     folder = Path(folder)
@@ -229,12 +131,8 @@ def load_vision(folder: Path | str) -> tuple[VisionTransformer, dict]:
     if document.get("format") != FORMAT:
         family, vision = read_vision(file, config_file, document)
         return vision, _preprocess_settings(folder, family, vision.config.image_size)
-    parts = _own_parts(document, config_file)
-    try:
-        config = from_dict(VisionConfig, parts.get("vision"))
-    except ValueError as error:
-        raise WeightsError(f"{config_file}: {error}") from error
-    inside_vlm = "lm" in parts
+    config = own.vision_config(document, config_file)
+    inside_vlm = "lm" in document
     with torch.device("meta"):
         vision = VisionTransformer(config)
     table: KeyTable = (("", "vision."),) if inside_vlm else SAME

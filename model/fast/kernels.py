@@ -1,8 +1,8 @@
 """The passes of kernels.c over bfloat16 tensors on a CPU, built by the machine's own C compiler when first needed.
 
 What is written with PyTorch's operations reads and writes memory at every one of them; these do so once. Where they
-cannot be built nothing is lost but time: model/fused.py has the same formulas in PyTorch. They share PyTorch's threads,
-so they are linked with the OpenMP library that it has loaded; a second one would fight it for the cores.
+cannot be built nothing is lost but time: fused.py has the same formulas in PyTorch. They share PyTorch's threads, so
+they are linked with the OpenMP library that it has loaded; a second one would fight it for the cores.
 GLIMPSE_KERNELS=0 in the environment leaves them out.
 """
 

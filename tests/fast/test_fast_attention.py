@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model import attention
-from model.attention import attend
+from model.fast import attention
+from model.fast.attention import attend
 
 
 def heads(length: int, count: int, seed: int) -> torch.Tensor:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from model.fused import product_dtype, rms_norm, rotate, swiglu
+from model.fast.fused import product_dtype, rms_norm, rotate, swiglu
 
 
 def some(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Other projects' checkpoints: what their configs mean here, and what they call our weights."""
+"""MiniMind2's and MiniMind2-V's .pth files: sizes from their shapes, and their names for our parameters."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from model.checkpoints.files import KeyTable, WeightsError, read_tensors, rename, save_pickle
 from model.config import LMConfig
-from model.tensors import KeyTable, WeightsError, rename
+from model.vlm import VLM
 
 # MiniMind2-V: our VLM's names and its own. Its language model has Hugging Face's names, as ours has.
 MINIMIND_V: KeyTable = (("llm.", ""), ("projector.linear_1.", "vision_proj.vision_proj.0."))
@@ -88,3 +89,14 @@ def minimind_v_tensors(state: dict[str, Tensor], lm: LMConfig) -> dict[str, Tens
             )
     theirs = rename({key: tensor.half() for key, tensor in state.items()}, MINIMIND_V)
     return {**theirs, "lm_head.weight": theirs["model.embed_tokens.weight"]}
+
+
+def minimind_language(file: Path, config: dict) -> tuple[LMConfig, dict[str, Tensor]]:
+    """Sizes and tensors of a MiniMind2 or MiniMind2-V file, without the head's copy of the embedding."""
+    tensors = read_tensors(file)
+    return minimind_config(tensors, config, file), without_tied_head(tensors, file)
+
+
+def save_minimind_v(path: Path | str, vlm: VLM) -> None:
+    """`vlm` as MiniMind2-V's own .pth, without the encoder; WeightsError where that format cannot hold it."""
+    save_pickle(path, minimind_v_tensors(vlm.state_dict(), vlm.config.lm))

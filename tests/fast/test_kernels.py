@@ -15,9 +15,12 @@ from test_language import SMALL
 from test_vision import CLIP_SMALL, pixels_for, seeded
 from torch import Tensor, nn
 
-from model import frozen_vision, fused, kernels, vision
-from model.fused import add_rms_norm, causal_softmax, rms_norm, rotate, swiglu
+from model import fast
+from model.fast import fused, kernels
+from model.fast.fused import add_rms_norm, causal_softmax, rms_norm, rotate, swiglu
+from model.fast.vision import GELU
 from model.language import LanguageModel
+from model.vision import ACTIVATION
 
 ROUNDING = {"rtol": 2**-8, "atol": 1e-6}  # half a step of bfloat16, and a little
 
@@ -158,11 +161,11 @@ def test_layer_norm_of_a_sum():
     assert torch.equal(kernels.add_layer_norm_(stream, None, None, norm.float()), found)
 
 
-@pytest.mark.parametrize("name", frozen_vision.GELU)
+@pytest.mark.parametrize("name", GELU)
 def test_gelu(name):
     x, bias = some(6, 50, scale=4.0), some(50, seed=1)
-    expected = vision.ACTIVATION[name]((x + bias).double())
-    found = kernels.gelu_(x.bfloat16(), bias, *frozen_vision.GELU[name])
+    expected = ACTIVATION[name]((x + bias).double())
+    found = kernels.gelu_(x.bfloat16(), bias, *GELU[name])
     torch.testing.assert_close(found.double(), expected, rtol=2**-8, atol=1e-6)
 
 
@@ -208,7 +211,7 @@ def distances(run, exact: list[Tensor], monkeypatch) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("changes", [{}, {"attention_bias": True}, {"num_key_value_heads": 4}])
 def test_the_decoder_is_as_near_to_float32_as_without_them(changes, monkeypatch):
-    llm = LanguageModel(replace(SMALL, **changes), torch.Generator().manual_seed(0))
+    llm = fast.enable(LanguageModel(replace(SMALL, **changes), torch.Generator().manual_seed(0)))
     ids = torch.randint(0, llm.config.vocab_size, (3, 21), generator=torch.Generator().manual_seed(0))
     along = some(3, 15, 32)
 
@@ -227,7 +230,7 @@ def test_the_decoder_is_as_near_to_float32_as_without_them(changes, monkeypatch)
 
 @pytest.mark.parametrize("act", ["quick_gelu", "gelu_pytorch_tanh"])
 def test_a_frozen_encoder_is_as_near_to_float32_as_without_them(act, monkeypatch):
-    model = seeded(replace(CLIP_SMALL, hidden_act=act, feature_layer=-2))
+    model = fast.enable(seeded(replace(CLIP_SMALL, hidden_act=act, feature_layer=-2)))
     pixels = pixels_for(model.config)
     with torch.no_grad():
         exact = [model(pixels)]

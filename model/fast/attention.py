@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.fused import causal_softmax
+from model.fast.fused import causal_softmax
 
 # On CPUs two matrix products and a softmax take a third to a half of the fused kernel's time in bf16 (docs/log.md), but
 # training keeps what the softmax gives: 2 bytes for each head, query and key that it sees. So up to so many keys alone.

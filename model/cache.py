@@ -1,0 +1,38 @@
+"""The KV cache of a decoder."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from model.config import LMConfig
+
+
+class KVCache:
+    """Keys and values of every layer, allocated at the first write for max_length positions.
+
+    `length` counts the positions that are filled; LanguageModel.forward advances it.
+    """
+
+    def __init__(self, config: LMConfig, max_length: int):
+        self.max_length = max_length
+        self.length = 0
+        self._keys: list[Tensor | None] = [None] * config.num_hidden_layers
+        self._values: list[Tensor | None] = [None] * config.num_hidden_layers
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores keys and values (B, KV, T, head_dim) behind the filled positions; returns views of all filled ones,
+        (B, KV, S, head_dim). ValueError where they do not fit."""
+        end = self.length + keys.shape[2]
+        if end > self.max_length:
+            raise ValueError(f"the cache holds {self.max_length} positions, {end} were asked of it")
+        if self._keys[layer] is None:
+            shape = (*keys.shape[:2], self.max_length, keys.shape[3])
+            self._keys[layer], self._values[layer] = keys.new_zeros(shape), values.new_zeros(shape)
+        self._keys[layer][:, :, self.length : end] = keys
+        self._values[layer][:, :, self.length : end] = values
+        return self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
+
+    def keep(self, rows: Tensor) -> None:
+        """Keeps only `rows` (int64) of the batch, in that order."""
+        self._keys = [None if keys is None else keys[rows] for keys in self._keys]
+        self._values = [None if values is None else values[rows] for values in self._values]

@@ -1,0 +1,55 @@
+"""What makes the model quick, apart from what makes it a model.
+
+enable(model) exchanges the classes of a model's modules for subclasses with the same parameters, names and results,
+whose forward passes read and write less memory. This folder can be deleted: nothing in model/ imports it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from model import language, layers, vision, vlm
+from model.fast import kernels
+from model.fast.language import FastAttention, FastDecoderLayer, FastLanguageModel, FastMLP, FastRMSNorm
+from model.fast.vision import FastEncoderLayer, FastVisionAttention, FastVisionTransformer
+from model.fast.vlm import FastVLM
+
+CLASSES: dict[type[nn.Module], type[nn.Module]] = {
+    layers.RMSNorm: FastRMSNorm,
+    layers.Attention: FastAttention,
+    layers.MLP: FastMLP,
+    layers.DecoderLayer: FastDecoderLayer,
+    language.LanguageModel: FastLanguageModel,
+    vision.Attention: FastVisionAttention,
+    vision.EncoderLayer: FastEncoderLayer,
+    vision.VisionTransformer: FastVisionTransformer,
+    vlm.VLM: FastVLM,
+}
+PLAIN = {fast: plain for plain, fast in CLASSES.items()}
+
+
+def enable(model: nn.Module) -> nn.Module:
+    """Let a model, with all modules inside it, run by the fast classes from now on; the same object is returned."""
+    return _exchange(model, CLASSES)
+
+
+def disable(model: nn.Module) -> nn.Module:
+    """The reverse of enable()."""
+    return _exchange(model, PLAIN)
+
+
+def _exchange(model: nn.Module, classes: dict[type[nn.Module], type[nn.Module]]) -> nn.Module:
+    for module in model.modules():
+        module.__class__ = classes.get(type(module), type(module))
+    return model
+
+
+def is_enabled(model: nn.Module) -> bool:
+    """Whether any module of the model is of a fast class."""
+    return any(type(module) in PLAIN for module in model.modules())
+
+
+def compiles(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether the compiled kernels are used for products in dtype on the device."""
+    return dtype == torch.bfloat16 and kernels.usable(torch.empty(0, device=device))

@@ -1,0 +1,96 @@
+"""The vision transformer with fewer passes; the same parameters and results as model/vision.py.
+
+A frozen encoder in bfloat16 on a CPU goes through the kernels: q, k and v are one product, biases are added where the
+products' outputs are read next, and the residual stream, which stays in float32, is added to and normed in one pass.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.config import VisionConfig
+from model.fast import kernels
+from model.fast.attention import SHORT, attend, see_all
+from model.fast.fused import are_compiled, one_product, product_dtype
+from model.vision import Attention, EncoderLayer, VisionTransformer, quick_gelu, scaled
+
+# y sigmoid(linear y + cubic y^3): the factors
+GELU = {"quick_gelu": (1.702, 0.0), "gelu_pytorch_tanh": (math.sqrt(8 / math.pi), 0.044715 * math.sqrt(8 / math.pi))}
+
+
+QUICK, _ = GELU["quick_gelu"]
+
+
+class FastVisionAttention(Attention):
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.to(product_dtype(x))  # cast once for the three products
+        query, key, value = (
+            projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for projection in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        return self.out_proj(attend(query, key, value).transpose(1, 2).reshape(x.shape))
+
+
+class FastEncoderLayer(EncoderLayer):
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + scaled(self.self_attn(self.layer_norm1(x)), self.layer_scale1)
+        if self.mlp.activation is quick_gelu and self.layer_scale2 is None:
+            return self._with_quick_mlp(x)
+        return x + scaled(self.mlp(self.layer_norm2(x)), self.layer_scale2)
+
+    def _with_quick_mlp(self, x: Tensor) -> Tensor:
+        """x plus the MLP's output. c * quick_gelu(y) is silu(c * y) with c = QUICK: c goes into the norm's weights and
+        out again in the residual sum, so that no pass over the wide activations is spent on it."""
+        norm, up, down = self.layer_norm2, self.mlp.fc1, self.mlp.fc2
+        y = F.layer_norm(x, norm.normalized_shape, QUICK * norm.weight, QUICK * norm.bias, norm.eps)
+        y = F.linear(y, up.weight, QUICK * up.bias)
+        y = F.linear(F.silu(y, inplace=not torch.is_grad_enabled()), down.weight, QUICK * down.bias)
+        return torch.add(x, y, alpha=1 / QUICK)
+
+
+class FastVisionTransformer(VisionTransformer):
+    def run_layers(self, x: Tensor) -> Tensor:
+        config = self.config
+        if not can_run(config, x):
+            return super().run_layers(x)
+        return run_layers(self.encoder.layers[: config.num_hidden_layers + 1 + config.feature_layer], x, config)
+
+
+def can_run(config: VisionConfig, x: Tensor) -> bool:
+    """Whether the kernels have all that layers of this kind do with x (B, N, D), and no gradient is wanted."""
+    known = config.hidden_act in GELU and not config.layer_scale and x.shape[1] <= SHORT
+    return known and not torch.is_grad_enabled() and x.dtype == torch.float32 and are_compiled(x)
+
+
+def run_layers(layers: Iterable[nn.Module], x: Tensor, config: VisionConfig) -> Tensor:
+    """x (B, N, D) after the layers (EncoderLayer), as they compute it one by one."""
+    x, update, bias = x.clone(memory_format=torch.contiguous_format), None, None
+    for layer in layers:
+        y = kernels.add_layer_norm_(x, update, bias, layer.layer_norm1)
+        out = layer.self_attn.out_proj
+        update, bias = _product(_attend(layer.self_attn, y), out), out.bias.float()
+        y = kernels.add_layer_norm_(x, update, bias, layer.layer_norm2)
+        up, down = layer.mlp.fc1, layer.mlp.fc2
+        y = kernels.gelu_(_product(y, up), up.bias.float(), *GELU[config.hidden_act])
+        update, bias = _product(y, down), down.bias.float()
+    return x if update is None else x.add_(update).add_(bias)
+
+
+def _attend(attention: nn.Module, x: Tensor) -> Tensor:
+    """What the heads find, side by side (B, N, D)."""
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+    biases = torch.cat([projection.bias for projection in projections]).float()
+    heads = kernels.split_heads(one_product(x, *projections), biases, attention.heads)
+    query, key, value = heads.flatten(1, 2)  # (B * H, N, d)
+    found = see_all(query, key.transpose(1, 2), value, query.shape[-1] ** -0.5)
+    return found.view(heads.shape[1:]).transpose(1, 2).flatten(2)
+
+
+def _product(x: Tensor, linear: nn.Linear) -> Tensor:
+    """A linear layer's output without its bias."""
+    return F.linear(x, linear.weight)
