@@ -10,9 +10,9 @@ from pathlib import Path
 import eval_vlm
 import train_lm
 import train_pretrain
+from engine.arguments import UsageError
+from engine.checkpoint import Run
 from engine.command import guarded
-from engine.run import Run
-from engine.stage import UsageError
 from model.checkpoints import write_json
 from scoring.report import read_scores, score_table
 

@@ -22,12 +22,12 @@ from dataset.pictures import open_picture
 from dataset.preprocess import preprocess
 from dataset.record import IMAGE, Picture, Turn
 from dataset.sources import read_records
-from engine.answer import Answer, Decoding, answer, generate_batch, prompt_room
+from engine.arguments import UsageError
+from engine.build import Trained, load_trained
 from engine.command import guarded
+from engine.device import pick_device, pick_dtype, prepare
 from engine.feed import encode_pixels
-from engine.runtime import pick_device, pick_dtype, prepare
-from engine.stage import UsageError
-from engine.trained import Trained, load_trained
+from engine.inference import Answer, Decoding, answer, generate_batch, prompt_room
 from model.checkpoints import read_json, write_json
 from scoring.page import Shown, shown_scenes, write_page
 from scoring.report import contact_sheet, score_table, write_scores

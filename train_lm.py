@@ -11,12 +11,12 @@ import torch
 from dataset.encoding import encode_record
 from dataset.picturebook.words import GRID
 from dataset.views import Changed, without_pictures
+from engine.arguments import Stage, parse, placed
+from engine.build import get_language, get_tokenizer, join
 from engine.command import guarded
 from engine.data import stage_data
+from engine.device import accelerate
 from engine.feed import Feed, make_examples, word_loader
-from engine.parts import get_language, get_tokenizer, join
-from engine.runtime import accelerate
-from engine.stage import Stage, parse, placed
 from engine.training import is_done, machine, run_stage
 from model.checkpoints import fingerprint, save_vlm
 

@@ -12,13 +12,13 @@ import train_lm
 from dataset.batching import PictureLoader
 from dataset.picturebook.words import GRID
 from dataset.picturebook.world import make_scene
+from engine.arguments import Stage, UsageError, parse, passed_on, placed
+from engine.build import get_encoder, get_language, get_tokenizer, join
 from engine.cells import name_cells
 from engine.command import guarded
 from engine.data import stage_data
+from engine.device import accelerate
 from engine.feed import word_loader
-from engine.parts import get_encoder, get_language, get_tokenizer, join
-from engine.runtime import accelerate
-from engine.stage import Stage, UsageError, parse, passed_on, placed
 from engine.training import is_done, machine
 from engine.vlm_stage import train_vlm
 

@@ -10,11 +10,11 @@ import torch
 
 import train_pretrain
 from dataset.curriculum import stage_records
+from engine.arguments import Stage, UsageError, parse, passed_on, placed
+from engine.build import check_vocabulary, get_tokenizer, run_encoder
 from engine.command import guarded
 from engine.data import stage_data
-from engine.parts import check_vocabulary, get_tokenizer, run_encoder
-from engine.runtime import accelerate
-from engine.stage import Stage, UsageError, parse, passed_on, placed
+from engine.device import accelerate
 from engine.training import is_done, machine
 from engine.vlm_stage import train_vlm
 from model.checkpoints import load_vlm

@@ -17,12 +17,12 @@ from dataset.picturebook.facts import COLOURS
 from dataset.pictures import open_for, picture_key
 from dataset.preprocess import PreprocessSpec, normalise, resize_and_crop
 from dataset.record import IGNORE, Batch, Example, Picture, Record
+from engine.arguments import Stage, parse, placed
+from engine.build import get_tokenizer
 from engine.command import guarded
 from engine.data import stage_data
+from engine.device import accelerate
 from engine.feed import Feed, make_examples, word_loader
-from engine.parts import get_tokenizer
-from engine.runtime import accelerate
-from engine.stage import Stage, parse, placed
 from engine.training import is_done, machine, run_stage
 from model.captioner import Captioner
 from model.checkpoints import WeightsError, fingerprint, load_vision, save_vision

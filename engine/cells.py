@@ -12,8 +12,8 @@ from tqdm import tqdm
 from dataset.batching import PictureLoader
 from dataset.picturebook.words import GRID
 from dataset.record import Picture
-from engine import ranks
-from engine.runtime import autocast
+from engine import distributed
+from engine.device import autocast
 from engine.schedule import learning_rate
 from model.projector import Projector
 from model.vlm import VLM
@@ -42,7 +42,7 @@ def name_cells(
     left: list[float] = []
     with torch.no_grad():
         scale = model.image_embeddings(words=words(scenes[: 8 * PICTURES])["words"].to(device)).std()
-    for step in tqdm(range(steps), desc="cells", unit="step", leave=False, disable=not ranks.is_first()):
+    for step in tqdm(range(steps), desc="cells", unit="step", leave=False, disable=not distributed.is_main()):
         chosen = [scenes[i] for i in rng.integers(len(scenes), size=PICTURES)]
         with torch.no_grad():
             target = model.image_embeddings(words=words(chosen)["words"].to(device))  # (P, M, D)

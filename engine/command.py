@@ -6,15 +6,15 @@ import sys
 from collections.abc import Callable
 
 from dataset.bad_rows import BadRow, DataError
+from engine.arguments import UsageError
+from engine.checkpoint import RunError
+from engine.device import DeviceError
 from engine.freeze import FreezeError
 from engine.loop import NotFiniteError
-from engine.run import RunError
-from engine.runtime import RuntimeChoiceError
-from engine.stage import UsageError
 from model.checkpoints.files import WeightsError
 from tokenizer.tokenizer import TokenizerError
 
-MENDABLE = (BadRow, DataError, FreezeError, NotFiniteError, RunError, RuntimeChoiceError, UsageError, WeightsError,
+MENDABLE = (BadRow, DataError, FreezeError, NotFiniteError, RunError, DeviceError, UsageError, WeightsError,
             TokenizerError, OSError)  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from dataset.batching import Records
 from dataset.mixture import join, open_sources, share_out, shares_of
 from dataset.picturebook.book import MIXES, PictureBook
 from dataset.views import Subset, split_off
-from engine.stage import Stage
+from engine.arguments import Stage
 
 VALIDATION_ROWS = 256  # at most, and a twentieth of the file at most
 

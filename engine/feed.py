@@ -27,9 +27,9 @@ from dataset.features import FeatureCache
 from dataset.mixture import Mixture, draw, mixture_of, share_out
 from dataset.picturebook.words import word_picture
 from dataset.record import Batch, Picture
-from engine import ranks
-from engine.parts import Encoder
-from engine.runtime import autocast
+from engine import distributed
+from engine.build import Encoder
+from engine.device import autocast
 from tokenizer.tokenizer import Tokenizer
 
 ENCODE_AT_ONCE = 64  # pictures
@@ -125,7 +125,7 @@ class Feed:
 
 def make_examples(records, encode: Callable, bad: BadRows, what: str) -> Examples:
     """The records' usable rows, with a progress bar while they are looked through."""
-    shown = {"desc": what, "unit": "row", "leave": False, "disable": not ranks.is_first()}
+    shown = {"desc": what, "unit": "row", "leave": False, "disable": not distributed.is_main()}
     return Examples(records, encode, bad, progress=lambda rows: tqdm(rows, **shown))
 
 
@@ -157,7 +157,7 @@ def feature_loader(
     encode = partial(encode_pixels, encoder, device=device, dtype=dtype)
     name = f"{encoder.fingerprint} {encoder.module.config} {dtype}"
     features = FeatureCache(cache, name, encoder.spec, encode, limit_gb)
-    quiet = not ranks.is_first()
+    quiet = not distributed.is_main()
     with tqdm(total=count, desc="features", unit="picture", leave=False, disable=quiet) as bar:
         complete = features.ensure(pictures(), total=count, workers=max(workers, 1), progress=bar.update)
     if complete:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from engine.run import Run, RunError
+from engine.checkpoint import Run, RunError
 
 
 class Log:

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from dataset.record import Batch
-from engine import ranks
+from engine import distributed
+from engine.checkpoint import Run, drop_best, load_best, load_state, save_best, save_state
+from engine.device import autocast
 from engine.log import Log
 from engine.optimizer import make_optimizer
-from engine.run import Run, drop_best, load_best, load_state, save_best, save_state
-from engine.runtime import autocast
 from engine.schedule import learning_rate
 
 
@@ -95,7 +95,7 @@ def train(
     progress = Progress(**kept)
     device = next(model.parameters()).device
     began, clock, counted = time.perf_counter() - progress.seconds, time.perf_counter(), progress.tokens
-    with Log(run, plan.steps, start, progress.seconds, **log_options, quiet=not ranks.is_first()) as log:
+    with Log(run, plan.steps, start, progress.seconds, **log_options, quiet=not distributed.is_main()) as log:
         if start:
             log.say(f"going on after step {start} of {plan.steps}")
         batches = steps_from(start)
@@ -109,7 +109,8 @@ def train(
                 drop_best(run, progress.best_step)
                 saved = step
             rate = take_step(optimizer, plan, step)
-            tokens, trained_on = ranks.add_up(sum(batch.tokens for batch in micro_batches), len(micro_batches))
+            tokens = sum(batch.tokens for batch in micro_batches)
+            tokens, trained_on = distributed.all_reduce_sum(tokens, len(micro_batches))
             progress.tokens += int(tokens)
             progress.losses += [loss] if trained_on else []
             shown = {}
@@ -140,7 +141,7 @@ def train(
     kept, val_loss = end, progress.val_loss
     if plan.keep_best:
         kept, val_loss = progress.best_step, progress.best_loss
-        ranks.wait()  # for the file
+        distributed.barrier()  # for the file
         load_best(run, kept, model)
     return Summary(end, progress.loss, val_loss, progress.seconds, progress.tokens, kept)
 
@@ -177,7 +178,8 @@ def gradients(
 ) -> tuple[float, float]:
     """Leave in the weights the clipped gradient of all micro-batches' loss; that loss per supervised token and the
     gradient's norm before clipping. The micro-batches are those of all processes that train together."""
-    total, batches = ranks.add_up(sum(batch.supervised_tokens for batch in micro_batches), len(micro_batches))
+    supervised = sum(batch.supervised_tokens for batch in micro_batches)
+    total, batches = distributed.all_reduce_sum(supervised, len(micro_batches))
     loss = 0.0
     for batch in in_lockstep(model, micro_batches):
         with autocast(batch.ids.device, plan.dtype):
@@ -190,10 +192,10 @@ def gradients(
         for parameter in parameters:  # one that no batch reached takes the step too, whatever the number of processes
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        ranks.add_up_gradients(parameters)
-    (loss,) = ranks.add_up(loss)
+        distributed.all_reduce_gradients(parameters)
+    (loss,) = distributed.all_reduce_sum(loss)
     norm = torch.nn.utils.clip_grad_norm_(parameters, plan.grad_clip or math.inf)
-    return loss, ranks.whole(norm).item()
+    return loss, distributed.full_tensor(norm).item()
 
 
 def in_lockstep(model: nn.Module, batches: list) -> list:
@@ -201,7 +203,7 @@ def in_lockstep(model: nn.Module, batches: list) -> list:
     if not getattr(model, "lockstep", False):
         return batches
     device = next(model.parameters()).device
-    return batches + [Batch.idle().to(device)] * (ranks.highest(len(batches)) - len(batches))
+    return batches + [Batch.idle().to(device)] * (distributed.all_reduce_max(len(batches)) - len(batches))
 
 
 def take_step(optimizer: torch.optim.Optimizer, plan: Plan, step: int) -> float:
@@ -226,5 +228,5 @@ def mean_loss(model: nn.Module, batches: list, dtype: torch.dtype) -> float:
         with autocast(device, dtype):
             loss, count = model.loss(batch.to(device))
         loss_sum, tokens = loss_sum + loss.item(), tokens + count
-    loss_sum, tokens = ranks.add_up(loss_sum, tokens)
+    loss_sum, tokens = distributed.all_reduce_sum(loss_sum, tokens)
     return loss_sum / max(tokens, 1)

@@ -7,9 +7,9 @@ import re
 import torch
 from torch import nn
 
+from engine.device import of_products
 from engine.feed import Feed
 from engine.optimizer import muon_weights
-from engine.runtime import of_products
 from model.config import LMConfig
 from model.language import LanguageModel
 
@@ -60,7 +60,7 @@ def memory_plan(
 
 
 def divided_plan(plan: dict[str, int], model: nn.Module, half: bool, ranks: int) -> dict[str, int]:
-    """The plan of one of the processes that engine/sharding.py divides a model among; activations are not in it yet.
+    """The plan of one of the processes that engine/fsdp.py divides a model among; activations are not in it yet.
 
     Gathered are the weights outside of layers, and the layer that is run and the next one, with one's gradients.
     """

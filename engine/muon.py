@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from engine import ranks
+from engine import distributed
 
 # X <- a X + (b A + c A²) X with A = X Xᵀ, four times: the polynomials of Polar Express (arXiv 2505.16932, l = 1e-3),
 # each but the last for singular values up to 1 % too large. Four of them learn more from a step than Newton-Schulz's
@@ -60,7 +60,7 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum_buffer"] = torch.zeros_like(parameter)
                 moment = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-                direction = ranks.whole(parameter.grad.lerp(moment, momentum))
-                update = ranks.part_of(orthogonal(direction), parameter)
+                direction = distributed.full_tensor(parameter.grad.lerp(moment, momentum))
+                update = distributed.shard_like(orthogonal(direction), parameter)
                 parameter.mul_(1 - rate * group["weight_decay"])
                 parameter.add_(update, alpha=-0.2 * max(parameter.shape) ** 0.5 * rate)

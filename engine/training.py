@@ -15,7 +15,10 @@ from torch import nn
 
 from dataset.bad_rows import DataError
 from dataset.record import Batch
-from engine import ranks
+from engine import distributed
+from engine.arguments import Stage, UsageError, rates_of, settings
+from engine.checkpoint import Run, finish, is_finished, open_run
+from engine.device import arithmetic, frozen_in, keep_in, peak_memory, pick_device, pick_dtype, prepare
 from engine.feed import Feed
 from engine.freeze import (
     LORA,
@@ -28,9 +31,6 @@ from engine.freeze import (
 from engine.log import draw_curve
 from engine.loop import Plan, mean_loss, train
 from engine.memory import memory_plan, memory_table, total
-from engine.run import Run, finish, is_finished, open_run
-from engine.runtime import arithmetic, frozen_in, keep_in, peak_memory, pick_device, pick_dtype, prepare
-from engine.stage import Stage, UsageError, rates_of, settings
 from model.checkpoints.files import save_safetensors
 from model.language import LanguageModel
 from model.lora import add_lora, lora_tensors, merge_lora
@@ -49,14 +49,14 @@ def machine(stage: Stage) -> Machine:
 
     UsageError for --fsdp without torchrun.
     """
-    if stage.fsdp and ranks.count() == 1:
+    if stage.fsdp and distributed.world_size() == 1:
         raise UsageError(
             "--fsdp divides a model among several processes, and this is the only one; start more of them with "
             "torchrun --nproc_per_node 2, or leave it out"
         )
-    device = pick_device(ranks.own_device(stage.device))
+    device = pick_device(distributed.local_device(stage.device))
     prepare(device)
-    ranks.join(device)
+    distributed.init(device)
     return Machine(device, pick_dtype(stage.dtype, device))
 
 
@@ -64,7 +64,7 @@ def is_done(stage: Stage) -> bool:
     """Whether the stage's run is finished with these settings, which is then said. RunError for other settings."""
     if stage.dry_run or not is_finished(Path(stage.out), settings(stage)):
         return False
-    if ranks.is_first():
+    if distributed.is_main():
         print(f"{stage.out} is finished; nothing to do (delete the folder to train it again)")
     return True
 
@@ -118,11 +118,11 @@ def run_stage(
     feed, val_feed = own_parts(stage, feed), own_parts(stage, val_feed)
     seen = [len(examples), int(examples.lengths.sum()), int(examples.supervised.sum())]
     run = Run(Path(stage.out))
-    if ranks.is_first():
+    if distributed.is_main():
         run = open_run(stage.out, settings(stage), {**facts, "samples, tokens, supervised": seen},
                        arithmetic(model, here.device, here.dtype))
         feed.bad.write(run.path / "bad_rows.json")
-    ranks.wait()
+    distributed.barrier()
     for module in model.modules():
         if isinstance(module, LanguageModel):
             module.checkpointing = stage.gradient_checkpointing
@@ -142,12 +142,12 @@ def run_stage(
                 validate = partial(mean_loss, trainee, val_feed.some(VALIDATION_EXAMPLES), here.dtype)
             summary = train(trainee, plan, steps_from, run, log_options, validate)
     except DataError:  # too many pictures that cannot be read, which are opened while it trains
-        if ranks.is_first():
+        if distributed.is_main():
             feed.bad.write(run.path / "bad_rows.json")
         raise
     check_frozen(model, frozen)
-    if not ranks.is_first():
-        ranks.wait()
+    if not distributed.is_main():
+        distributed.barrier()
         return run
     feed.bad.write(run.path / "bad_rows.json")
     if LORA in prefixes:
@@ -160,7 +160,7 @@ def run_stage(
         model.to(here.device)
         show(run)
     finish(run, {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()})
-    ranks.wait()
+    distributed.barrier()
     val = "" if summary.val_loss is None else f", validation {summary.val_loss:.4f}"
     best = f", the weights after step {summary.kept_step} kept" if plan.keep_best else ""
     print(f"{run.path}: {summary.steps} steps, loss {summary.loss:.4f}{val}{best}, {summary.seconds:.0f} s")
@@ -171,17 +171,17 @@ def in_training(stage: Stage, model: nn.Module, here: Machine) -> AbstractContex
     """Within, the model as it trains on the device: itself, or for --fsdp a copy divided among the processes."""
     if not stage.fsdp:
         return frozen_in(here.dtype, model.to(here.device))
-    from engine.sharding import divided  # takes half a second
+    from engine.fsdp import divided  # takes half a second
 
     return divided(model, here.device, here.dtype)
 
 
 def own_parts(stage: Stage, feed: Feed | None) -> Feed | None:
     """The feed of this process's part of every batch. UsageError where a batch has no part for some."""
-    count = ranks.count()
+    count = distributed.world_size()
     if not stage.token_budget and stage.batch_size < count:
         raise UsageError(f"--batch_size {stage.batch_size} for {count} processes; give each at least one sample")
-    return feed and dataclasses.replace(feed, rank=ranks.number(), processes=count)
+    return feed and dataclasses.replace(feed, rank=distributed.rank(), processes=count)
 
 
 def add_adapters(stage: Stage, model: nn.Module) -> None:
@@ -205,7 +205,7 @@ def describe(stage: Stage, feed: Feed, plan: Plan, model: nn.Module, here: Machi
     examples = feed.examples
     an_epoch = len(feed.plan(0)) / stage.accumulation_steps
     memory = memory_plan(
-        model, feed, here.dtype, stage.optimizer, stage.gradient_checkpointing, ranks.count(),
+        model, feed, here.dtype, stage.optimizer, stage.gradient_checkpointing, distributed.world_size(),
         here.device.type == "cuda", stage.fsdp,
     )  # fmt: skip
     used = arithmetic(model, here.device, here.dtype)

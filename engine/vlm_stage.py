@@ -12,15 +12,15 @@ from dataset.batching import PictureLoader
 from dataset.encoding import encode_record, split_answer
 from dataset.features import FeatureCache
 from dataset.record import Record
-from engine import ranks
-from engine.answer import Decoding, answer
+from engine import distributed
+from engine.arguments import Stage
+from engine.build import Encoder
+from engine.checkpoint import Run
 from engine.data import Data
+from engine.device import keep_in
 from engine.familiar import describe_training, save_familiar
 from engine.feed import Feed, feature_loader, make_examples, pixel_loader
-from engine.parts import Encoder
-from engine.run import Run
-from engine.runtime import keep_in
-from engine.stage import Stage
+from engine.inference import Decoding, answer
 from engine.training import Machine, run_stage
 from model.checkpoints import fingerprint, save_vlm, write_json
 from model.vlm import VLM
@@ -58,7 +58,7 @@ def train_vlm(
     else:
         every = [examples] + ([val] if val else [])
         count = stage.scenes + len(data.val) if not stage.data else sum(map(len, every))
-        with ranks.first_alone():
+        with distributed.main_first():
             load = feature_loader(
                 encoder, lambda: chain.from_iterable(e.pictures() for e in every), count,
                 Path(stage.out).parent / "cache", stage.cache_gb, here.device, here.dtype, stage.num_workers,

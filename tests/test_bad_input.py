@@ -20,8 +20,8 @@ import train_lm
 import train_pretrain
 import train_sft
 import train_vision
+from engine.checkpoint import Run
 from engine.command import guarded
-from engine.run import Run
 from model.checkpoints.files import write_json
 from tokenizer.tokenizer import default_folder
 

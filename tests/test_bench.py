@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from dataset.batching import collate, pixel_loader
 from dataset.encoding import encode_prompt
 from dataset.record import IGNORE, Batch
+from engine.build import get_encoder, get_tokenizer
 from engine.feed import Feed
 from engine.freeze import set_trainable
 from engine.loop import Plan, gradients, take_step
 from engine.optimizer import make_optimizer
-from engine.parts import get_encoder, get_tokenizer
 from model.checkpoints import load_vlm
 from model.config import LMConfig, VisionConfig
 from model.generation import generate

@@ -8,9 +8,9 @@ import torch
 from dataset.batching import pixel_loader
 from dataset.picturebook.words import GRID
 from dataset.picturebook.world import make_scene
+from engine.build import Encoder, get_encoder, join
 from engine.cells import name_cells, scale_output
 from engine.feed import word_loader
-from engine.parts import Encoder, get_encoder, join
 from model.config import LMConfig, ProjectorConfig
 from model.language import LanguageModel
 from model.projector import build_projector

@@ -12,15 +12,15 @@ import pytest
 import torch
 from tiny import QUICK, conversation, files_in, write_encoder, write_jsonl, write_language, write_parquet
 
-import engine.parts
+import engine.build
 import eval_vlm
 import train_lm
 import train_pretrain
 import train_sft
 import train_vision
+from engine.arguments import UsageError
+from engine.checkpoint import Run, RunError
 from engine.log import read_log
-from engine.run import Run, RunError
-from engine.stage import UsageError
 from model.checkpoints import load_vision, read_tensors
 from model.config import LMConfig
 
@@ -133,12 +133,12 @@ def test_the_same_command_gives_the_same_weights_and_another_seed_others(tiny, t
 def test_the_random_init_ablation_keeps_the_language_model_at_random_weights(tiny, tmp_path, monkeypatch):
     small = partial(LMConfig, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
                     intermediate_size=48)  # fmt: skip
-    monkeypatch.setattr(engine.parts, "LMConfig", small)
+    monkeypatch.setattr(engine.build, "LMConfig", small)
     run = tmp_path / "random"
     train(train_pretrain.main, "--llm", "random", "--data", tiny / "data.jsonl", "--images", tiny / "images",
           "--vision", tiny / "vision", "--out", run, "--steps", 2)  # fmt: skip
     torch.manual_seed(42)
-    fresh = engine.parts.get_language("random", 6400)
+    fresh = engine.build.get_language("random", 6400)
     assert same(weights(run, "llm."), {f"llm.{name}": tensor for name, tensor in fresh.state_dict().items()})
 
 
@@ -186,7 +186,7 @@ def test_samples_chooses_so_many_rows_and_the_validation_rows_are_not_among_them
 def default_stages(tiny, tmp_path, monkeypatch):
     """The commands' defaults at a tiny size, in an empty folder: the picture book, four steps a stage."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(engine.parts, "EMBEDDED_ENCODER", tiny / "vision")
+    monkeypatch.setattr(engine.build, "EMBEDDED_ENCODER", tiny / "vision")
     small = {"batch_size": 4, "scenes": 12, "num_workers": 0}
     for script in (train_lm, train_pretrain, train_sft):
         monkeypatch.setattr(script, "STAGE", dataclasses.replace(script.STAGE, **small))

@@ -16,7 +16,7 @@ import train_pretrain
 import train_sft
 import train_vision
 from dataset.bad_rows import TooManyBadRows
-from engine.stage import UsageError
+from engine.arguments import UsageError
 from model.checkpoints import clip_preprocess
 from tokenizer.tokenizer import default_folder, load_tokenizer
 
@@ -181,7 +181,7 @@ def test_no_stage_is_trained_for_the_sake_of_a_dry_run(tiny, here, monkeypatch):
     def trained(argv):
         raise AssertionError("the language model was trained")
 
-    monkeypatch.setattr("engine.parts.EMBEDDED_ENCODER", tiny / "vision")
+    monkeypatch.setattr("engine.build.EMBEDDED_ENCODER", tiny / "vision")
     monkeypatch.setattr(train_lm, "main", trained)
     with pytest.raises(UsageError, match="out/sft1 is not finished"):
         dry_run(train_sft.main, "--stage", 2)

@@ -10,7 +10,7 @@ from encoders import FAMILIES, write_family
 from tiny import QUICK, files_in
 
 import train_pretrain
-from engine.parts import get_encoder, run_encoder
+from engine.build import get_encoder, run_encoder
 from model.checkpoints import load_vlm
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*no preprocessor_config.json:UserWarning")

@@ -20,9 +20,9 @@ from dataset.picturebook.book import prompt_for
 from dataset.picturebook.captions_zh import caption
 from dataset.picturebook.questions import SAMPLINGS
 from dataset.picturebook.world import make_scene
-from engine.answer import Answer
-from engine.run import RunError
-from engine.stage import UsageError
+from engine.arguments import UsageError
+from engine.checkpoint import RunError
+from engine.inference import Answer
 from model.checkpoints import read_tensors, write_json
 from scoring.metrics import caption_scores, summarise
 from tokenizer.tokenizer import default_folder, load_tokenizer
@@ -68,7 +68,7 @@ class Told:
     def __init__(self, monkeypatch, say):
         self.batches = []
         self.say = say
-        monkeypatch.setattr("engine.answer.generate_batch", self)
+        monkeypatch.setattr("engine.inference.generate_batch", self)
         monkeypatch.setattr(eval_vlm, "generate_batch", self)
 
     def __call__(self, model, tokenizer, batch, decoding, generator=None, stream=None):
@@ -280,7 +280,7 @@ def test_questions_are_scored_beside_descriptions_in_rounds_and_blanked(run, tmp
 def test_answers_to_questions_are_short(run, monkeypatch):
     limits = []
     monkeypatch.setattr(
-        "engine.answer.generate_batch",
+        "engine.inference.generate_batch",
         lambda model, tokenizer, batch, decoding, *rest, **more: (
             limits.append((batch.example_ids[0].partition(":")[0], decoding.max_new_tokens))
             or [Answer("好", 1, True)] * len(batch.example_ids)

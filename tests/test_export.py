@@ -17,9 +17,8 @@ from tiny import QUICK, write_jsonl
 from dataset.batching import collate, pixel_loader
 from dataset.encoding import encode_prompt
 from dataset.record import IMAGE, Turn
+from engine.build import Trained, get_encoder, load_trained
 from engine.command import guarded
-from engine.parts import get_encoder
-from engine.trained import Trained, load_trained
 from model.checkpoints import WeightsError, read_tensors
 from model.config import LMConfig, ProjectorConfig, VLMConfig
 from model.generation import generate

@@ -12,10 +12,10 @@ import torch
 from engine_parts import Kill, feed_of, in_process, sft_flags, small_batches, small_vlm
 from pairs import argv_for, losses, start_pair, together, weights
 
-from engine import ranks
+from engine import distributed
+from engine.arguments import Stage, UsageError
 from engine.freeze import set_trainable
 from engine.memory import memory_plan
-from engine.stage import Stage, UsageError
 from engine.training import machine
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo is tested where torchrun is used")
@@ -128,10 +128,10 @@ def test_alone_it_is_refused():
 
 def measure(rank: int, folder: Path) -> None:
     """Write how many values this process holds of a divided model, of its gradients and of AdamW's moments."""
-    from engine.sharding import sharded
+    from engine.fsdp import sharded
 
     device = torch.device("cpu")
-    ranks.join(device)
+    distributed.init(device)
     whole = small_vlm(vision=True)
     set_trainable(whole, ("projector", "llm"))
     model = sharded(whole, device, torch.float32)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from tiny import png
 
-from engine.answer import answer
+from engine.inference import answer
 from scoring.tasks import Ask
 from tools.harness import lmms as lmms_adapter
 from tools.harness import vlmevalkit

@@ -119,7 +119,7 @@ def test_every_library_that_is_imported_is_in_the_requirements():
         ("model", "import dataset.record", ["dataset"]),
         ("model", "def f():\n    from engine import loop", ["engine"]),
         ("dataset", "from scoring.metrics import totals\nfrom tokenizer.chat import render", ["scoring"]),
-        ("scoring", "from engine.run import Run\nimport model.vlm", ["engine", "model"]),
+        ("scoring", "from engine.checkpoint import Run\nimport model.vlm", ["engine", "model"]),
         ("engine", "import train_sft\nfrom . import run", [".", "train_sft"]),
         ("tokenizer", "import importlib\nx = importlib.import_module('model')", ["importlib.import_module('model')"]),
     ],

@@ -7,10 +7,10 @@ import torch
 from engine_parts import make_parts, pretrain_flags, small_batches, small_plan, small_vlm, told
 
 import train_pretrain
+from engine.arguments import UsageError
+from engine.checkpoint import open_run
 from engine.freeze import set_trainable
 from engine.loop import train
-from engine.run import open_run
-from engine.stage import UsageError
 from model.checkpoints import fingerprint, read_tensors
 
 BATCHES = [[batch] for batch in small_batches(8)]

@@ -8,12 +8,12 @@ import torch
 from engine_parts import broken_off, make_parts, pretrain_flags, small_batches, small_plan, small_vlm
 
 import train_pretrain
+from engine.arguments import Stage, parse, rates_of
+from engine.checkpoint import open_run
 from engine.freeze import FreezeError, peak_rates, rate_table, set_trainable
 from engine.loop import gradients, take_step, train
 from engine.optimizer import MuonWithAdamW, make_optimizer
-from engine.run import open_run
 from engine.schedule import learning_rate
-from engine.stage import Stage, parse, rates_of
 from model.checkpoints import fingerprint, read_tensors
 
 RATES = {"llm": 1e-3, "projector": 5e-3, "llm.layers.-1": 2e-3, "llm.layers.-1.mlp.up_proj": 4e-3}

@@ -15,8 +15,8 @@ import eval_vlm
 import train_lm
 import train_pretrain
 import train_sft
-from engine.parts import get_tokenizer
-from engine.run import RunError
+from engine.build import get_tokenizer
+from engine.checkpoint import RunError
 from model.checkpoints import load_language, read_tensors
 from tokenizer.tokenizer import default_folder, load_tokenizer
 

@@ -13,8 +13,8 @@ from engine_parts import make_parts, pretrain_flags
 from PIL import Image
 
 import train_pretrain
+from engine.checkpoint import Run, RunError, open_run
 from engine.log import Log, draw_curve, read_log
-from engine.run import Run, RunError, open_run
 
 ROOT = Path(train_pretrain.__file__).parent
 

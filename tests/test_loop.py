@@ -9,10 +9,10 @@ import torch
 from engine_parts import broken_off, small_batches, small_plan, small_vlm, told
 from torch import nn
 
+from engine.checkpoint import Run, load_state, open_run
 from engine.freeze import set_trainable
 from engine.log import read_log
 from engine.loop import NotFiniteError, gradients, make_optimizer, mean_loss, take_step, train
-from engine.run import Run, load_state, open_run
 from engine.schedule import learning_rate
 from model.checkpoints import fingerprint, read_metadata
 

@@ -10,11 +10,11 @@ from torch import nn
 
 import train_pretrain
 import train_sft
+from engine.arguments import UsageError
+from engine.checkpoint import open_run
 from engine.freeze import FreezeError, count_parameters, peak_rates, set_trainable
 from engine.loop import gradients, take_step, train
 from engine.optimizer import make_optimizer
-from engine.run import open_run
-from engine.stage import UsageError
 from model.checkpoints import fingerprint, load_language, load_vlm, read_metadata, read_tensors
 from model.lora import LoRALinear, add_lora, linear_names, lora_tensors, merge_lora
 

@@ -18,11 +18,10 @@ import train_sft
 from dataset.encoding import encode_prompt
 from dataset.pictures import load_pixels
 from dataset.record import IMAGE, Turn
-from engine.answer import Decoding, answer
+from engine.build import get_encoder, load_trained
+from engine.checkpoint import RunError
 from engine.command import guarded
-from engine.parts import get_encoder
-from engine.run import RunError
-from engine.trained import load_trained
+from engine.inference import Decoding, answer
 from model.checkpoints import WeightsError, load_language, read_tensors
 from model.checkpoints.minimind import minimind_config, minimind_v_tensors
 from model.config import LMConfig

@@ -22,11 +22,11 @@ from dataset.record import Example, Record, Turn
 from dataset.sources import read_records
 from dataset.views import Changed, Subset, split_off
 from engine import loop
+from engine.arguments import Stage
+from engine.build import get_tokenizer, run_encoder
+from engine.checkpoint import Run
 from engine.data import stage_data
 from engine.feed import Feed
-from engine.parts import get_tokenizer, run_encoder
-from engine.run import Run
-from engine.stage import Stage
 from model.checkpoints import load_vlm
 from model.vlm import VLM
 

@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 
 from engine.command import guarded
-from engine.runtime import pick_device
+from engine.device import pick_device
 from model.fast import kernels
 from tools.bench_children import BrokenWork, Child, cores
 from tools.bench_data import QUICK, QUICK_CUTS, Folder, Sizes

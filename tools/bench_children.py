@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from dataset.record import Batch
-from engine.runtime import peak_memory, pick_device, prepare
+from engine.device import peak_memory, pick_device, prepare
 from tools.bench_cost import Done, finish
 
 

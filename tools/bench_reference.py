@@ -37,7 +37,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dataset.record import IGNORE, Batch
-from engine.runtime import autocast
+from engine.device import autocast
 from model.config import LMConfig
 from model.vision import VisionTransformer
 from model.vlm import VLM

@@ -17,12 +17,12 @@ from dataset.batching import collate, pixel_loader
 from dataset.encoding import encode_prompt, encode_record
 from dataset.features import FeatureCache
 from dataset.record import IMAGE, Batch, Turn
+from engine.arguments import parse
+from engine.build import get_encoder, get_tokenizer
 from engine.data import stage_data
+from engine.device import autocast, pick_device, pick_dtype
 from engine.feed import Feed, feature_loader, make_examples
 from engine.freeze import set_trainable
-from engine.parts import get_encoder, get_tokenizer
-from engine.runtime import autocast, pick_device, pick_dtype
-from engine.stage import parse
 from model.checkpoints import load_vlm
 from model.config import ProjectorConfig, VLMConfig
 from scoring.tasks import Ask

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import torch
 
+from engine.arguments import UsageError
+from engine.build import Encoder, Trained, add_arguments, load_trained
 from engine.command import guarded
-from engine.parts import Encoder
-from engine.stage import UsageError
-from engine.trained import Trained, add_arguments, load_trained
 from model.checkpoints.files import save_safetensors, write_json
 from model.checkpoints.llava import llava_config, llava_tensors, select_strategy
 from tools.llava_card import model_card

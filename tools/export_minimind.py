@@ -10,9 +10,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from engine.arguments import UsageError
+from engine.build import Trained, add_arguments, load_trained
 from engine.command import guarded
-from engine.stage import UsageError
-from engine.trained import Trained, add_arguments, load_trained
 from model.checkpoints import WeightsError, save_minimind_v
 from tokenizer.tokenizer import MINIMIND2_IMAGE_ID
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.trained import Trained
+from engine.build import Trained
 from tokenizer.tokenizer import IMAGE_NAMES
 
 CARD = """---

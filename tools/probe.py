@@ -31,11 +31,10 @@ from dataset.picturebook.telling import clear_side, in_sky
 from dataset.picturebook.words import GRID
 from dataset.picturebook.world import make_scene
 from dataset.record import IMAGE, Batch, Example, Turn
+from engine.build import get_tokenizer, load_trained
 from engine.command import guarded
+from engine.device import pick_device, prepare
 from engine.feed import word_loader
-from engine.parts import get_tokenizer
-from engine.runtime import pick_device, prepare
-from engine.trained import load_trained
 from model.checkpoints import load_vlm
 from model.vlm import VLM
 from scoring.report import write_atomically

@@ -15,9 +15,9 @@ from dataset.bad_rows import BadRows
 from dataset.batching import collate, pixel_loader
 from dataset.encoding import encode_record
 from dataset.record import IGNORE, IMAGE, Picture, Record, Turn
-from engine.answer import Decoding, answer
-from engine.runtime import pick_device, pick_dtype
-from engine.trained import Trained, load_trained
+from engine.build import Trained, load_trained
+from engine.device import pick_device, pick_dtype
+from engine.inference import Decoding, answer
 from scoring.tasks import Ask
 
 Part = str | Path | bytes | Image.Image  # text, or a picture; a str is always text

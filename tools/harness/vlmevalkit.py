@@ -12,8 +12,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from engine.arguments import UsageError
 from engine.command import guarded
-from engine.stage import UsageError
 from tools.harness.answers import Answerer, load_answerer
 
 NAME = "glimpse"

@@ -1,6 +1,6 @@
 """The processes that train one model together, as torchrun starts them; without torchrun there is one.
 
-Each has the whole model, or its part of every weight (engine/sharding.py), and takes its part of every batch; gradients
+Each has the whole model, or its part of every weight (engine/fsdp.py), and takes its part of every batch; gradients
 are summed before the step, so that all of them take the same one. The first alone writes files.
 """
 
@@ -17,60 +17,60 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-AT_ONCE = 2**25  # gradient values that are summed together
-PATIENCE = timedelta(hours=4)  # the others wait for the first one to compute features
+BUCKET = 2**25  # gradient values that are summed together
+TIMEOUT = timedelta(hours=4)  # the others wait for the first one to compute features
 
 
-def count() -> int:
+def world_size() -> int:
     """How many processes there are."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def number() -> int:
+def rank() -> int:
     """Which of them this is, from 0."""
-    return int(os.environ.get("RANK", "0")) if count() > 1 else 0
+    return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
 
 
-def is_first() -> bool:
-    return number() == 0
+def is_main() -> bool:
+    return rank() == 0
 
 
-def own_device(name: str) -> str:
+def local_device(name: str) -> str:
     """The --device of this process: a GPU for each where any GPU may be taken."""
-    if count() > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
+    if world_size() > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
         return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return name
 
 
-def join(device: torch.device) -> None:
+def init(device: torch.device) -> None:
     """Meet the other processes, once; what is printed comes from the first from then on."""
-    if count() == 1 or dist.is_initialized():
+    if world_size() == 1 or dist.is_initialized():
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     atexit.register(dist.destroy_process_group)
-    if not is_first():
+    if not is_main():
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (until the process ends)
 
 
-def wait() -> None:
+def barrier() -> None:
     """Go on when all have come here."""
     if dist.is_initialized():
-        add_up(0)
+        all_reduce_sum(0)
 
 
 @contextlib.contextmanager
-def first_alone() -> Iterator[None]:
+def main_first() -> Iterator[None]:
     """The first does what is inside before the others do it, who find then what it left on the disk."""
-    if not is_first():
-        wait()
+    if not is_main():
+        barrier()
     yield
-    if is_first():
-        wait()
+    if is_main():
+        barrier()
 
 
-def add_up(*values: float) -> list[float]:
+def all_reduce_sum(*values: float) -> list[float]:
     """The sum over all processes of each value."""
     if not dist.is_initialized():
         return list(values)
@@ -80,7 +80,7 @@ def add_up(*values: float) -> list[float]:
     return sums.tolist()
 
 
-def highest(value: int) -> int:
+def all_reduce_max(value: int) -> int:
     """The greatest of all processes' values."""
     if not dist.is_initialized():
         return value
@@ -89,52 +89,52 @@ def highest(value: int) -> int:
     return int(most)
 
 
-def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """All of a tensor that is divided among the processes (engine/sharding.py), who all ask for it; others as given."""
-    return tensor.full_tensor() if is_divided(tensor) else tensor
+def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """All of a tensor that is divided among the processes (engine/fsdp.py), who all ask for it; others as given."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
-def part_of(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     """This process's part of a whole tensor, divided as `like` is; the tensor itself where that is whole."""
-    if not is_divided(like):
+    if not is_sharded(like):
         return tensor
     from torch.distributed.tensor import distribute_tensor  # takes half a second
 
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
-def is_divided(tensor: torch.Tensor) -> bool:
+def is_sharded(tensor: torch.Tensor) -> bool:
     return hasattr(tensor, "full_tensor")  # a DTensor
 
 
-def to_keep(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+def gather(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
     """The tensors for the first process to write, those that are divided put together one by one in the main memory;
     nothing for the others, who all call this."""
     kept = {}
     for name, tensor in tensors:
-        value = whole(tensor.detach())
-        if is_first():
-            kept[name] = value.cpu() if is_divided(tensor) else value
+        value = full_tensor(tensor.detach())
+        if is_main():
+            kept[name] = value.cpu() if is_sharded(tensor) else value
     return kept
 
 
-def add_up_gradients(parameters: Iterable[nn.Parameter]) -> None:
+def all_reduce_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace every gradient by its sum over all processes; those of divided weights were summed going backward."""
     if not dist.is_initialized():
         return
     some: list[nn.Parameter] = []
     for parameter in parameters:
-        if is_divided(parameter):
+        if is_sharded(parameter):
             continue
         some.append(parameter)
-        if sum(p.numel() for p in some) >= AT_ONCE:
-            _add_up_together(some)
+        if sum(p.numel() for p in some) >= BUCKET:
+            _all_reduce_bucket(some)
             some = []
     if some:
-        _add_up_together(some)
+        _all_reduce_bucket(some)
 
 
-def _add_up_together(parameters: list[nn.Parameter]) -> None:
+def _all_reduce_bucket(parameters: list[nn.Parameter]) -> None:
     flat = torch.cat([p.grad.flatten() for p in parameters])
     dist.all_reduce(flat)
     for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):

@@ -16,7 +16,7 @@ from torch import nn
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-class RuntimeChoiceError(ValueError):
+class DeviceError(ValueError):
     """A device or number format that this machine does not have; the text says which it has."""
 
 
@@ -27,7 +27,7 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if gpus else have[-1])
     if name not in have:
-        raise RuntimeChoiceError(
+        raise DeviceError(
             f"--device {name}: not on this machine, which has {', '.join(have)}; use one of them, or auto"
         )
     return torch.device(name)
@@ -41,7 +41,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
     if name not in DTYPES:
-        raise RuntimeChoiceError(f"--dtype {name}: expected auto, {' or '.join(DTYPES)}")
+        raise DeviceError(f"--dtype {name}: expected auto, {' or '.join(DTYPES)}")
     return DTYPES[name]
 
 

@@ -9,9 +9,9 @@ import sys
 import pytest
 import torch
 
-from engine import runtime
-from engine.runtime import (
-    RuntimeChoiceError,
+from engine import device
+from engine.device import (
+    DeviceError,
     autocast,
     frozen_in,
     has_fast_bfloat16,
@@ -50,7 +50,7 @@ def test_a_device_that_is_there_is_taken(monkeypatch):
 ])  # fmt: skip
 def test_a_device_that_is_not_there_is_an_error_that_says_what_is(monkeypatch, gpus, name, have):
     pretend(monkeypatch, gpus)
-    with pytest.raises(RuntimeChoiceError) as error:
+    with pytest.raises(DeviceError) as error:
         pick_device(name)
     assert f"--device {name}: not on this machine, {have} use one of them, or auto" in str(error.value)
 
@@ -74,7 +74,7 @@ def test_bfloat16_is_chosen_where_the_processor_has_it(monkeypatch, line, fast):
 
 def test_a_number_format_is_taken_by_name_and_another_is_an_error_that_says_which_there_are():
     assert pick_dtype("float32", CPU) == torch.float32 and pick_dtype("bfloat16", CPU) == torch.bfloat16
-    with pytest.raises(RuntimeChoiceError, match="--dtype float16: expected auto, float32 or bfloat16"):
+    with pytest.raises(DeviceError, match="--dtype float16: expected auto, float32 or bfloat16"):
         pick_dtype("float16", CPU)
 
 
@@ -96,7 +96,7 @@ def test_peak_memory_is_at_least_what_is_held():
 def test_freed_memory_is_kept_for_the_next_step():
     program = """
 import resource, torch
-from engine.runtime import prepare
+from engine.device import prepare
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(12):
@@ -116,11 +116,11 @@ print(faults())
 @pytest.mark.parametrize(("name", "expected"), [("MALLOC_ARENA_MAX", []), ("PATH", ["kept"])])
 def test_an_allocator_that_the_user_has_set_is_left_alone(monkeypatch, name, expected):
     done = []
-    monkeypatch.setattr(runtime.sys, "platform", "linux")
-    monkeypatch.setattr(runtime.os, "environ", {name: "1"})
-    monkeypatch.setattr(runtime, "_keep_freed_memory", lambda: done.append("kept"))
-    runtime.prepare(CPU)
-    runtime.prepare(torch.device("mps"))
+    monkeypatch.setattr(device.sys, "platform", "linux")
+    monkeypatch.setattr(device.os, "environ", {name: "1"})
+    monkeypatch.setattr(device, "_keep_freed_memory", lambda: done.append("kept"))
+    device.prepare(CPU)
+    device.prepare(torch.device("mps"))
     assert done == expected
 
 

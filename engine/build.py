@@ -1,13 +1,19 @@
-"""The parts that a stage is put together from: tokenizer, encoder, language model."""
+"""Models put together from their parts (tokenizer, encoder, language model), or loaded from a finished run."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import argparse
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
+import torch
+
 from dataset.preprocess import PreprocessSpec
-from engine.run import Run, RunError
-from model.checkpoints import WeightsError, fingerprint, load_language, load_vision
+from engine.checkpoint import Run, RunError
+from engine.device import accelerate, keep_in
+from engine.familiar import Familiar, load_familiar
+from model.checkpoints import WeightsError, fingerprint, load_language, load_vision, load_vlm
 from model.config import LMConfig, ProjectorConfig, VLMConfig
 from model.init import match_like_with_like
 from model.language import LanguageModel
@@ -138,3 +144,54 @@ def run_encoder(run: Path, folder: str = "") -> Encoder:
             "name that encoder's folder with --vision, or train the run again"
         )
     return encoder
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model in evaluation mode, its tokenizer and its encoder."""
+
+    path: Path  # the run's folder, or the weights file
+    model: VLM
+    tokenizer: Tokenizer
+    encoder: Encoder
+    settings: dict = field(default_factory=dict)  # of the stage that trained it; none for a weights file
+
+    @cached_property
+    def familiar(self) -> Familiar | None:
+        """What its training's pictures look like, where its run kept that; WeightsError for a file that is damaged."""
+        if self.path.is_file():
+            return None
+        return load_familiar(self.path, self.encoder.fingerprint, self.encoder.module.config.feature_size)
+
+    @property
+    def outputs(self) -> Path:
+        """The folder for what is made with the model: the run's own, or one under out/ for a weights file."""
+        return Path("out") / self.path.stem if self.path.is_file() else self.path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say which model a command takes: load_trained()'s path, vision and tokenizer."""
+    parser.add_argument("run", help="a run's folder, or a MiniMind2-V .pth")
+    parser.add_argument("--vision", default="", metavar="DIR", help="the encoder of a .pth; where a run's is now")
+    parser.add_argument("--tokenizer", default="", metavar="DIR", help="the tokenizer of a .pth, if not beside it")
+
+
+def load_trained(
+    path: Path | str, vision: str = "", tokenizer: str = "", device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32, fast: str = "on",
+) -> Trained:  # fmt: skip
+    """The model of a run's folder, or of a MiniMind2-V .pth with its encoder and tokenizer named.
+
+    vision: where the encoder is (default: where the run found it). tokenizer: its folder (default: the run's).
+    dtype: what its products will be computed in; the encoder is kept in it. fast: on, or off for the plain model.
+    RunError, WeightsError or TokenizerError for parts that are missing or do not fit each other.
+    """
+    path = Path(path)
+    settings = {} if path.is_file() else Run(path).record()["settings"]
+    encoder = run_encoder(path, vision)
+    model = load_vlm(path, encoder.module).to(device).eval()
+    accelerate(model, fast)
+    keep_in(dtype, encoder.module)
+    words = get_tokenizer(tokenizer, path)
+    check_vocabulary(model.config.lm.vocab_size, words.vocab_size, str(path))
+    return Trained(path, model, words, encoder, settings)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.arguments import Stage, check, parse
 from engine.command import guarded
-from engine.stage import Stage, check, parse
 
 SCRIPTS = ("train_vision", "train_lm", "train_pretrain", "train_sft")
 FIELDS = {item.name: item for item in dataclasses.fields(Stage)}

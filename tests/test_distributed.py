@@ -18,8 +18,8 @@ from pairs import argv_for, losses, together, weights
 
 from dataset.bad_rows import BadRows
 from dataset.record import IGNORE, Example
+from engine.arguments import Stage, UsageError
 from engine.feed import Feed
-from engine.stage import Stage, UsageError
 from engine.training import own_parts
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
-from engine import ranks
+from engine import distributed
 from model.vlm import VLM
 
 
@@ -51,7 +51,7 @@ def sharded(model: VLM, device: torch.device, dtype: torch.dtype) -> VLM:
     """
     whole, model = model, copy.deepcopy(model)
     model.__class__ = LockstepVLM
-    mesh = init_device_mesh(device.type, (ranks.count(),))
+    mesh = init_device_mesh(device.type, (distributed.world_size(),))
     exact = dtype == torch.float32
     policy = MixedPrecisionPolicy(
         param_dtype=None if exact else dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
@@ -77,6 +77,6 @@ def sharded(model: VLM, device: torch.device, dtype: torch.dtype) -> VLM:
 def gather(divided: nn.Module, whole: nn.Module) -> None:
     """Copy the weights of a divided model to the first process's whole one, one at a time; all processes call this."""
     for part, parameter in zip(divided.parameters(), whole.parameters(), strict=True):
-        value = ranks.whole(part)
-        if ranks.is_first():
+        value = distributed.full_tensor(part)
+        if distributed.is_main():
             parameter.copy_(value)

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import torch
 
-from engine import ranks
-from engine.stage import ADDED, Stage
+from engine import distributed
+from engine.arguments import ADDED, Stage
 from model.checkpoints.files import discard, read_json, read_metadata, read_tensors, save_safetensors, write_json
 
 FORMAT = 1
@@ -147,8 +147,8 @@ def save_state(
 
     progress: JSON values that load_state gives back. All processes that train together call this, the first writes.
     """
-    tensors = ranks.to_keep(_state(model, optimizer))
-    if not ranks.is_first():
+    tensors = distributed.gather(_state(model, optimizer))
+    if not distributed.is_main():
         return
     kept = "the state before is still there, whole" if run.state_file.exists() else "nothing was kept before"
     try:
@@ -170,8 +170,8 @@ def _state(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Iterator
 
 def save_best(run: Run, step: int, model: torch.nn.Module) -> None:
     """Keep the weights that train as the best so far; others stay until drop_best(). All processes call this."""
-    tensors = ranks.to_keep((name, p) for name, p in model.named_parameters() if p.requires_grad)
-    if ranks.is_first():
+    tensors = distributed.gather((name, p) for name, p in model.named_parameters() if p.requires_grad)
+    if distributed.is_main():
         save_safetensors(run.best_file(step), tensors)
 
 
@@ -184,12 +184,12 @@ def load_best(run: Run, step: int, model: torch.nn.Module) -> None:
         raise RunError(f"{file}: holds {len(tensors)} weights, this run trains {len(wanted)}; delete the run's folder")
     with torch.no_grad():
         for name, parameter in wanted.items():
-            parameter.copy_(ranks.part_of(tensors[name], parameter))
+            parameter.copy_(distributed.shard_like(tensors[name], parameter))
 
 
 def drop_best(run: Run, but: int = 0) -> None:
     """Remove the weights of former bests, once the training state speaks of the one after step `but`."""
-    if not ranks.is_first():
+    if not distributed.is_main():
         return
     for file in run.path.glob("best-*.safetensors"):
         if file != run.best_file(but):
@@ -214,12 +214,12 @@ def load_state(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimize
         raise RunError(f"{run.state_file}: trains {len(trained)} weights, this run {len(expected)}; e.g. {odd[0]}")
     with torch.no_grad():
         for name in expected:
-            parameters[name].copy_(ranks.part_of(tensors.pop(f"weight.{name}"), parameters[name]))
+            parameters[name].copy_(distributed.shard_like(tensors.pop(f"weight.{name}"), parameters[name]))
     fused = optimizer.defaults.get("fused")
     for entry, value in tensors.items():
         key, _, name = entry.partition(".")
         parameter = parameters[name]
         on_device = fused or value.dim()  # an unfused optimizer keeps its step counter on the CPU
         value = value.to(parameter.device) if on_device else value
-        optimizer.state[parameter][key] = ranks.part_of(value, parameter) if value.dim() else value
+        optimizer.state[parameter][key] = distributed.shard_like(value, parameter) if value.dim() else value
     return step, progress

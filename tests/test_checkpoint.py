@@ -12,11 +12,11 @@ import torch
 from engine_parts import make_parts, pretrain_flags, small_batches, small_plan, small_vlm
 
 import train_pretrain
+from engine.arguments import COSMETIC, Stage, settings
+from engine.checkpoint import Run, RunError, differences, finish, is_finished, load_state, open_run, save_state
 from engine.command import guarded
 from engine.freeze import set_trainable
 from engine.loop import gradients, make_optimizer, take_step
-from engine.run import Run, RunError, differences, finish, is_finished, load_state, open_run, save_state
-from engine.stage import COSMETIC, Stage, settings
 from model.checkpoints import files, fingerprint, read_tensors, save_safetensors
 
 SETTINGS = {"steps": 6, "learning_rate": 1e-3, "data": ""}

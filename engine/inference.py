@@ -13,8 +13,8 @@ from dataset.bad_rows import BadRow, BadRows
 from dataset.batching import PictureLoader, collate
 from dataset.encoding import encode_prompt
 from dataset.record import Batch
-from engine.runtime import autocast
-from engine.stage import UsageError
+from engine.arguments import UsageError
+from engine.device import autocast
 from model.generation import generate
 from model.vlm import VLM
 from scoring.tasks import Ask
