@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=GRID * GRID, max_seq_len=stage.max_seq_len)
     feeds = [
         Feed(make_examples(records, encode, data.bad, what), stage.batch_size, stage.seed, tokenizer.pad_id,
-             word_loader(tokenizer), data.bad, workers=1, token_budget=stage.token_budget)
+             word_loader(tokenizer, stage.english), data.bad, workers=1, token_budget=stage.token_budget)
         for records, what in ((train, "texts"), (val, "validation"))
         if len(records)
     ]  # fmt: skip

@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
 
     def begin(load: PictureLoader) -> None:
         scenes = [make_scene("train", index) for index in range(min(stage.scenes, len(data.train)))]
-        words = word_loader(tokenizer)
+        words = word_loader(tokenizer, stage.english)
         left = name_cells(model, scenes, load, words, stage.cell_steps, CELL_RATE, stage.seed, here.device, here.dtype)
         print(f"cells: {stage.cell_steps} steps, {left:.1%} of what their words say is not explained by the picture")
 

@@ -25,7 +25,7 @@ from dataset.batching import (
 )
 from dataset.features import FeatureCache
 from dataset.mixture import Mixture, draw, mixture_of, share_out
-from dataset.picturebook.words import word_picture
+from dataset.picturebook.words import languages_of, word_picture
 from dataset.record import Batch, Picture
 from engine import distributed
 from engine.build import Encoder
@@ -129,12 +129,16 @@ def make_examples(records, encode: Callable, bad: BadRows, what: str) -> Example
     return Examples(records, encode, bad, progress=lambda rows: tqdm(rows, **shown))
 
 
-def word_loader(tokenizer: Tokenizer) -> PictureLoader:
-    """Loads scenes as word pictures: (P, 16, W) ids of the words in each cell, -1 where a cell has fewer."""
+def word_loader(tokenizer: Tokenizer, english: float = 0.0) -> PictureLoader:
+    """Loads scenes as word pictures: (P, 16, W) ids of the words in each cell, -1 where a cell has fewer.
+
+    english: the share of English among the texts; 0 means Chinese words alone, 1 English ones, else both stand there.
+    """
+    languages = languages_of(english)
     ids: dict[str, list[int]] = {}
 
     def load(pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
-        scenes = [word_picture(scene, random.Random(f"words {scene.seed}")) for scene in pictures]
+        scenes = [word_picture(scene, random.Random(f"words {scene.seed}"), languages) for scene in pictures]
         cells = [[[t for word in cell for t in known(word)] for cell in scene] for scene in scenes]
         width = max(len(cell) for scene in cells for cell in scene)
         return {"words": torch.tensor([[c + [-1] * (width - len(c)) for c in scene] for scene in cells])}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dataset.picturebook.captions_zh import SIDES, SIZES, related, sky_word
+from dataset.picturebook.captions_zh import SIDES, related, sky_word
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene
 from dataset.picturebook.telling import clear_side, in_sky, notable_size
 from scoring.contradictions import contradictions
@@ -154,13 +154,12 @@ def facts_line(scene: Scene) -> str:
     """The facts on one line: 海边 · 小狗×2 棕色 左边 奔跑 · 太阳×1 天上 · 男人骑着马."""
     told = [PLACES[scene.place].zh]
     for thing in scene.things:
-        size = notable_size(thing)
         words = [
             f"{KINDS[thing.kind].zh}×{thing.count}",
             COLOURS[thing.colour].zh if thing.colour else "",
             sky_word(scene) if in_sky(thing) else SIDES[thing.side] + ("" if clear_side(thing) else "?"),
             ACTIONS_ZH[thing.action] if thing.action else "",
-            SIZES[size] if size else "",
+            {"large": "大", "small": "小", None: ""}[notable_size(thing)],
         ]
         told.append(" ".join(word for word in words if word))
     if scene.relation:

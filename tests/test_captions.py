@@ -137,9 +137,9 @@ def test_positions_and_rows_are_true(language):
     text = LANGUAGES[language].caption(Scene(1, "park", (left, right)), "long", random.Random(0))
     if language == "zh":
         assert re.search("小狗在(画面的)?左边", text) and re.search("猫咪在(画面的)?右边", text)
-        assert "从左到右依次是小狗和猫咪。" in text
+        assert "从左到右依次是小狗、猫咪。" in text
     else:
-        assert "From left to right there are the dog and the cat." in text
+        assert "From left to right: the dog, the cat." in text
     assert in_a_row(Scene(1, "park", (left, right))) == [left, right]
     assert in_a_row(Scene(1, "park", (thing("dog", x=0.81), thing("cat", x=0.88)))) == []
     sky = Scene(1, "park", (left, thing("sun", x=0.9)))

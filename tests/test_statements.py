@@ -147,8 +147,9 @@ def test_the_books_own_captions_are_true_and_agree_with_themselves():
         types.update((language, one.type) for one in statements)
     result = totals(scores)
     assert result["contradiction_share"] == 0.0 and result["caption_true_share"] == 1.0
-    assert all(result[f"statement_accuracy/{name}"] == 1.0 for name in TYPES) and result["statement_accuracy"] == 1.0
-    for name in TYPES:  # and both languages say as much
+    told = [name for name in TYPES if name != "size"]  # which the book does not tell
+    assert all(result[f"statement_accuracy/{name}"] == 1.0 for name in told) and result["statement_accuracy"] == 1.0
+    for name in told:  # and both languages say as much
         assert types["zh", name] > 150 and 0.95 < types["zh", name] / types["en", name] < 1.05, (name, types)
 
 

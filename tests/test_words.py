@@ -10,10 +10,13 @@ from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, COLUMNS, KINDS, PLACE
 from dataset.picturebook.words import (
     COUNTS_ZH,
     GRID,
+    LANGUAGES,
     RELATIONS_ZH,
-    SIZES_ZH,
+    SIDES_ZH,
     cell_owners,
     column,
+    languages_of,
+    place_word,
     thing_words,
     word_picture,
 )
@@ -43,13 +46,29 @@ def dog(**facts) -> Thing:
     return Thing("dog", "brown", **{**plain, **facts})
 
 
-def test_every_things_words_are_in_at_least_one_cell():
+@pytest.mark.parametrize("languages", [("zh",), ("en",), ("zh", "en")])
+def test_every_things_words_are_in_at_least_one_cell(languages):
     for scene in SCENES:
-        found = said(scene, Middle())
+        found = {word for cell in word_picture(scene, Middle(), languages) for word in cell}
         for thing in scene.things:
-            assert set(thing_words(thing)) <= found
-        if scene.relation:
+            for language in languages:
+                assert set(thing_words(thing, language)) <= found
+        if scene.relation and "zh" in languages:
             assert RELATIONS_ZH[scene.relation.name] in found
+        if scene.relation and "en" in languages:
+            assert f" {scene.relation.name}" in found
+
+
+def test_a_picture_in_two_languages_says_what_it_says_in_each():
+    for scene in SCENES[:100]:
+        both = word_picture(scene, random.Random(1), LANGUAGES)
+        zh, en = (word_picture(scene, random.Random(1), (language,)) for language in LANGUAGES)
+        for said_in_both, *alone in zip(both, zh, en, strict=True):
+            assert set(said_in_both) == set().union(*alone)
+
+
+def test_words_stand_there_in_the_languages_of_the_texts():
+    assert [languages_of(share) for share in (0, 0.3, 1)] == [("zh",), ("zh", "en"), ("en",)]
 
 
 def test_things_share_a_cell_only_where_one_of_them_has_no_other():
@@ -114,11 +133,13 @@ def test_something_much_smaller_than_a_cell_is_still_in_one():
 
 def test_the_words_of_a_thing_are_its_facts():
     assert thing_words(dog()) == ["小狗", "中间", "5", "棕色", "坐着"]
-    two = dog(count=2, size="large", action="running", height=0.36)
-    assert thing_words(two) == ["小狗", "中间", "5", "棕色", "两", "奔跑", "大"]
+    two = dog(count=2, action="running")
+    assert thing_words(two) == ["小狗", "中间", "5", "棕色", "两", "奔跑"]
     panda = Thing("panda", None, 3, "eating", "small", 0.5, 0.9, 0.25, False)
-    assert thing_words(panda) == ["熊猫", "中间", "5", "三", "吃东西", "小"]
-    assert "大" not in thing_words(dog(size="large"))  # drawn no taller than a dog usually is
+    assert thing_words(panda) == ["熊猫", "中间", "5", "三", "吃东西"]
+    assert thing_words(two, "en") == ["5", " dog", " dogs", " middle", " brown", " two", " running"]
+    elder = Thing("elder", "gray", 1, "sitting", "medium", 0.2, 0.9, 0.46, False)
+    assert thing_words(elder, "en", "on") == ["2", " old man", " old men", " left", " gray", " sitting", " on"]
     assert [thing_words(dog(x=x))[1] for x in (0.2, 0.9)] == ["左边", "右边"]
     assert [column(dog(x=x)) for x in (0.0, 0.09, 0.1, 0.45, 1.0)] == ["0", "0", "1", "4", "9"]
 
@@ -140,8 +161,10 @@ def test_every_word_is_a_token_or_a_few_and_no_two_words_have_the_same():
     """Their embeddings are summed in a cell, so a word must not be a long string of byte tokens."""
     tokenizer = load_tokenizer(default_folder())
     words = {kind.zh for kind in KINDS.values()} | {colour.zh for colour in COLOURS.values()}
-    words |= {place.zh_words[0] for place in PLACES.values()} | set(ACTIONS_ZH.values())
-    words |= {*COUNTS_ZH.values(), *SIZES_ZH.values(), *RELATIONS_ZH.values()} | {str(n) for n in range(COLUMNS)}
+    words |= {place_word(place, language) for place in PLACES for language in LANGUAGES} | set(ACTIONS_ZH.values())
+    words |= {*COUNTS_ZH.values(), *RELATIONS_ZH.values()} | {str(n) for n in range(COLUMNS)}
+    english = {word for kind in KINDS.values() for word in (kind.en, kind.en_plural)}
+    words |= {f" {word}" for word in (*english, *COLOURS, *ACTIONS_ZH, *RELATIONS_ZH, *SIDES_ZH)}
     ids = {word: tuple(tokenizer.encode(word)) for word in words}
     assert max(map(len, ids.values())) <= 3
     assert len({frozenset(tokens) for tokens in ids.values()}) == len(words)

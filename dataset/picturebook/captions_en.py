@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from dataset.picturebook.facts import KINDS, PLACES, Scene, Thing
-from dataset.picturebook.telling import in_a_row, in_sky, is_aloft, notable_size, split_sky, units
+from dataset.picturebook.telling import in_a_row, in_sky, is_aloft, split_sky, units
 
 PROMPTS_EN = {
     "phrase": ("Say in one phrase what is in the picture.", "Name what you see in a few words."),
@@ -72,9 +72,9 @@ BACKGROUNDS = {
     ),
 }
 OPENINGS = (  # place, list of things
-    "This picture shows {1} {0}.",
-    "The scene is set {0}, where we can see {1}.",
-    "This is a scene {0}, and it shows {1}.",
+    "This picture shows a scene {0}: {1}.",
+    "The scene is set {0}, and this is what we can see: {1}.",
+    "Here is a scene {0}: {1}.",
 )
 MOODS = (
     "The whole picture feels warm and natural.",
@@ -127,6 +127,11 @@ def join(phrases: list[str]) -> str:
 
 def listing(things: list[Thing]) -> str:
     return join([noun_phrase(thing) for thing in things])
+
+
+def inventory(things: list[Thing]) -> str:
+    """A, B, C behind a colon: no "and" before the last, for which one would have to know at A how many are to come."""
+    return ", ".join(noun_phrase(thing) for thing in things)
 
 
 def be(thing: Thing) -> str:
@@ -234,28 +239,26 @@ def _placed(scene: Scene, unit: tuple[Thing, ...], sides: set[str]) -> str:
 
 
 def _long(scene: Scene, rng: random.Random) -> str:
-    told = [rng.choice(OPENINGS).format(PLACES[scene.place].en, listing(list(scene.things)))]
     parts = units(scene)
+    told = [rng.choice(OPENINGS).format(PLACES[scene.place].en, inventory([unit[0] for unit in parts]))]
     told += [capital(_detail(scene, unit, rng)) + "." for unit in parts]
     row = in_a_row(scene)
     if row and len(parts) < 4:
-        told.append(f"From left to right there are {join([definite(thing) for thing in row])}.")
+        told.append(f"From left to right: {', '.join(definite(thing) for thing in row)}.")
     told += BACKGROUNDS[scene.place][: {1: 3, 2: 2}.get(len(parts), 1)]
     return " ".join([*told, rng.choice(MOODS)])
 
 
 def _detail(scene: Scene, unit: tuple[Thing, ...], rng: random.Random) -> str:
-    """A clause about something already named: where it is, what it does, its size where notable."""
+    """A clause about something already named: where it is, what it does; what it rides or holds is named here first."""
     thing, side = unit[0], SIDES[unit[0].side]
-    size = notable_size(thing)
-    tail = f" and look{'s' if thing.count == 1 else ''} quite {size}" if size else ""
     what = f"{definite(thing)} {be(thing)}"
     if len(unit) == 2:
-        return f"{what} {side}, {related_verb(scene, definite(unit[1]), thing)}{tail}"
+        return f"{what} {side}, {related_verb(scene, noun_phrase(unit[1]), thing)}"
     if in_sky(thing):
-        return f"{what} {sky_words(scene)}{tail}"
+        return f"{what} {sky_words(scene)}"
     if is_aloft(thing):
-        return f"{what} {doing(thing)} in the air {side}{tail}"
+        return f"{what} {doing(thing)} in the air {side}"
     if thing.action:
-        return rng.choice((f"{what} {doing(thing)} {side}", f"{side}, {what} {doing(thing)}")) + tail
-    return f"{what} " + rng.choice((side, f"{side} of the picture")) + tail
+        return rng.choice((f"{what} {doing(thing)} {side}", f"{side}, {what} {doing(thing)}"))
+    return f"{what} " + rng.choice((side, f"{side} of the picture"))

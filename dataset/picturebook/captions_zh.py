@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene, Thing
-from dataset.picturebook.telling import in_a_row, in_sky, is_aloft, notable_size, split_sky, units
+from dataset.picturebook.telling import in_a_row, in_sky, is_aloft, split_sky, units
 
 PROMPTS_ZH = {
     "phrase": ("用一个短语说出图里有什么。", "用几个词概括这张图片。", "图里有什么？请用短语回答。"),
@@ -16,7 +16,6 @@ PROMPTS_ZH = {
 
 NUMBERS = {1: "一", 2: "两", 3: "三"}
 SIDES = {"left": "左边", "middle": "中间", "right": "右边"}
-SIZES = {"large": "看起来很大", "small": "看起来很小"}
 
 # What the painted background certainly shows. No kind's noun and no other place's word may occur here.
 BACKGROUNDS = {
@@ -73,8 +72,8 @@ def listing(things: list[Thing], short: bool = False) -> str:
 
 
 def join(phrases: list[str]) -> str:
-    """A、B和C"""
-    return "和".join(p for p in ("、".join(phrases[:-1]), phrases[-1]) if p)
+    """A、B、C: no 和 before the last, for which one would have to know at A how many are to come."""
+    return "、".join(phrases)
 
 
 def related(scene: Scene, subject: str, thing: str, first: Thing) -> str:
@@ -187,8 +186,8 @@ def _placed(scene: Scene, unit: tuple[Thing, ...], sides: set[str], rng: random.
 
 def _long(scene: Scene, rng: random.Random) -> str:
     place = PLACES[scene.place].zh
-    told = [rng.choice(OPENINGS).format(place, listing(list(scene.things)))]
     parts = units(scene)
+    told = [rng.choice(OPENINGS).format(place, listing([unit[0] for unit in parts]))]
     told += [f"{_detail(scene, unit, rng)}。" for unit in parts]
     row = in_a_row(scene)
     if row and len(parts) < 4:
@@ -198,21 +197,19 @@ def _long(scene: Scene, rng: random.Random) -> str:
 
 
 def _detail(scene: Scene, unit: tuple[Thing, ...], rng: random.Random) -> str:
-    """A clause about something already named: where it is, what it does, its size where notable."""
+    """A clause about something already named: where it is, what it does; what it rides or holds is named here first."""
     thing, side = unit[0], SIDES[unit[0].side]
     noun = KINDS[thing.kind].zh
     what = noun if thing.count == 1 else f"{counted(thing)}{noun}都"
-    size = notable_size(thing)
-    tail = f"，{SIZES[size]}" if size else ""
     if len(unit) == 2:
-        return f"{what}在画面的{side}，{_related_verb(scene, KINDS[unit[1].kind].zh, thing)}{tail}"
+        return f"{what}在画面的{side}，{_related_verb(scene, noun_phrase(unit[1]), thing)}"
     if in_sky(thing):
-        return f"{what}{'飘' if thing.kind == 'cloud' else '挂'}在{sky_word(scene)}{tail}"
+        return f"{what}{'飘' if thing.kind == 'cloud' else '挂'}在{sky_word(scene)}"
     if is_aloft(thing):
-        return (f"{what}在{side}的空中飞翔" if thing.action else f"{what}飘在{side}的空中") + tail
+        return f"{what}在{side}的空中飞翔" if thing.action else f"{what}飘在{side}的空中"
     if thing.action in ("standing", "sitting"):
-        return f"{what}在画面的{side}{ACTIONS_ZH[thing.action]}{tail}"
+        return f"{what}在画面的{side}{ACTIONS_ZH[thing.action]}"
     if thing.action:
         acting = rng.choice((f"在画面的{side}{ACTIONS_ZH[thing.action]}", f"在{side}，{doing(thing)}"))
-        return what + acting + tail
-    return what + rng.choice((f"在画面的{side}", f"位于画面{side}")) + tail
+        return what + acting
+    return what + rng.choice((f"在画面的{side}", f"位于画面{side}"))

@@ -110,13 +110,11 @@ def popularity() -> dict[str, float]:
 
 
 def ask_exists(kind: str, language: str = "zh") -> str:
-    """图里有小狗吗？ Is there a dog in the picture?"""
+    """图里有小狗吗？ Is there a dog? The noun stands close to where the answer begins, in both languages."""
     if language == "zh":
         return f"图里有{KINDS[kind].zh}吗？"
     name = KINDS[kind].en
-    if kind in en.UNIQUE:
-        return f"Is the {name} in the picture?"
-    return f"Is there {en.article(name)} {name} in the picture?"
+    return f"Is the {name} there?" if kind in en.UNIQUE else f"Is there {en.article(name)} {name}?"
 
 
 def _the(thing: Thing) -> str:
@@ -136,7 +134,7 @@ def _what(scene: Scene, language: str) -> list[Question]:
     if language == "zh":
         asked = [Question("图里画了什么？", f"图里有{zh.listing(things)}。", "what")]
     else:
-        asked = [Question("What is in the picture?", f"The picture shows {en.listing(things)}.", "what")]
+        asked = [Question("What is in the picture?", f"The picture shows: {en.inventory(things)}.", "what")]
     for side in ("left", "middle", "right"):
         there = [thing for thing in things if thing.side == side]
         if not there or any(in_sky(thing) for thing in there) or not all(map(clear_side, things)):

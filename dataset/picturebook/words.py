@@ -2,27 +2,33 @@
 
 A language model that is later to read a projector's output must have learned to read its context. So it is
 trained on scenes whose picture tokens are replaced by words: slot m of a 4x4 raster holds the words of what lies
-in cell m, and the model's input there is the sum of their embeddings. The words are Chinese whatever the language
-of the answer, as a picture has no language.
+in cell m, and the model's input there is the sum of their embeddings. They are words of the language that the model
+learns to write, of both where it learns both: heads that look for what is like "dog" find " dog", not 小狗.
 """
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
+from dataset.picturebook.captions_en import NUMBERS as NUMBERS_EN
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene, Thing
-from dataset.picturebook.telling import notable_size
 
 JITTER = 0.04  # of the picture's side
 GRID = 4  # cells along a side: 16 slots, as many as the default projector makes of a picture
 COUNTS_ZH = {1: "一", 2: "两", 3: "三"}
 RELATIONS_ZH = {"riding": "骑", "on": "上", "holding": "拿"}
 SIDES_ZH = {"left": "左边", "middle": "中间", "right": "右边"}
-SIZES_ZH = {"small": "小", "large": "大"}
+LANGUAGES = ("zh", "en")
 
 
-def word_picture(scene: Scene, rng: random.Random) -> tuple[tuple[str, ...], ...]:
-    """The words of each of the GRID x GRID cells, row by row; places jitter a little.
+def languages_of(english: float) -> tuple[str, ...]:
+    """The languages of texts of which that share is English."""
+    return tuple(language for language, share in zip(LANGUAGES, (1 - english, english), strict=True) if share)
+
+
+def word_picture(scene: Scene, rng: random.Random, languages: Sequence[str] = ("zh",)) -> tuple[tuple[str, ...], ...]:
+    """The words of each of the GRID x GRID cells, row by row, in each of the languages; places jitter a little.
 
     A cell's words are those of the thing that fills most of it, else of the place. Two things share a cell only where
     one of them has no other.
@@ -30,28 +36,33 @@ def word_picture(scene: Scene, rng: random.Random) -> tuple[tuple[str, ...], ...
     cells: list[list[str]] = [[] for _ in range(GRID * GRID)]
     owners = cell_owners(scene, rng)
     for i, thing in enumerate(scene.things):
-        words = thing_words(thing)
-        if scene.relation and i == scene.relation.subject:
-            words.append(RELATIONS_ZH[scene.relation.name])
+        relation = scene.relation.name if scene.relation and i == scene.relation.subject else None
+        words = [word for language in languages for word in thing_words(thing, language, relation)]
         for cell in owners[i]:
             cells[cell] += words
-    background = PLACES[scene.place].zh_words[0]
-    return tuple(tuple(dict.fromkeys(cell)) if cell else (background,) for cell in cells)
+    background = tuple(place_word(scene.place, language) for language in languages)
+    return tuple(tuple(dict.fromkeys(cell)) if cell else background for cell in cells)
 
 
-def thing_words(thing: Thing) -> list[str]:
-    """Kind, side, column, colour, number, action and, where a caption would tell it, size, as single words."""
-    words = [KINDS[thing.kind].zh, SIDES_ZH[thing.side], column(thing)]
-    if thing.colour:
-        words.append(COLOURS[thing.colour].zh)
-    if thing.count > 1:
-        words.append(COUNTS_ZH[thing.count])
-    if thing.action:
-        words.append(ACTIONS_ZH[thing.action])
-    size = notable_size(thing)
-    if size:
-        words.append(SIZES_ZH[size])
-    return words
+def thing_words(thing: Thing, language: str = "zh", relation: str | None = None) -> list[str]:
+    """Kind, side, column, colour, number, action, and the relation that it is the subject of, as single words.
+
+    English words stand behind a space, as in a text, and nouns in both of their forms, as both are asked for.
+    """
+    kind = KINDS[thing.kind]
+    number = thing.count if thing.count > 1 else None
+    if language == "zh":
+        words = [kind.zh, SIDES_ZH[thing.side], column(thing), thing.colour and COLOURS[thing.colour].zh,
+                 number and COUNTS_ZH[number], thing.action and ACTIONS_ZH[thing.action],
+                 relation and RELATIONS_ZH[relation]]  # fmt: skip
+        return [word for word in words if word]
+    words = [*dict.fromkeys((kind.en, kind.en_plural)), thing.side, thing.colour, number and NUMBERS_EN[number],
+             thing.action, relation]  # fmt: skip
+    return [column(thing), *(f" {word}" for word in words if word)]
+
+
+def place_word(place: str, language: str) -> str:
+    return PLACES[place].zh_words[0] if language == "zh" else f" {PLACES[place].en_words[0]}"
 
 
 def column(thing: Thing) -> str:
