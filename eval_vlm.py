@@ -20,18 +20,18 @@ from dataset.picturebook.book import prompt_for
 from dataset.picturebook.picture import blank
 from dataset.pictures import open_picture
 from dataset.preprocess import preprocess
-from dataset.record import IMAGE, Picture, Turn
+from dataset.record import IMAGE, Ask, Picture, Turn
 from dataset.sources import read_records
 from engine.arguments import UsageError
 from engine.build import Trained, load_trained
 from engine.command import guarded
+from engine.dataloader import encode_pixels
 from engine.device import pick_device, pick_dtype, prepare
-from engine.feed import encode_pixels
 from engine.inference import Answer, Decoding, answer, generate_batch, prompt_room
 from model.checkpoints import read_json, write_json
 from scoring.page import Shown, shown_scenes, write_page
 from scoring.report import contact_sheet, score_table, write_scores
-from scoring.tasks import Ask, picture_book_task, question_task, reference_task, with_blank
+from scoring.tasks import picture_book_task, question_task, reference_task, with_blank
 from tokenizer.tokenizer import TextStream
 
 STAGES = ("sft3", "sft2", "sft1", "pretrain")  # the furthest first

@@ -9,23 +9,22 @@ from pathlib import Path
 import torch
 
 from dataset.encoding import encode_record
-from dataset.picturebook.words import GRID
+from dataset.picturebook.words import GRID, word_loader
+from dataset.splits import stage_data
 from dataset.views import Changed, without_pictures
-from engine.arguments import Stage, parse, placed
+from engine.arguments import TrainArguments, parse, placed
 from engine.build import get_language, get_tokenizer, join
 from engine.command import guarded
-from engine.data import stage_data
+from engine.dataloader import Feed, make_examples
 from engine.device import accelerate
-from engine.feed import Feed, make_examples, word_loader
-from engine.training import is_done, machine, run_stage
+from engine.trainer import is_done, machine, run_training
 from model.checkpoints import fingerprint, save_vlm
 
-STAGE = Stage(learning_rate=3e-3, batch_size=32, scenes=100_000, eval_interval=100,
+STAGE = TrainArguments(learning_rate=3e-3, batch_size=32, scenes=100_000, eval_interval=100,
               init="matching")  # fmt: skip
 TEXTS = 12_800  # of the picture book
 NAME = "lm"
-HIDDEN = ("from_run", "images", "vision", "feature_layer", "projector", "stage", "fit", "cache_gb", "train",
-          "lora_rank", "lora_alpha", "lora_targets")  # fmt: skip
+FLAGS = ("llm", "init", "max_seq_len", "gradient_checkpointing", "fsdp")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -36,23 +35,23 @@ def main(argv: list[str] | None = None) -> None:
     what lies in each of its cells. A model that has never read its context cannot use what a projector says. Four in
     ten texts are checklists (dataset/picturebook/checklists.py): from them it learns to look up what it is asked about.
     """
-    stage = placed(parse(STAGE, argv, HIDDEN, main.__doc__), NAME)
-    if is_done(stage):
+    args = placed(parse(STAGE, argv, FLAGS, main.__doc__), NAME)
+    if is_done(args):
         return
-    here = machine(stage)
-    torch.manual_seed(stage.seed)
-    start = Path(stage.llm) if stage.llm not in ("", "random") else None
-    tokenizer = get_tokenizer(stage.tokenizer, start)
-    model = join(get_language(stage.llm or "random", tokenizer.vocab_size, stage.init), None, "")
-    accelerate(model, stage.fast)
-    data = stage_data(stage, "lm", TEXTS)
+    here = machine(args)
+    torch.manual_seed(args.seed)
+    start = Path(args.llm) if args.llm not in ("", "random") else None
+    tokenizer = get_tokenizer(args.tokenizer, start)
+    model = join(get_language(args.llm or "random", tokenizer.vocab_size, args.init), None, "")
+    accelerate(model, args.fast)
+    data = stage_data(args, "lm", TEXTS)
     train, val = data.train, data.val
-    if stage.data:
+    if args.data:
         train, val = Changed(train, without_pictures), Changed(val, without_pictures)
-    encode = partial(encode_record, tokenizer=tokenizer, image_tokens=GRID * GRID, max_seq_len=stage.max_seq_len)
+    encode = partial(encode_record, tokenizer=tokenizer, image_tokens=GRID * GRID, max_seq_len=args.max_seq_len)
     feeds = [
-        Feed(make_examples(records, encode, data.bad, what), stage.batch_size, stage.seed, tokenizer.pad_id,
-             word_loader(tokenizer, stage.english), data.bad, workers=1, token_budget=stage.token_budget)
+        Feed(make_examples(records, encode, data.bad, what), args.batch_size, args.seed, tokenizer.pad_id,
+             word_loader(tokenizer, args.english), data.bad, workers=1, token_budget=args.token_budget)
         for records, what in ((train, "texts"), (val, "validation"))
         if len(records)
     ]  # fmt: skip
@@ -62,7 +61,7 @@ def main(argv: list[str] | None = None) -> None:
         save_vlm(folder, model)
         tokenizer.save(folder)
 
-    run_stage(stage, model, ("llm",), feeds[0], feeds[1] if len(feeds) > 1 else None, facts, here, save)
+    run_training(args, model, ("llm",), feeds[0], feeds[1] if len(feeds) > 1 else None, facts, here, save)
 
 
 if __name__ == "__main__":

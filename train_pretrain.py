@@ -10,24 +10,24 @@ import torch
 
 import train_lm
 from dataset.batching import PictureLoader
-from dataset.picturebook.words import GRID
+from dataset.picturebook.words import GRID, word_loader
 from dataset.picturebook.world import make_scene
-from engine.arguments import Stage, UsageError, parse, passed_on, placed
+from dataset.splits import stage_data
+from engine.arguments import TrainArguments, UsageError, parse, passed_on, placed
 from engine.build import get_encoder, get_language, get_tokenizer, join
 from engine.cells import name_cells
 from engine.command import guarded
-from engine.data import stage_data
 from engine.device import accelerate
-from engine.feed import word_loader
-from engine.training import is_done, machine
-from engine.vlm_stage import train_vlm
+from engine.trainer import is_done, machine, train_vlm
 
-STAGE = Stage(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100, cell_steps=400)
+STAGE = TrainArguments(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100, cell_steps=400)
 CELL_RATE = 3e-3
 AFTER_CELLS = 5e-4
 TEXTS = 3_200  # of the picture book
 NAME = "pretrain"
-HIDDEN = ("stage", "fit", "image_size", "patch_size", "hidden_size", "layers", "augment")
+FLAGS = ("from_run", "images", "vision", "feature_layer", "llm", "init", "projector", "cell_steps", "train",
+         "lora_rank", "lora_alpha", "lora_targets", "max_seq_len", "cache_gb", "gradient_checkpointing",
+         "fsdp")  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -38,54 +38,54 @@ def main(argv: list[str] | None = None) -> None:
     With --llm a Qwen2.5's or Llama 3.2's folder, --vision a CLIP's and --projector mlp this is LLaVA's first stage;
     its second is stage 3 of train_sft.py with --optimizer adamw --learning_rate 2e-5.
     """
-    stage = settled(placed(parse(STAGE, argv, HIDDEN, main.__doc__), NAME))
-    if is_done(stage):
+    args = settled(placed(parse(STAGE, argv, FLAGS, main.__doc__), NAME))
+    if is_done(args):
         return
-    here = machine(stage)
-    language_path = find_language(stage)
-    torch.manual_seed(stage.seed)
+    here = machine(args)
+    language_path = find_language(args)
+    torch.manual_seed(args.seed)
     run = Path(language_path) if language_path != "random" else None
-    tokenizer = get_tokenizer(stage.tokenizer, run)
-    language = get_language(language_path, tokenizer.vocab_size, stage.init)
-    encoder = get_encoder(stage.vision, stage.feature_layer)
-    model = join(language, encoder, stage.projector)
-    accelerate(model, stage.fast)
-    data = stage_data(stage, "pretrain", TEXTS)
-    trained = tuple(stage.train.split(",")) if stage.train else ("projector",)
+    tokenizer = get_tokenizer(args.tokenizer, run)
+    language = get_language(language_path, tokenizer.vocab_size, args.init)
+    encoder = get_encoder(args.vision, args.feature_layer)
+    model = join(language, encoder, args.projector)
+    accelerate(model, args.fast)
+    data = stage_data(args, "pretrain", TEXTS)
+    trained = tuple(args.train.split(",")) if args.train else ("projector",)
 
     def begin(load: PictureLoader) -> None:
-        scenes = [make_scene("train", index) for index in range(min(stage.scenes, len(data.train)))]
-        words = word_loader(tokenizer, stage.english)
-        left = name_cells(model, scenes, load, words, stage.cell_steps, CELL_RATE, stage.seed, here.device, here.dtype)
-        print(f"cells: {stage.cell_steps} steps, {left:.1%} of what their words say is not explained by the picture")
+        scenes = [make_scene("train", index) for index in range(min(args.scenes, len(data.train)))]
+        words = word_loader(tokenizer, args.english)
+        left = name_cells(model, scenes, load, words, args.cell_steps, CELL_RATE, args.seed, here.device, here.dtype)
+        print(f"cells: {args.cell_steps} steps, {left:.1%} of what their words say is not explained by the picture")
 
-    cells = stage.cell_steps and not stage.data and model.image_tokens == GRID * GRID
-    train_vlm(stage, model, encoder, tokenizer, data, trained, here, begin if cells else None)
+    cells = args.cell_steps and not args.data and model.image_tokens == GRID * GRID
+    train_vlm(args, model, encoder, tokenizer, data, trained, here, begin if cells else None)
 
 
-def settled(stage: Stage) -> Stage:
+def settled(args: TrainArguments) -> TrainArguments:
     """The stage with the rate that suits a projector which already names the cells of scenes, unless one is given."""
-    own = stage.data or stage.train or stage.vision or stage.projector != "ldp" or not stage.cell_steps
-    if own or stage.learning_rates or stage.learning_rate != STAGE.learning_rate:
-        return stage
-    return dataclasses.replace(stage, learning_rates=f"projector={AFTER_CELLS}")
+    own = args.data or args.train or args.vision or args.projector != "ldp" or not args.cell_steps
+    if own or args.learning_rates or args.learning_rate != STAGE.learning_rate:
+        return args
+    return dataclasses.replace(args, learning_rates=f"projector={AFTER_CELLS}")
 
 
-def find_language(stage: Stage) -> str:
+def find_language(args: TrainArguments) -> str:
     """Where the language model is; the default one is trained first where it is missing and may be."""
-    path = stage.llm or stage.from_run
+    path = args.llm or args.from_run
     if path:
         return path
-    default = f"{stage.runs}/{train_lm.NAME}"
+    default = f"{args.runs}/{train_lm.NAME}"
     if (Path(default) / "finished.json").is_file():
         return default
-    if stage.dry_run:
+    if args.dry_run:
         print(f"{default} has not been trained; random weights stand in for it in this dry run")
         return "random"
-    if stage.tokenizer:
-        raise UsageError(f"--tokenizer {stage.tokenizer}: give the language model that goes with it, with --llm")
+    if args.tokenizer:
+        raise UsageError(f"--tokenizer {args.tokenizer}: give the language model that goes with it, with --llm")
     print(f"no --llm given and {default} is not finished: training it first (python train_lm.py)")
-    train_lm.main(passed_on(stage))
+    train_lm.main(passed_on(args))
     return default
 
 

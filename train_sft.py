@@ -10,19 +10,19 @@ import torch
 
 import train_pretrain
 from dataset.curriculum import stage_records
-from engine.arguments import Stage, UsageError, parse, passed_on, placed
+from dataset.splits import stage_data
+from engine.arguments import TrainArguments, UsageError, parse, passed_on, placed
 from engine.build import check_vocabulary, get_tokenizer, run_encoder
 from engine.command import guarded
-from engine.data import stage_data
 from engine.device import accelerate
-from engine.training import is_done, machine
-from engine.vlm_stage import train_vlm
+from engine.trainer import is_done, machine, train_vlm
 from model.checkpoints import load_vlm
 
-STAGE = Stage(learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
+STAGE = TrainArguments(learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
 TEXTS = {1: 3_200, 2: 2_560, 3: 8_320}  # of the picture book
 PROJECTOR_RATE = 3e-4  # on the picture book, whose projector makes embeddings as small as the words' own
-HIDDEN = ("llm", "init", "projector", "feature_layer", "image_size", "patch_size", "hidden_size", "layers", "augment")
+FLAGS = ("stage", "fit", "from_run", "images", "vision", "train", "lora_rank", "lora_alpha", "lora_targets",
+         "max_seq_len", "cache_gb", "gradient_checkpointing", "fsdp")  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -34,48 +34,48 @@ def main(argv: list[str] | None = None) -> None:
     the one before (stage 1 from out/pretrain), which is run first where it is missing; --from RUN names another.
     MiniMind2-V's weights do too: --from pretrain_vlm_512.pth --vision CLIP_DIR --tokenizer DIR.
     """
-    stage = parse(STAGE, argv, HIDDEN, main.__doc__)
-    stage = dataclasses.replace(stage, stage=stage.stage or 1)
-    stage = placed(stage, f"sft{stage.stage}")
-    own = stage.data or stage.train or stage.vision or stage.from_run or stage.learning_rates
-    if not own and stage.learning_rate == STAGE.learning_rate:
-        stage = dataclasses.replace(stage, learning_rates=f"projector={PROJECTOR_RATE}")
-    if is_done(stage):
+    args = parse(STAGE, argv, FLAGS, main.__doc__)
+    args = dataclasses.replace(args, stage=args.stage or 1)
+    args = placed(args, f"sft{args.stage}")
+    own = args.data or args.train or args.vision or args.from_run or args.learning_rates
+    if not own and args.learning_rate == STAGE.learning_rate:
+        args = dataclasses.replace(args, learning_rates=f"projector={PROJECTOR_RATE}")
+    if is_done(args):
         return
-    here = machine(stage)
-    start = find_start(stage)
-    torch.manual_seed(stage.seed)
-    tokenizer = get_tokenizer(stage.tokenizer, start)
-    encoder = run_encoder(start, stage.vision)
+    here = machine(args)
+    start = find_start(args)
+    torch.manual_seed(args.seed)
+    tokenizer = get_tokenizer(args.tokenizer, start)
+    encoder = run_encoder(start, args.vision)
     model = load_vlm(start, encoder.module)
-    accelerate(model, stage.fast)
+    accelerate(model, args.fast)
     check_vocabulary(model.config.lm.vocab_size, tokenizer.vocab_size, str(start))
-    data = stage_data(stage, f"sft{stage.stage}", TEXTS[stage.stage])
-    if stage.data:
+    data = stage_data(args, f"sft{args.stage}", TEXTS[args.stage])
+    if args.data:
         length = lambda text: len(tokenizer.encode(text))  # noqa: E731
         train, val = (
-            stage_records(some, stage.stage, stage.fit, length, stage.seed) for some in (data.train, data.val)
+            stage_records(some, args.stage, args.fit, length, args.seed) for some in (data.train, data.val)
         )
         data = dataclasses.replace(data, train=train, val=val)
-    trained = tuple(stage.train.split(",")) if stage.train else ("projector", "llm")
-    train_vlm(stage, model, encoder, tokenizer, data, trained, here)
+    trained = tuple(args.train.split(",")) if args.train else ("projector", "llm")
+    train_vlm(args, model, encoder, tokenizer, data, trained, here)
 
 
-def find_start(stage: Stage) -> Path:
+def find_start(args: TrainArguments) -> Path:
     """The run that this stage goes on from; the default ones are run first where they are missing."""
-    if stage.from_run:
-        return Path(stage.from_run)
-    default = Path(stage.runs) / (train_pretrain.NAME if stage.stage == 1 else f"sft{stage.stage - 1}")
+    if args.from_run:
+        return Path(args.from_run)
+    default = Path(args.runs) / (train_pretrain.NAME if args.stage == 1 else f"sft{args.stage - 1}")
     if (default / "finished.json").is_file():
         return default
-    if stage.data or stage.dry_run:
-        raise UsageError(f"{default} is not finished, and stage {stage.stage} starts from it; name a run with --from")
-    if stage.stage == 1:
+    if args.data or args.dry_run:
+        raise UsageError(f"{default} is not finished, and stage {args.stage} starts from it; name a run with --from")
+    if args.stage == 1:
         print(f"{default} is not finished: running it first (python train_pretrain.py)")
-        train_pretrain.main(passed_on(stage))
+        train_pretrain.main(passed_on(args))
     else:
-        print(f"{default} is not finished: running it first (python train_sft.py --stage {stage.stage - 1})")
-        main(["--stage", str(stage.stage - 1), *passed_on(stage)])
+        print(f"{default} is not finished: running it first (python train_sft.py --stage {args.stage - 1})")
+        main(["--stage", str(args.stage - 1), *passed_on(args)])
     return default
 
 

@@ -14,27 +14,27 @@ import torch.nn.functional as F
 from dataset.bad_rows import BadRow
 from dataset.batching import PictureLoader
 from dataset.picturebook.facts import COLOURS
+from dataset.picturebook.words import word_loader
 from dataset.pictures import open_for, picture_key
 from dataset.preprocess import PreprocessSpec, normalise, resize_and_crop
 from dataset.record import IGNORE, Batch, Example, Picture, Record
-from engine.arguments import Stage, parse, placed
+from dataset.splits import stage_data
+from engine.arguments import TrainArguments, parse, placed
 from engine.build import get_tokenizer
 from engine.command import guarded
-from engine.data import stage_data
+from engine.dataloader import Feed, make_examples
 from engine.device import accelerate
-from engine.feed import Feed, make_examples, word_loader
-from engine.training import is_done, machine, run_stage
+from engine.trainer import is_done, machine, run_training
 from model.captioner import Captioner
 from model.checkpoints import WeightsError, fingerprint, load_vision, save_vision
 from model.config import VisionConfig
 from tokenizer.tokenizer import Tokenizer
 
-STAGE = Stage(
+STAGE = TrainArguments(
     learning_rate=2e-3, batch_size=64, epochs=1, scenes=128_000, english=0.0, augment="colours",
     log_interval=20, eval_interval=400, save_interval=200, cache_gb=4.0,
 )  # fmt: skip
-HIDDEN = ("vision", "feature_layer", "llm", "init", "projector", "train", "stage", "fit", "max_seq_len",
-          "lora_rank", "lora_alpha", "lora_targets", "gradient_checkpointing", "fsdp")  # fmt: skip
+FLAGS = ("from_run", "images", "image_size", "patch_size", "hidden_size", "layers", "augment", "cache_gb")
 MAX_CAPTION = 128  # tokens
 SHIFT = 8  # a picture is shifted by up to an eighth of its side
 GRAY = 0.25  # share of the pictures without colour, so that a kind is known by its shape
@@ -52,42 +52,42 @@ def main(argv: list[str] | None = None) -> None:
     The encoder learns by letting a thin decoder caption from its features (model/captioner.py), and on the picture
     book by naming what is in each cell of the picture. The encoder alone is kept: at most 12 MB in float16.
     """
-    stage = placed(parse(STAGE, argv, HIDDEN, main.__doc__), "vision")
-    if is_done(stage):
+    args = placed(parse(STAGE, argv, FLAGS, main.__doc__), "vision")
+    if is_done(args):
         return
-    here = machine(stage)
-    torch.manual_seed(stage.seed)
-    tokenizer = get_tokenizer(stage.tokenizer)
+    here = machine(args)
+    torch.manual_seed(args.seed)
+    tokenizer = get_tokenizer(args.tokenizer)
     config = VisionConfig(
-        hidden_size=stage.hidden_size, intermediate_size=4 * stage.hidden_size, num_hidden_layers=stage.layers,
-        num_attention_heads=stage.hidden_size // 64, image_size=stage.image_size, patch_size=stage.patch_size,
+        hidden_size=args.hidden_size, intermediate_size=4 * args.hidden_size, num_hidden_layers=args.layers,
+        num_attention_heads=args.hidden_size // 64, image_size=args.image_size, patch_size=args.patch_size,
         hidden_act="gelu", class_token=False, pre_norm=False, post_norm="applied", stem="conv",
     )  # fmt: skip
     model = Captioner(config, tokenizer.vocab_size)
-    if stage.from_run:
-        model.vision.load_state_dict(begun(stage.from_run, config))
-    accelerate(model, stage.fast)
-    spec = PreprocessSpec.square(stage.image_size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-    data = stage_data(stage, "vision", stage.scenes, "free")
+    if args.from_run:
+        model.vision.load_state_dict(begun(args.from_run, config))
+    accelerate(model, args.fast)
+    spec = PreprocessSpec.square(args.image_size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    data = stage_data(args, "vision", args.scenes, "free")
     encode = partial(encode_caption, tokenizer=tokenizer, image_tokens=model.image_tokens)
-    load = remembering_loader(spec, int(stage.cache_gb * 1e9) if stage.epochs > 1 else 0)
-    if not stage.data:  # what is in each cell is known
+    load = remembering_loader(spec, int(args.cache_gb * 1e9) if args.epochs > 1 else 0)
+    if not args.data:  # what is in each cell is known
         load = both(load, word_loader(tokenizer))
     feeds = [
-        Feed(make_examples(records, encode, data.bad, what), stage.batch_size, stage.seed, tokenizer.pad_id, load,
-             data.bad, workers=1, token_budget=stage.token_budget)
+        Feed(make_examples(records, encode, data.bad, what), args.batch_size, args.seed, tokenizer.pad_id, load,
+             data.bad, workers=1, token_budget=args.token_budget)
         for records, what in ((data.train, "captions"), (data.val, "validation"))
         if len(records)
     ]  # fmt: skip
     facts = {"tokenizer": tokenizer.fingerprint, "start": fingerprint(model)}
-    change = partial(AUGMENTATIONS[stage.augment], stage.seed) if stage.augment != "none" else None
-    if stage.augment == "colours":
+    change = partial(AUGMENTATIONS[args.augment], args.seed) if args.augment != "none" else None
+    if args.augment == "colours":
         change = partial(change, colours=colour_ids(tokenizer))
 
     def save(folder: Path) -> None:
         save_vision(folder, model.vision.half(), spec.to_settings())
 
-    run_stage(stage, model, ("vision", "decoder", "words"), feeds[0], feeds[1] if len(feeds) > 1 else None,
+    run_training(args, model, ("vision", "decoder", "words"), feeds[0], feeds[1] if len(feeds) > 1 else None,
               facts, here, save, change)  # fmt: skip
 
 

@@ -124,3 +124,12 @@ class Batch:
         """The same batch with every tensor on the device."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return Batch(**{name: v.to(device) if isinstance(v, Tensor) else v for name, v in values.items()})
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One thing to answer: the turns up to the answer, with pictures in reading order of their slots."""
+
+    turns: tuple[Turn, ...]
+    images: tuple[Picture, ...]
+    id: str

@@ -1,4 +1,4 @@
-"""A stage of training: its settings are a frozen dataclass, and its fields are the command's flags."""
+"""The flags of the training commands: one frozen dataclass, of whose fields each command declares those it has."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 
+import torch
+
 
 def flag(default, help: str, **extra):
     """A field that is also a command-line flag: --name and --na-me."""
@@ -14,12 +16,12 @@ def flag(default, help: str, **extra):
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What a training run does. Two runs with equal stages on equal data are equal, on CPU bit for bit."""
+class TrainArguments:
+    """What a training run does. Two runs with equal arguments on equal data are equal, on CPU bit for bit."""
 
     # where it comes from and goes to
-    out: str = flag("", "the run's folder (default: the stage's name in --runs)")
-    runs: str = flag("out", "folder of the stages' runs, of which each goes on from the one before")
+    out: str = flag("", "the run's folder (default: the command's name in --runs)")
+    runs: str = flag("out", "folder of the default runs, each of which starts from the one before")
     from_run: str = flag("", "start from this run's folder", flag="from")
     # data: the picture book unless a file is given
     data: str = flag("", "train on this file, or these: FILE[:SHARE],FILE[:SHARE]; JSONL, JSON, parquet or tar "
@@ -37,7 +39,7 @@ class Stage:
     llm: str = flag("", "language model: a run's, Llama's or Qwen2's folder, .pth, .safetensors or 'random'")
     init: str = flag("normal", "how random weights of the language model begin: normal, or so that heads match like "
                                "with like", choices=("normal", "matching"))  # fmt: skip
-    tokenizer: str = flag("", "tokenizer folder (default: the run's it starts from, else the one shipped)")
+    tokenizer: str = flag("", "tokenizer folder (default: that of the run it starts from, else the one shipped)")
     projector: str = flag("ldp", "how features become tokens", choices=("linear", "mlp", "ldp"))
     train: str = flag("", "comma-separated module prefixes that train, as projector,llm.layers.-1 or projector,lora")
     lora_rank: int = flag(8, "rank of the language model's adapters, which --train lora trains")
@@ -94,7 +96,14 @@ class Stage:
     dry_run: bool = flag(False, "check data, print parameters, samples, tokens, steps and memory, and stop")
 
 
-# Settings that do not change what is learned: a run may go on under others.
+# The flags that every command has; each adds its own.
+SHARED = (
+    "out", "runs", "data", "val_data", "max_bad", "samples", "scenes", "english", "tokenizer", "epochs", "steps",
+    "batch_size", "token_budget", "accumulation_steps", "learning_rate", "learning_rates", "min_lr_ratio",
+    "warmup_ratio", "optimizer", "weight_decay", "grad_clip", "keep", "patience", "seed", "save_interval",
+    "eval_interval", "log_interval", "num_workers", "device", "dtype", "fast", "use_wandb", "wandb_project", "dry_run",
+)  # fmt: skip
+# Settings that do not change what is learned: a run may be resumed under others.
 COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "cache_gb", "device", "fast",
             "gradient_checkpointing", "fsdp", "use_wandb", "wandb_project", "dry_run", "out", "runs")  # fmt: skip
 # Settings that a run may lack because it was made before there were any; it then counts as made with their defaults.
@@ -106,13 +115,15 @@ class UsageError(ValueError):
     """A command that cannot be done as given; the text says what was found, what was expected, what to do."""
 
 
-def parse(default: Stage, argv: list[str] | None, hidden: tuple[str, ...] = (), description: str = "") -> Stage:
-    """`default` with the flags of argv; `hidden` fields are not flags of this command. Exits on a wrong flag."""
+def parse(
+    default: TrainArguments, argv: list[str] | None, flags: tuple[str, ...] = (), description: str = ""
+) -> TrainArguments:
+    """`default` with the flags of argv; a command has the SHARED ones and `flags`. Exits on a wrong flag."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     for item in dataclasses.fields(default):
-        if item.name in hidden:
+        if item.name not in SHARED + flags:
             continue
         value = getattr(default, item.name)
         name = item.metadata.get("flag", item.name)
@@ -127,11 +138,11 @@ def parse(default: Stage, argv: list[str] | None, hidden: tuple[str, ...] = (), 
         parser.add_argument(
             *names, dest=item.name, type=type(value), default=value, help=help + shown, choices=choices, metavar=metavar
         )
-    stage = Stage(**{**dataclasses.asdict(default), **vars(parser.parse_args(argv))})
-    problem = check(stage)
+    args = TrainArguments(**{**dataclasses.asdict(default), **vars(parser.parse_args(argv))})
+    problem = check(args)
     if problem:
         parser.error(problem)
-    return stage
+    return args
 
 
 def rates_of(text: str) -> dict[str, float]:
@@ -151,53 +162,73 @@ def rates_of(text: str) -> dict[str, float]:
     return rates
 
 
-def check(stage: Stage) -> str:
-    """What is wrong with a stage's numbers, or an empty string."""
+def check(args: TrainArguments) -> str:
+    """What is wrong with the arguments' numbers, or an empty string."""
     try:
-        rates_of(stage.learning_rates)
+        rates_of(args.learning_rates)
     except ValueError as error:
         return str(error)
-    for item in dataclasses.fields(stage):
-        value = getattr(stage, item.name)
+    for item in dataclasses.fields(args):
+        value = getattr(args, item.name)
         if isinstance(value, float) and not math.isfinite(value):
             return f"--{item.name} {value}: expected a number"
     positive = ("epochs", "batch_size", "accumulation_steps", "save_interval", "eval_interval", "log_interval",
                 "lora_rank", "image_size", "patch_size", "hidden_size", "layers")  # fmt: skip
     for name in positive:
-        if getattr(stage, name) < 1:
-            return f"--{name} {getattr(stage, name)}: expected 1 or more"
+        if getattr(args, name) < 1:
+            return f"--{name} {getattr(args, name)}: expected 1 or more"
     for name in ("learning_rate", "lora_alpha", "max_seq_len", "scenes"):
-        if getattr(stage, name) <= 0:
-            return f"--{name} {getattr(stage, name)}: expected more than 0"
+        if getattr(args, name) <= 0:
+            return f"--{name} {getattr(args, name)}: expected more than 0"
     for name in ("max_bad", "warmup_ratio", "min_lr_ratio", "english"):
-        if not 0 <= getattr(stage, name) <= 1:
-            return f"--{name} {getattr(stage, name)}: expected a share from 0 to 1"
+        if not 0 <= getattr(args, name) <= 1:
+            return f"--{name} {getattr(args, name)}: expected a share from 0 to 1"
     for name in ("steps", "samples", "token_budget", "weight_decay", "grad_clip", "num_workers", "cache_gb", "seed",
                  "patience", "cell_steps"):  # fmt: skip
-        if getattr(stage, name) < 0:
-            return f"--{name} {getattr(stage, name)}: expected 0 or more"
-    if stage.images and not stage.data:
+        if getattr(args, name) < 0:
+            return f"--{name} {getattr(args, name)}: expected 0 or more"
+    if args.images and not args.data:
         return "--images names the folder of --data's pictures, but there is no --data"
-    if stage.val_data and not stage.data:
+    if args.val_data and not args.data:
         return "--val_data is what a training on --data is validated on, but there is no --data"
-    if stage.image_size % stage.patch_size or stage.patch_size & (stage.patch_size - 1):
-        return f"--image_size {stage.image_size} --patch_size {stage.patch_size}: expected a multiple of a power of two"
-    if stage.hidden_size % 64:
-        return f"--hidden_size {stage.hidden_size}: expected a multiple of 64, the width of a head"
+    if args.image_size % args.patch_size or args.patch_size & (args.patch_size - 1):
+        return f"--image_size {args.image_size} --patch_size {args.patch_size}: expected a multiple of a power of two"
+    if args.hidden_size % 64:
+        return f"--hidden_size {args.hidden_size}: expected a multiple of 64, the width of a head"
     return ""
 
 
-def placed(stage: Stage, name: str) -> Stage:
-    """The stage with its run's folder: --out, or `name` among --runs."""
-    return dataclasses.replace(stage, out=stage.out or f"{stage.runs}/{name}")
+def placed(args: TrainArguments, name: str) -> TrainArguments:
+    """The arguments with the run's folder: --out, or `name` in --runs."""
+    return dataclasses.replace(args, out=args.out or f"{args.runs}/{name}")
 
 
-def passed_on(stage: Stage) -> list[str]:
-    """The flags that a stage which is run first shares with the one that asked for it."""
+def passed_on(args: TrainArguments) -> list[str]:
+    """The flags that a command shares with one that it runs first."""
     names = ("runs", "english", "seed", "device", "dtype", "fast")
-    return [text for name in names for text in (f"--{name}", str(getattr(stage, name)))]
+    return [text for name in names for text in (f"--{name}", str(getattr(args, name)))]
 
 
-def settings(stage: Stage) -> dict:
+def settings(args: TrainArguments) -> dict:
     """What decides the outcome of a run, as JSON values."""
-    return {name: value for name, value in dataclasses.asdict(stage).items() if name not in COSMETIC}
+    return {name: value for name, value in dataclasses.asdict(args).items() if name not in COSMETIC}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The numbers that the training loop follows."""
+
+    steps: int
+    learning_rate: float
+    min_lr_ratio: float
+    warmup: int  # steps
+    weight_decay: float
+    grad_clip: float  # 0: none
+    save_interval: int
+    eval_interval: int
+    log_interval: int
+    dtype: torch.dtype  # of matrix products
+    optimizer: str = "adamw"
+    learning_rates: dict[str, float] = field(default_factory=dict)  # peaks of the parts under these prefixes
+    keep_best: bool = False  # end with the weights of the lowest validation loss, not the last ones
+    patience: int = 0  # validations without a lower loss before it stops; 0: never

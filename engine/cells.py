@@ -14,7 +14,7 @@ from dataset.picturebook.words import GRID
 from dataset.record import Picture
 from engine import distributed
 from engine.device import autocast
-from engine.schedule import learning_rate
+from engine.optimizer import learning_rate
 from model.projector import Projector
 from model.vlm import VLM
 

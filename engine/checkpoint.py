@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from engine import distributed
-from engine.arguments import ADDED, Stage
+from engine.arguments import ADDED, TrainArguments
 from model.checkpoints.files import discard, read_json, read_metadata, read_tensors, save_safetensors, write_json
 
 FORMAT = 1
@@ -113,7 +113,7 @@ def check_same(run: Run, wanted: dict) -> None:
     """Raise RunError, naming what differs, where the run was not made with what is wanted."""
     found = {key: value for key, value in run.record().items() if key in wanted}
     if isinstance(found.get("settings"), dict):
-        defaults = {key: getattr(Stage(), key) for key in ADDED if key in wanted["settings"]}
+        defaults = {key: getattr(TrainArguments(), key) for key in ADDED if key in wanted["settings"]}
         found["settings"] = {**defaults, **found["settings"]}
     differ = differences(found, json.loads(json.dumps(wanted)))
     if differ:

@@ -11,14 +11,19 @@ from tqdm import tqdm
 
 from dataset.bad_rows import BadRow, BadRows
 from dataset.batching import PictureLoader, collate
-from dataset.encoding import encode_prompt
-from dataset.record import Batch
+from dataset.encoding import encode_prompt, split_answer
+from dataset.record import Ask, Batch, Record
 from engine.arguments import UsageError
+from engine.checkpoint import Run
 from engine.device import autocast
+from model.checkpoints import write_json
 from model.generation import generate
 from model.vlm import VLM
-from scoring.tasks import Ask
 from tokenizer.tokenizer import Tokenizer
+
+SAMPLES = 8
+SHOWN = 3
+SHOWN_LENGTH = 160
 
 
 @dataclass(frozen=True)
@@ -115,3 +120,29 @@ def generate_batch(
         Answer(tokenizer.decode(ids).strip(), len(ids), stopped)
         for ids, stopped in zip(made.ids, made.stopped, strict=True)
     ]
+
+
+def write_samples(
+    run: Run, model: VLM, tokenizer: Tokenizer, records: list[Record], load: PictureLoader, dtype: torch.dtype
+) -> None:
+    """What the model answers to the records, beside what they say, in samples.json; a few are printed.
+
+    A record whose picture cannot be read, which has been reported by then, is left out.
+    """
+    asks, references = [], []
+    for record in records:
+        turns, pictures, reference = split_answer(record)
+        asks.append(Ask(turns, pictures, record.id))
+        references.append(reference)
+    longest = min(256, model.config.lm.max_position_embeddings // 2)
+    decoding = Decoding(longest, batch_size=SAMPLES, dtype=dtype)
+    answers = answer(model, tokenizer, asks, load, decoding, BadRows(1.0))
+    samples = [
+        {"id": ask.id, "prompt": ask.turns[-1].text, "reference": reference, "answer": made.text}
+        for ask, reference, made in zip(asks, references, answers, strict=True)
+        if made
+    ]
+    write_json(run.path / "samples.json", {"samples": samples})
+    for sample in samples[:SHOWN]:
+        print(f"  {sample['prompt'].strip()!r}")
+        print(f"    reference: {sample['reference']}\n    model:     {sample['answer'][:SHOWN_LENGTH]}")

@@ -1,4 +1,4 @@
-"""THE training loop: every stage runs through it, and it knows no data set."""
+"""The training loop, the same for every command; it knows no data set."""
 
 from __future__ import annotations
 
@@ -12,35 +12,15 @@ from torch import nn
 
 from dataset.record import Batch
 from engine import distributed
+from engine.arguments import Plan
 from engine.checkpoint import Run, drop_best, load_best, load_state, save_best, save_state
 from engine.device import autocast
 from engine.log import Log
-from engine.optimizer import make_optimizer
-from engine.schedule import learning_rate
+from engine.optimizer import learning_rate, make_optimizer
 
 
 class NotFiniteError(RuntimeError):
     """A loss or gradient that is no number; the text names the step and the last good checkpoint."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The numbers that the loop follows."""
-
-    steps: int
-    learning_rate: float
-    min_lr_ratio: float
-    warmup: int  # steps
-    weight_decay: float
-    grad_clip: float  # 0: none
-    save_interval: int
-    eval_interval: int
-    log_interval: int
-    dtype: torch.dtype  # of matrix products
-    optimizer: str = "adamw"
-    learning_rates: dict[str, float] = field(default_factory=dict)  # peaks of the parts under these prefixes
-    keep_best: bool = False  # end with the weights of the lowest validation loss, not the last ones
-    patience: int = 0  # validations without a lower loss before it stops; 0: never
 
 
 @dataclass

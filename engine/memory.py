@@ -7,8 +7,8 @@ import re
 import torch
 from torch import nn
 
+from engine.dataloader import Feed
 from engine.device import of_products
-from engine.feed import Feed
 from engine.optimizer import muon_weights
 from model.config import LMConfig
 from model.language import LanguageModel

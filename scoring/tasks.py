@@ -19,20 +19,12 @@ from dataset.picturebook.book import prompt_for
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.questions import SAMPLINGS, pope_questions, questions
 from dataset.picturebook.world import make_scene
-from dataset.record import IMAGE, Picture, Record, Turn
+from dataset.record import IMAGE, Ask, Record, Turn
 from scoring import metrics
 from scoring.cider import cider
 from scoring.metrics import SampleScores
 
 TURNS = 3  # questions of a conversation
-
-@dataclass(frozen=True)
-class Ask:
-    """One thing to answer: the turns up to the answer, with pictures in reading order of their slots."""
-
-    turns: tuple[Turn, ...]
-    images: tuple[Picture, ...]
-    id: str
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-import engine.data
+import dataset.splits
 from dataset.batching import collate
 from dataset.preprocess import PreprocessSpec
 from dataset.record import IGNORE, Batch, Example
@@ -157,7 +157,7 @@ class Kill:
 def run_main(script: str, argv: list[str], output: Path, kill: Kill | None = None) -> None:
     """script's main(argv) on one thread, in a process of its own; what it prints goes to a file."""
     torch.set_num_threads(1)
-    engine.data.VALIDATION_ROWS = 8  # of the picture book, to be quick
+    dataset.splits.VALIDATION_ROWS = 8  # of the picture book, to be quick
     with (
         open(output, "w", buffering=1, encoding="utf-8") as file,
         contextlib.redirect_stdout(file),

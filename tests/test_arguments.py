@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.arguments import Stage, check, parse
+from engine.arguments import TrainArguments, check, parse
 from engine.command import guarded
 
 SCRIPTS = ("train_vision", "train_lm", "train_pretrain", "train_sft")
-FIELDS = {item.name: item for item in dataclasses.fields(Stage)}
+FIELDS = {item.name: item for item in dataclasses.fields(TrainArguments)}
 # MiniMind-V's flag names, where they mean the same
 FAMILIAR = ("epochs", "batch_size", "learning_rate", "accumulation_steps", "grad_clip", "max_seq_len", "save_interval",
             "num_workers", "device", "dtype", "use_wandb", "wandb_project")  # fmt: skip
@@ -24,7 +24,7 @@ def flag_of(name: str) -> str:
 
 def other_value(name: str):
     """A valid value that is not the default."""
-    default, choices = getattr(Stage(), name), FIELDS[name].metadata.get("choices")
+    default, choices = getattr(TrainArguments(), name), FIELDS[name].metadata.get("choices")
     if choices:
         return next(value for value in choices if value != default)
     special = {"image_size": 256, "patch_size": 32, "hidden_size": 320, "images": "pictures",
@@ -34,31 +34,31 @@ def other_value(name: str):
     return {int: lambda: default + 1, float: lambda: default / 2, str: lambda: default + "x"}[type(default)]()
 
 
-@pytest.mark.parametrize("name", [name for name in FIELDS if not isinstance(getattr(Stage(), name), bool)])
+@pytest.mark.parametrize("name", [name for name in FIELDS if not isinstance(getattr(TrainArguments(), name), bool)])
 def test_each_field_is_a_flag_in_both_spellings(name):
     value = other_value(name)
     more = ["--data", "f"] if name in ("images", "val_data") else []
     for spelling in (flag_of(name), flag_of(name).replace("_", "-")):
         for argv in ([f"--{spelling}", str(value)], [f"--{spelling}={value}"]):
-            stage = parse(Stage(), argv + more)
+            stage = parse(TrainArguments(), argv + more)
             assert getattr(stage, name) == value and type(getattr(stage, name)) is type(value)
-            same = dataclasses.replace(stage, **{name: getattr(Stage(), name)})
-            assert dataclasses.replace(same, data="") == Stage()
+            same = dataclasses.replace(stage, **{name: getattr(TrainArguments(), name)})
+            assert dataclasses.replace(same, data="") == TrainArguments()
 
 
-@pytest.mark.parametrize("name", [name for name in FIELDS if isinstance(getattr(Stage(), name), bool)])
+@pytest.mark.parametrize("name", [name for name in FIELDS if isinstance(getattr(TrainArguments(), name), bool)])
 def test_a_switch_takes_no_value(name, capsys):
-    assert getattr(parse(Stage(), []), name) is False
-    assert getattr(parse(Stage(), [f"--{name}"]), name) is True
-    assert getattr(parse(Stage(), [f"--{name.replace('_', '-')}"]), name) is True
+    assert getattr(parse(TrainArguments(), []), name) is False
+    assert getattr(parse(TrainArguments(), [f"--{name}"]), name) is True
+    assert getattr(parse(TrainArguments(), [f"--{name.replace('_', '-')}"]), name) is True
     for argv in ([f"--{name}", "False"], [f"--{name}=false"]):  # or a user who writes that switches it on
         with pytest.raises(SystemExit) as left:
-            parse(Stage(), argv)
+            parse(TrainArguments(), argv)
         assert left.value.code == 2
 
 
 def test_without_flags_a_stage_is_its_default():
-    default = Stage(out="out/x", scenes=7, learning_rate=0.5)
+    default = TrainArguments(out="out/x", scenes=7, learning_rate=0.5)
     assert parse(default, []) == default
 
 
@@ -134,7 +134,7 @@ def test_a_flag_of_another_command_is_refused(script, flag, capsys):
 ])  # fmt: skip
 def test_a_value_that_cannot_be_is_refused_with_what_was_expected(argv, said, capsys):
     with pytest.raises(SystemExit) as left:
-        parse(Stage(), argv.split())
+        parse(TrainArguments(), argv.split())
     assert left.value.code == 2 and said in capsys.readouterr().err
 
 
@@ -152,7 +152,7 @@ def test_a_device_that_is_not_there_ends_a_command_with_status_1(capsys, monkeyp
 
 
 def test_no_flag_anywhere_has_type_bool_and_no_field_is_hidden_by_mistake():
-    root = Path(inspect.getfile(Stage)).parent.parent
+    root = Path(inspect.getfile(TrainArguments)).parent.parent
     files = [path for path in root.rglob("*.py") if not {".venv", "out", "tests"} & set(path.relative_to(root).parts)]
     found = [
         f"{path}:{node.lineno}"
@@ -167,4 +167,4 @@ def test_no_flag_anywhere_has_type_bool_and_no_field_is_hidden_by_mistake():
 
 def test_a_stage_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Stage().epochs = 2
+        TrainArguments().epochs = 2

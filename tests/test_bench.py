@@ -14,7 +14,7 @@ from dataset.batching import collate, pixel_loader
 from dataset.encoding import encode_prompt
 from dataset.record import IGNORE, Batch
 from engine.build import get_encoder, get_tokenizer
-from engine.feed import Feed
+from engine.dataloader import Feed
 from engine.freeze import set_trainable
 from engine.loop import Plan, gradients, take_step
 from engine.optimizer import make_optimizer

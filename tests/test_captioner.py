@@ -10,10 +10,9 @@ import torch.nn.functional as F
 
 import train_vision
 from dataset.picturebook.facts import KINDS
-from dataset.picturebook.words import GRID
+from dataset.picturebook.words import GRID, word_loader
 from dataset.picturebook.world import make_scene
 from dataset.record import IGNORE, Batch
-from engine.feed import word_loader
 from model.captioner import Captioner, pool, word_loss
 from model.config import VisionConfig
 from tokenizer.tokenizer import default_folder, load_tokenizer

@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from dataset.batching import pixel_loader
-from dataset.picturebook.words import GRID
+from dataset.picturebook.words import GRID, word_loader
 from dataset.picturebook.world import make_scene
 from engine.build import Encoder, get_encoder, join
 from engine.cells import name_cells, scale_output
-from engine.feed import word_loader
 from model.config import LMConfig, ProjectorConfig
 from model.language import LanguageModel
 from model.projector import build_projector

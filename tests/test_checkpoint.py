@@ -12,7 +12,7 @@ import torch
 from engine_parts import make_parts, pretrain_flags, small_batches, small_plan, small_vlm
 
 import train_pretrain
-from engine.arguments import COSMETIC, Stage, settings
+from engine.arguments import COSMETIC, TrainArguments, settings
 from engine.checkpoint import Run, RunError, differences, finish, is_finished, load_state, open_run, save_state
 from engine.command import guarded
 from engine.freeze import set_trainable
@@ -191,9 +191,9 @@ def test_where_no_folder_can_be_made_the_error_says_which(tmp_path):
 
 
 def test_settings_are_json_and_leave_out_what_does_not_change_the_outcome():
-    chosen = settings(Stage(out="somewhere", num_workers=7))
+    chosen = settings(TrainArguments(out="somewhere", num_workers=7))
     assert json.loads(json.dumps(chosen)) == chosen and not set(COSMETIC) & set(chosen)
-    assert set(chosen) | set(COSMETIC) == {item.name for item in dataclasses.fields(Stage)}
+    assert set(chosen) | set(COSMETIC) == {item.name for item in dataclasses.fields(TrainArguments)}
 
 
 @pytest.fixture(scope="module")

@@ -194,7 +194,7 @@ def default_stages(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(train_lm, "TEXTS", 8)
     monkeypatch.setattr(train_pretrain, "TEXTS", 8)
     monkeypatch.setattr(train_sft, "TEXTS", {1: 8, 2: 8, 3: 8})
-    monkeypatch.setattr("engine.data.VALIDATION_ROWS", 4)
+    monkeypatch.setattr("dataset.splits.VALIDATION_ROWS", 4)
     return tmp_path
 
 

@@ -18,9 +18,9 @@ from pairs import argv_for, losses, together, weights
 
 from dataset.bad_rows import BadRows
 from dataset.record import IGNORE, Example
-from engine.arguments import Stage, UsageError
-from engine.feed import Feed
-from engine.training import own_parts
+from engine.arguments import TrainArguments, UsageError
+from engine.dataloader import Feed
+from engine.trainer import own_parts
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo is tested where torchrun is used")
@@ -69,7 +69,7 @@ def test_a_batch_with_fewer_samples_than_processes_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(UsageError, match="--batch_size 3 for 4 processes"):
-        own_parts(Stage(batch_size=3), SimpleNamespace())
+        own_parts(TrainArguments(batch_size=3), SimpleNamespace())
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ import train_pretrain
 from dataset.batching import pixel_loader
 from dataset.picturebook.world import make_scene
 from engine.build import get_encoder
+from engine.dataloader import encode_pixels
 from engine.familiar import FILE, Familiar, describe, load_familiar, save_familiar
-from engine.feed import encode_pixels
 from model.checkpoints import WeightsError, read_tensors
 from scoring.page import Shown, write_page
 

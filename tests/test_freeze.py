@@ -5,7 +5,6 @@ import torch
 from engine_parts import make_parts, pretrain_flags, small_batches, small_plan, small_vlm
 
 import train_pretrain
-from engine import training
 from engine.command import guarded
 from engine.freeze import (
     FreezeError,
@@ -150,14 +149,14 @@ def test_a_command_leaves_the_frozen_language_model_as_it_was(tmp_path):
 
 def test_a_command_that_changed_a_frozen_weight_fails_and_keeps_no_model(tmp_path, monkeypatch, capsys):
     make_parts(tmp_path)
-    train = training.train
+    train = trainer.train
 
     def careless(model, *args):
         summary = train(model, *args)
         model.llm.model.norm.weight.data += 1
         return summary
 
-    monkeypatch.setattr(training, "train", careless)
+    monkeypatch.setattr(trainer, "train", careless)
     assert guarded(lambda: train_pretrain.main(pretrain_flags(tmp_path, tmp_path / "run"))) == 1
     assert "1 frozen weights changed in training, as llm.model.norm.weight" in capsys.readouterr().err
     assert not (tmp_path / "run" / "model.safetensors").exists()

@@ -13,10 +13,10 @@ from engine_parts import Kill, feed_of, in_process, sft_flags, small_batches, sm
 from pairs import argv_for, losses, start_pair, together, weights
 
 from engine import distributed
-from engine.arguments import Stage, UsageError
+from engine.arguments import TrainArguments, UsageError
 from engine.freeze import set_trainable
 from engine.memory import memory_plan
-from engine.training import machine
+from engine.trainer import machine
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo is tested where torchrun is used")
 
@@ -123,7 +123,7 @@ def test_adapters_are_divided_too_and_merged_in_the_end(pair, tmp_path):
 
 def test_alone_it_is_refused():
     with pytest.raises(UsageError, match="--fsdp divides a model among several processes, and this is the only one"):
-        machine(Stage(fsdp=True, device="cpu"))
+        machine(TrainArguments(fsdp=True, device="cpu"))
 
 
 def measure(rank: int, folder: Path) -> None:

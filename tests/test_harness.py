@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from tiny import png
 
+from dataset.record import Ask
 from engine.inference import answer
-from scoring.tasks import Ask
 from tools.harness import lmms as lmms_adapter
 from tools.harness import vlmevalkit
 from tools.harness.answers import Answerer, cut, load_answerer, user_turn

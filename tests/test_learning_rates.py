@@ -8,12 +8,11 @@ import torch
 from engine_parts import broken_off, make_parts, pretrain_flags, small_batches, small_plan, small_vlm
 
 import train_pretrain
-from engine.arguments import Stage, parse, rates_of
+from engine.arguments import TrainArguments, parse, rates_of
 from engine.checkpoint import open_run
 from engine.freeze import FreezeError, peak_rates, rate_table, set_trainable
 from engine.loop import gradients, take_step, train
-from engine.optimizer import MuonWithAdamW, make_optimizer
-from engine.schedule import learning_rate
+from engine.optimizer import MuonWithAdamW, learning_rate, make_optimizer
 from model.checkpoints import fingerprint, read_tensors
 
 RATES = {"llm": 1e-3, "projector": 5e-3, "llm.layers.-1": 2e-3, "llm.layers.-1.mlp.up_proj": 4e-3}
@@ -59,7 +58,7 @@ def test_a_prefix_without_effect_is_an_error(rates, said):
                                   "llm=1,llm=2"])  # fmt: skip
 def test_a_text_that_is_no_list_of_rates_ends_a_command(text, capsys):
     with pytest.raises(SystemExit) as left:
-        parse(Stage(), ["--learning_rates", text])
+        parse(TrainArguments(), ["--learning_rates", text])
     assert left.value.code == 2 and f"--learning_rates {text}: " in capsys.readouterr().err
 
 

@@ -143,16 +143,16 @@ def test_an_offline_wandb_run_works_and_goes_on_under_its_id(tmp_path):
     argv = pretrain_flags(tmp_path, tmp_path / "run", use_wandb=True, wandb_project="Tests")
     program = f"""
 import train_pretrain
-from engine import training
+from engine import trainer
 def stop(*args):
     raise KeyboardInterrupt
 if __name__ == "__main__":
-    kept = training.check_frozen
-    training.check_frozen = stop
+    kept = trainer.check_frozen
+    trainer.check_frozen = stop
     try:
         train_pretrain.main({argv!r})
     except KeyboardInterrupt:
-        training.check_frozen = kept
+        trainer.check_frozen = kept
     train_pretrain.main({argv!r})
 """
     environment = {**os.environ, "WANDB_MODE": "offline", "WANDB_SILENT": "true", "OMP_NUM_THREADS": "1"}

@@ -13,7 +13,7 @@ from engine.checkpoint import Run, load_state, open_run
 from engine.freeze import set_trainable
 from engine.log import read_log
 from engine.loop import NotFiniteError, gradients, make_optimizer, mean_loss, take_step, train
-from engine.schedule import learning_rate
+from engine.optimizer import learning_rate
 from model.checkpoints import fingerprint, read_metadata
 
 

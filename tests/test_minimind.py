@@ -17,7 +17,7 @@ import train_pretrain
 import train_sft
 from dataset.encoding import encode_prompt
 from dataset.pictures import load_pixels
-from dataset.record import IMAGE, Turn
+from dataset.record import IMAGE, Ask, Turn
 from engine.build import get_encoder, load_trained
 from engine.checkpoint import RunError
 from engine.command import guarded
@@ -26,7 +26,6 @@ from model.checkpoints import WeightsError, load_language, read_tensors
 from model.checkpoints.minimind import minimind_config, minimind_v_tensors
 from model.config import LMConfig
 from model.language import LanguageModel
-from scoring.tasks import Ask
 from tokenizer.tokenizer import MINIMIND2_IMAGE_ID
 from tools import export_minimind
 

@@ -20,13 +20,13 @@ from dataset.encoding import encode_record
 from dataset.mixture import Mixture, draw, join, mixture_of, open_sources, read_folders, read_names, share_out
 from dataset.record import Example, Record, Turn
 from dataset.sources import read_records
+from dataset.splits import stage_data
 from dataset.views import Changed, Subset, split_off
 from engine import loop
-from engine.arguments import Stage
+from engine.arguments import TrainArguments
 from engine.build import get_tokenizer, run_encoder
 from engine.checkpoint import Run
-from engine.data import stage_data
-from engine.feed import Feed
+from engine.dataloader import Feed
 from model.checkpoints import load_vlm
 from model.vlm import VLM
 
@@ -188,7 +188,7 @@ def test_rows_of_files_with_one_name_are_told_apart(tmp_path):
 def test_validation_rows_and_samples_come_from_each_file_by_its_share(tmp_path):
     write_texts(tmp_path / "a.jsonl", 4000)
     write_texts(tmp_path / "b.jsonl", 2000)
-    stage = Stage(data=f"{tmp_path}/a.jsonl:0.25,{tmp_path}/b.jsonl:0.75", samples=400)
+    stage = TrainArguments(data=f"{tmp_path}/a.jsonl:0.25,{tmp_path}/b.jsonl:0.75", samples=400)
     data = stage_data(stage, "lm", 0)
     assert Counter(r.id.split(":")[0] for r in data.val) == {"a.jsonl": 64, "b.jsonl": 100}  # 192, but a twentieth
     assert Counter(r.id.split(":")[0] for r in data.train) == {"a.jsonl": 100, "b.jsonl": 300}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.optim import _muon as torchs
 
-from engine.muon import Muon, orthogonal
+from engine.optimizer import Muon, orthogonal
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -7,7 +7,7 @@ import json
 import torch
 
 from dataset.picturebook.facts import KINDS
-from engine.feed import word_loader
+from dataset.picturebook.words import word_loader
 from model.checkpoints import save_vlm
 from model.config import LMConfig
 from model.language import LanguageModel

@@ -16,16 +16,15 @@ import train_sft
 from dataset.batching import collate, pixel_loader
 from dataset.encoding import encode_prompt, encode_record
 from dataset.features import FeatureCache
-from dataset.record import IMAGE, Batch, Turn
+from dataset.record import IMAGE, Ask, Batch, Turn
+from dataset.splits import stage_data
 from engine.arguments import parse
 from engine.build import get_encoder, get_tokenizer
-from engine.data import stage_data
+from engine.dataloader import Feed, feature_loader, make_examples
 from engine.device import autocast, pick_device, pick_dtype
-from engine.feed import Feed, feature_loader, make_examples
 from engine.freeze import set_trainable
 from model.checkpoints import load_vlm
 from model.config import ProjectorConfig, VLMConfig
-from scoring.tasks import Ask
 from tools.bench_children import StepMeter, Turns
 from tools.bench_cost import decoding_flops, matmul_peak, training_flops
 from tools.bench_data import QUESTIONS, Folder, Sizes, make_folder
@@ -109,7 +108,7 @@ def train_glimpse(training: Training, job: Job, turns: Turns) -> None:
 def train_reference(training: Training, job: Job, turns: Turns) -> None:
     """The reference on the batches that the command with features from the pixels would see."""
     sizes, device = job.sizes, pick_device(job.device)
-    stage, feed = make_feed(training, job)
+    args, feed = make_feed(training, job)
     vlm = load_vlm(job.folder.out(START), get_encoder(str(job.folder.vision)).module)
     set_trainable(vlm, ("projector",) if training.what == "pretrain" else ("projector", "llm"))
     model = Reference(vlm, get_tokenizer("", job.folder.lm).image_id)
@@ -117,8 +116,8 @@ def train_reference(training: Training, job: Job, turns: Turns) -> None:
         mine.requires_grad_(theirs.requires_grad)
     del vlm
     meter = StepMeter(turns, device, sizes.warmup, sizes.seconds, training.cost(job))
-    optimizer = torch.optim.AdamW([p for p in model.to(device).parameters() if p.requires_grad], stage.learning_rate)
-    step = make_step(model, optimizer, stage.max_seq_len, feed.pad_id, pick_dtype("auto", device))
+    optimizer = torch.optim.AdamW([p for p in model.to(device).parameters() if p.requires_grad], args.learning_rate)
+    step = make_step(model, optimizer, args.max_seq_len, feed.pad_id, pick_dtype("auto", device))
     for batches in feed.steps_from(0, 1):
         meter.tick(batches)
         for batch in batches:
@@ -127,20 +126,20 @@ def train_reference(training: Training, job: Job, turns: Turns) -> None:
 
 def make_feed(training: Training, job: Job):
     """(the stage, its feed) as the command makes them."""
-    stage = parse(training.script().STAGE, training.flags(job))
+    args = parse(training.script().STAGE, training.flags(job))
     tokenizer, encoder = get_tokenizer("", job.folder.lm), get_encoder(str(job.folder.vision))
-    data = stage_data(stage, training.what, 0)
+    data = stage_data(args, training.what, 0)
     encode = partial(
-        encode_record, tokenizer=tokenizer, image_tokens=job.config.image_tokens, max_seq_len=stage.max_seq_len
+        encode_record, tokenizer=tokenizer, image_tokens=job.config.image_tokens, max_seq_len=args.max_seq_len
     )
     examples = make_examples(data.train, encode, data.bad, "samples")
     load, device = pixel_loader(encoder.spec), pick_device(job.device)
     if training.cached:
         pictures, count = examples.pictures, len(examples)
         cache, dtype = job.folder.out("cache"), pick_dtype("auto", device)
-        load = feature_loader(encoder, pictures, count, cache, stage.cache_gb, device, dtype, WORKERS)
+        load = feature_loader(encoder, pictures, count, cache, args.cache_gb, device, dtype, WORKERS)
     workers = 0 if isinstance(getattr(load, "__self__", None), FeatureCache) else WORKERS
-    return stage, Feed(examples, stage.batch_size, stage.seed, tokenizer.pad_id, load, data.bad, workers)
+    return args, Feed(examples, args.batch_size, args.seed, tokenizer.pad_id, load, data.bad, workers)
 
 
 def load_data(training: Training, job: Job, turns: Turns) -> None:

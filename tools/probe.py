@@ -28,13 +28,12 @@ from dataset.picturebook.book import prompt_for
 from dataset.picturebook.captions_zh import OPENINGS, SIDES, listing
 from dataset.picturebook.facts import COLOURS, COLUMNS, KINDS, PLACES, Scene, Thing
 from dataset.picturebook.telling import clear_side, in_sky
-from dataset.picturebook.words import GRID
+from dataset.picturebook.words import GRID, word_loader
 from dataset.picturebook.world import make_scene
 from dataset.record import IMAGE, Batch, Example, Turn
 from engine.build import get_tokenizer, load_trained
 from engine.command import guarded
 from engine.device import pick_device, prepare
-from engine.feed import word_loader
 from model.checkpoints import load_vlm
 from model.vlm import VLM
 from scoring.report import write_atomically

@@ -11,8 +11,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+import torch
+
+from dataset.batching import PictureLoader
 from dataset.picturebook.captions_en import NUMBERS as NUMBERS_EN
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene, Thing
+from dataset.record import Picture
+from tokenizer.tokenizer import Tokenizer
 
 JITTER = 0.04  # of the picture's side
 GRID = 4  # cells along a side: 16 slots, as many as the default projector makes of a picture
@@ -126,3 +131,25 @@ def _filled(box: tuple[float, float, float, float], rng: random.Random) -> list[
             tall = min(bottom, (row + 1) / GRID) - max(top, row / GRID)
             shares.append(max(wide, 0.0) * max(tall, 0.0) * GRID * GRID)
     return shares
+
+
+def word_loader(tokenizer: Tokenizer, english: float = 0.0) -> PictureLoader:
+    """Loads scenes as word pictures: (P, 16, W) ids of the words in each cell, -1 where a cell has fewer.
+
+    english: the share of English among the texts; 0 means Chinese words alone, 1 English ones, else both stand there.
+    """
+    languages = languages_of(english)
+    ids: dict[str, list[int]] = {}
+
+    def load(pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
+        scenes = [word_picture(scene, random.Random(f"words {scene.seed}"), languages) for scene in pictures]
+        cells = [[[t for word in cell for t in known(word)] for cell in scene] for scene in scenes]
+        width = max(len(cell) for scene in cells for cell in scene)
+        return {"words": torch.tensor([[c + [-1] * (width - len(c)) for c in scene] for scene in cells])}
+
+    def known(word: str) -> list[int]:
+        if word not in ids:
+            ids[word] = tokenizer.encode(word)
+        return ids[word]
+
+    return load

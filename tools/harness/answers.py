@@ -14,11 +14,10 @@ from PIL import Image
 from dataset.bad_rows import BadRows
 from dataset.batching import collate, pixel_loader
 from dataset.encoding import encode_record
-from dataset.record import IGNORE, IMAGE, Picture, Record, Turn
+from dataset.record import IGNORE, IMAGE, Ask, Picture, Record, Turn
 from engine.build import Trained, load_trained
 from engine.device import pick_device, pick_dtype
 from engine.inference import Decoding, answer
-from scoring.tasks import Ask
 
 Part = str | Path | bytes | Image.Image  # text, or a picture; a str is always text
 

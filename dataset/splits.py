@@ -1,9 +1,10 @@
-"""The records of a stage: the picture book, or a user's file, each with some kept apart for validation."""
+"""What a command trains on and what it validates on: the picture book, or a user's files, by one door."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -12,9 +13,21 @@ from dataset.batching import Records
 from dataset.mixture import join, open_sources, share_out, shares_of
 from dataset.picturebook.book import MIXES, PictureBook
 from dataset.views import Subset, split_off
-from engine.arguments import Stage
 
 VALIDATION_ROWS = 256  # at most, and a twentieth of the file at most
+
+
+class DataArguments(Protocol):
+    """The flags that say what is trained on; engine/arguments.py explains each."""
+
+    data: str
+    images: str
+    val_data: str
+    max_bad: float
+    samples: int
+    scenes: int
+    english: float
+    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,30 +37,30 @@ class Data:
     bad: BadRows  # of both
 
 
-def stage_data(stage: Stage, mix: str, size: int, split: str = "train") -> Data:
+def stage_data(args: DataArguments, mix: str, size: int, split: str = "train") -> Data:
     """The picture book's texts in a mix (`size` of them unless --samples says otherwise), or the rows of --data.
 
     Of each file of --data its share of the validation rows is kept apart, a twentieth of its rows at most.
     """
-    bad = BadRows(stage.max_bad)
-    if not stage.data:
-        size = stage.samples or size
-        train = PictureBook(split, stage.scenes, size, MIXES[mix], stage.english, stage.seed)
-        val = PictureBook("val", VALIDATION_ROWS, VALIDATION_ROWS, MIXES[mix], stage.english, stage.seed)
+    bad = BadRows(args.max_bad)
+    if not args.data:
+        size = args.samples or size
+        train = PictureBook(split, args.scenes, size, MIXES[mix], args.english, args.seed)
+        val = PictureBook("val", VALIDATION_ROWS, VALIDATION_ROWS, MIXES[mix], args.english, args.seed)
         return Data(train, val, bad)
-    sources, parts = open_sources(stage.data, stage.images, bad)
+    sources, parts = open_sources(args.data, args.images, bad)
     shares = shares_of(sources, parts)
-    if stage.val_data:
-        val = join(*open_sources(stage.val_data, stage.images if Path(stage.images).is_dir() else "", bad))
+    if args.val_data:
+        val = join(*open_sources(args.val_data, args.images if Path(args.images).is_dir() else "", bad))
     else:
         split = [
-            split_off(part, min(round(VALIDATION_ROWS * share), len(part) // 20), stage.seed)
+            split_off(part, min(round(VALIDATION_ROWS * share), len(part) // 20), args.seed)
             for part, share in zip(parts, shares, strict=True)
         ]
         parts, val = [rest for rest, _ in split], join(sources, [apart for _, apart in split])
-    if stage.samples:
-        counts = share_out(stage.samples, shares)
-        parts = [_some(part, count, stage.seed) for part, count in zip(parts, counts, strict=True)]
+    if args.samples:
+        counts = share_out(args.samples, shares)
+        parts = [_some(part, count, args.seed) for part, count in zip(parts, counts, strict=True)]
     return Data(join(sources, parts), val, bad)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -25,12 +24,10 @@ from dataset.batching import (
 )
 from dataset.features import FeatureCache
 from dataset.mixture import Mixture, draw, mixture_of, share_out
-from dataset.picturebook.words import languages_of, word_picture
 from dataset.record import Batch, Picture
 from engine import distributed
 from engine.build import Encoder
 from engine.device import autocast
-from tokenizer.tokenizer import Tokenizer
 
 ENCODE_AT_ONCE = 64  # pictures
 
@@ -127,28 +124,6 @@ def make_examples(records, encode: Callable, bad: BadRows, what: str) -> Example
     """The records' usable rows, with a progress bar while they are looked through."""
     shown = {"desc": what, "unit": "row", "leave": False, "disable": not distributed.is_main()}
     return Examples(records, encode, bad, progress=lambda rows: tqdm(rows, **shown))
-
-
-def word_loader(tokenizer: Tokenizer, english: float = 0.0) -> PictureLoader:
-    """Loads scenes as word pictures: (P, 16, W) ids of the words in each cell, -1 where a cell has fewer.
-
-    english: the share of English among the texts; 0 means Chinese words alone, 1 English ones, else both stand there.
-    """
-    languages = languages_of(english)
-    ids: dict[str, list[int]] = {}
-
-    def load(pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
-        scenes = [word_picture(scene, random.Random(f"words {scene.seed}"), languages) for scene in pictures]
-        cells = [[[t for word in cell for t in known(word)] for cell in scene] for scene in scenes]
-        width = max(len(cell) for scene in cells for cell in scene)
-        return {"words": torch.tensor([[c + [-1] * (width - len(c)) for c in scene] for scene in cells])}
-
-    def known(word: str) -> list[int]:
-        if word not in ids:
-            ids[word] = tokenizer.encode(word)
-        return ids[word]
-
-    return load
 
 
 def feature_loader(

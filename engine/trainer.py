@@ -1,0 +1,290 @@
+"""From a model and its data to a finished run: count, train, keep. Both kinds of commands come through here."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from dataset.bad_rows import DataError
+from dataset.batching import PictureLoader
+from dataset.encoding import encode_record
+from dataset.features import FeatureCache
+from dataset.record import Batch
+from dataset.splits import Data
+from engine import distributed
+from engine.arguments import Plan, TrainArguments, UsageError, rates_of, settings
+from engine.build import Encoder
+from engine.checkpoint import Run, finish, is_finished, open_run
+from engine.dataloader import Feed, feature_loader, make_examples, pixel_loader
+from engine.device import arithmetic, frozen_in, keep_in, peak_memory, pick_device, pick_dtype, prepare
+from engine.familiar import describe_training, save_familiar
+from engine.freeze import LORA, check_frozen, frozen_sums, parameter_table, rate_table, set_trainable
+from engine.inference import SAMPLES, write_samples
+from engine.log import draw_curve
+from engine.loop import mean_loss, train
+from engine.memory import memory_plan, memory_table, total
+from model.checkpoints import fingerprint, save_safetensors, save_vlm, write_json
+from model.language import LanguageModel
+from model.lora import add_lora, lora_tensors, merge_lora
+from model.vlm import VLM
+from tokenizer.tokenizer import Tokenizer
+
+VALIDATION_EXAMPLES = 256
+
+
+@dataclass(frozen=True)
+class Machine:
+    device: torch.device
+    dtype: torch.dtype
+
+
+def machine(args: TrainArguments) -> Machine:
+    """The device and number format that a stage runs on, made ready; under torchrun each process has its own.
+
+    UsageError for --fsdp without torchrun.
+    """
+    if args.fsdp and distributed.world_size() == 1:
+        raise UsageError(
+            "--fsdp divides a model among several processes, and this is the only one; start more of them with "
+            "torchrun --nproc_per_node 2, or leave it out"
+        )
+    device = pick_device(distributed.local_device(args.device))
+    prepare(device)
+    distributed.init(device)
+    return Machine(device, pick_dtype(args.dtype, device))
+
+
+def is_done(args: TrainArguments) -> bool:
+    """Whether the stage's run is finished with these settings, which is then said. RunError for other settings."""
+    if args.dry_run or not is_finished(Path(args.out), settings(args)):
+        return False
+    if distributed.is_main():
+        print(f"{args.out} is finished; nothing to do (delete the folder to train it again)")
+    return True
+
+
+def plan_of(args: TrainArguments, feed: Feed, here: Machine) -> Plan:
+    """The numbers of the loop: the steps follow from epochs and data unless they are given."""
+    an_epoch = max(len(feed.plan(0)) // args.accumulation_steps, 1)
+    steps = args.steps or args.epochs * an_epoch
+    return Plan(
+        steps, args.learning_rate, args.min_lr_ratio, max(round(args.warmup_ratio * steps), 1), args.weight_decay,
+        args.grad_clip, args.save_interval, args.eval_interval, args.log_interval, here.dtype, args.optimizer,
+        rates_of(args.learning_rates), args.keep == "best", args.patience,
+    )  # fmt: skip
+
+
+def train_vlm(
+    args: TrainArguments, model: VLM, encoder: Encoder, tokenizer: Tokenizer, data: Data, trained: tuple[str, ...],
+    here: Machine, begin: Callable[[PictureLoader], None] | None = None,
+) -> Run | None:  # fmt: skip
+    """Train `model` on the data as the stage says and keep it; None for a dry run.
+
+    begin: what is done to the model before that, given what loads features; done again when a run goes on.
+    """
+    longest = min(args.max_seq_len, model.config.lm.max_position_embeddings)
+    encode = partial(encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=longest)
+    examples = make_examples(data.train, encode, data.bad, "samples")
+    val = make_examples(data.val, encode, data.bad, "validation") if len(data.val) else None
+    sees = any(prefix.strip().split(".")[0] == "vision" for prefix in trained)
+    facts = {
+        "tokenizer": tokenizer.fingerprint,
+        "start": fingerprint(model),
+        "vision": {"folder": str(Path(encoder.folder).resolve()) if encoder.folder else "",
+                   "fingerprint": encoder.fingerprint, "feature_layer": encoder.module.config.feature_layer},
+    }  # fmt: skip
+    if not sees:
+        keep_in(here.dtype, encoder.module)
+    if args.dry_run or sees:
+        load = pixel_loader(encoder.spec)
+    else:
+        every = [examples] + ([val] if val else [])
+        count = args.scenes + len(data.val) if not args.data else sum(map(len, every))
+        with distributed.main_first():
+            load = feature_loader(
+                encoder, lambda: chain.from_iterable(e.pictures() for e in every), count,
+                Path(args.out).parent / "cache", args.cache_gb, here.device, here.dtype, args.num_workers,
+            )  # fmt: skip
+    cached = isinstance(getattr(load, "__self__", None), FeatureCache)
+    workers = args.num_workers if not cached else 0
+    if begin and not args.dry_run:
+        begin(load)
+    feed, val_feed = (
+        Feed(some, args.batch_size, args.seed, tokenizer.pad_id, load, data.bad, workers, args.token_budget)
+        if some else None
+        for some in (examples, val)
+    )
+
+    def save(folder: Path) -> None:
+        save_vlm(folder, model, with_vision=sees)
+        if sees:
+            write_json(folder / "preprocessor_config.json", encoder.spec.to_settings())
+        tokenizer.save(folder)
+        if cached:  # else the features changed all along, or have to be computed again, which may take minutes
+            familiar = describe_training(examples, val, load, encoder.fingerprint, args.seed)
+            if familiar:
+                save_familiar(folder, familiar)
+
+    def show(run: Run) -> None:
+        records = [data.val[int(row)] for row in val.rows[:SAMPLES]] if val else []
+        write_samples(run, model, tokenizer, records, load, here.dtype)
+
+    return run_training(args, model, trained, feed, val_feed, facts, here, save, show=show)
+
+
+def run_training(
+    args: TrainArguments,
+    model: nn.Module,
+    trained: tuple[str, ...],
+    feed: Feed,
+    val_feed: Feed | None,
+    facts: dict,
+    here: Machine,
+    save: Callable[[Path], None],
+    change: Callable[[int, Batch], Batch] | None = None,
+    show: Callable[[Run], None] | None = None,
+) -> Run | None:
+    """Train `model` as the stage says and keep the result in its folder; None for a dry run.
+
+    trained: prefixes of the modules that train. facts: what the run depends on beside its settings. save(folder)
+    writes the finished weights; change(step, batch) gives the batch that is trained on in its place; show(run)
+    writes samples of what the model now does.
+    """
+    prefixes = tuple(prefix.strip() for prefix in trained)
+    if LORA in prefixes:
+        add_adapters(args, model)
+    set_trainable(model, prefixes)
+    print(parameter_table(model))
+    plan = plan_of(args, feed, here)
+    if plan.learning_rates:
+        print(rate_table(model, plan.learning_rate, plan.learning_rates))
+    if val_feed is None and (args.keep == "best" or args.patience):
+        raise UsageError(
+            f"--keep {args.keep} --patience {args.patience} go by the validation loss, and the data is too little to "
+            "keep some apart; give --val_data, or leave them out"
+        )
+    print(describe(args, feed, plan, model, here))
+    if args.dry_run:
+        return None
+    examples = feed.examples
+    feed, val_feed = own_parts(args, feed), own_parts(args, val_feed)
+    seen = [len(examples), int(examples.lengths.sum()), int(examples.supervised.sum())]
+    run = Run(Path(args.out))
+    if distributed.is_main():
+        run = open_run(args.out, settings(args), {**facts, "samples, tokens, supervised": seen},
+                       arithmetic(model, here.device, here.dtype))
+        feed.bad.write(run.path / "bad_rows.json")
+    distributed.barrier()
+    for module in model.modules():
+        if isinstance(module, LanguageModel):
+            module.checkpointing = args.gradient_checkpointing
+    frozen = frozen_sums(model)
+    log_options = {
+        "wandb_project": args.wandb_project if args.use_wandb else "", "settings": settings(args),
+    }  # fmt: skip
+
+    def steps_from(start: int) -> Iterator[list[Batch]]:
+        for step, batches in enumerate(feed.steps_from(start, args.accumulation_steps), start):
+            yield [change(step, batch) for batch in batches] if change else batches
+
+    validate = None
+    try:
+        with in_training(args, model, here) as trainee:
+            if val_feed is not None:
+                validate = partial(mean_loss, trainee, val_feed.some(VALIDATION_EXAMPLES), here.dtype)
+            summary = train(trainee, plan, steps_from, run, log_options, validate)
+    except DataError:  # too many pictures that cannot be read, which are opened while it trains
+        if distributed.is_main():
+            feed.bad.write(run.path / "bad_rows.json")
+        raise
+    check_frozen(model, frozen)
+    if not distributed.is_main():
+        distributed.barrier()
+        return run
+    feed.bad.write(run.path / "bad_rows.json")
+    if LORA in prefixes:
+        keep_adapters(args, model, run)
+    save(run.path)
+    draw_curve(run.log_file, run.path / "loss.png")
+    if show:
+        if args.fsdp:  # whole, so in as little memory as may be
+            keep_in(here.dtype, model)
+        model.to(here.device)
+        show(run)
+    finish(run, {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()})
+    distributed.barrier()
+    val = "" if summary.val_loss is None else f", validation {summary.val_loss:.4f}"
+    best = f", the weights after step {summary.kept_step} kept" if plan.keep_best else ""
+    print(f"{run.path}: {summary.steps} steps, loss {summary.loss:.4f}{val}{best}, {summary.seconds:.0f} s")
+    return run
+
+
+def in_training(args: TrainArguments, model: nn.Module, here: Machine) -> AbstractContextManager[nn.Module]:
+    """Within, the model as it trains on the device: itself, or for --fsdp a copy divided among the processes."""
+    if not args.fsdp:
+        return frozen_in(here.dtype, model.to(here.device))
+    from engine.fsdp import divided  # takes half a second
+
+    return divided(model, here.device, here.dtype)
+
+
+def own_parts(args: TrainArguments, feed: Feed | None) -> Feed | None:
+    """The feed of this process's part of every batch. UsageError where a batch has no part for some."""
+    count = distributed.world_size()
+    if not args.token_budget and args.batch_size < count:
+        raise UsageError(f"--batch_size {args.batch_size} for {count} processes; give each at least one sample")
+    return feed and dataclasses.replace(feed, rank=distributed.rank(), processes=count)
+
+
+def add_adapters(args: TrainArguments, model: nn.Module) -> None:
+    """Adapters beside the linear layers of the language model that --lora_targets names."""
+    targets = tuple(target.strip() for target in args.lora_targets.split(","))
+    try:
+        add_lora(model.llm, targets, args.lora_rank, args.lora_alpha, torch.Generator().manual_seed(args.seed))
+    except ValueError as error:
+        raise UsageError(f"--lora_targets {args.lora_targets}: {error}") from error
+
+
+def keep_adapters(args: TrainArguments, model: nn.Module, run: Run) -> None:
+    """The adapters alone as lora.safetensors; then they become part of the model's weights."""
+    how = {"rank": str(args.lora_rank), "alpha": str(args.lora_alpha), "targets": args.lora_targets}
+    save_safetensors(run.path / "lora.safetensors", lora_tensors(model), how)
+    merge_lora(model)
+
+
+def describe(args: TrainArguments, feed: Feed, plan: Plan, model: nn.Module, here: Machine) -> str:
+    """What will be trained on: samples, tokens, steps, padding, memory."""
+    examples = feed.examples
+    an_epoch = len(feed.plan(0)) / args.accumulation_steps
+    memory = memory_plan(
+        model, feed, here.dtype, args.optimizer, args.gradient_checkpointing, distributed.world_size(),
+        here.device.type == "cuda", args.fsdp,
+    )  # fmt: skip
+    used = arithmetic(model, here.device, here.dtype)
+    compiled = ", with compiled kernels" if used["kernels"] else "" if used["fast"] else ", by the plain model"
+    size = f"{args.token_budget} tokens" if args.token_budget else f"{args.batch_size} samples"
+    lines = [
+        f"samples: {len(examples):,} ({examples.truncated} cut at {args.max_seq_len} tokens), "
+        f"{int(examples.lengths.sum()):,} tokens, {int(examples.supervised.sum()):,} supervised an epoch",
+        *feed.mixing(),
+        f"steps: {plan.steps:,} of {size} x {args.accumulation_steps} "
+        f"({plan.steps / an_epoch:.2f} epochs), {feed.padding():.1%} padding, on {here.device} in "
+        f"{str(here.dtype).removeprefix('torch.')}{compiled}",
+        f"peak memory: about {total(memory) / 2**30:.1f} GiB for weights, gradients, optimizer "
+        "and activations, beside about 0.5 GiB for the program",
+    ]
+    if args.dry_run:
+        lines.append(memory_table(memory))
+    if feed.bad.bad:
+        lines.append(feed.bad.report())
+    return "\n".join(lines)
+
