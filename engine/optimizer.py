@@ -1,4 +1,4 @@
-"""Optimizer and schedule: AdamW, or Muon (Jordan et al., 2024) for the matrices between layers and AdamW for the rest."""
+"""Optimizer and schedule: AdamW, or Muon (Jordan et al., 2024) for the matrices between layers and AdamW beside."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine import distributed
 from engine.arguments import Plan
 from engine.freeze import peak_rates
 
-BETAS = (0.9, 0.98)
+BETAS = (0.9, 0.98)  # of AdamW
 # X <- a X + (b A + c A²) X with A = X Xᵀ, four times: the polynomials of Polar Express (arXiv 2505.16932, l = 1e-3),
 # each but the last for singular values up to 1 % too large. Four of them learn more from a step than Newton-Schulz's
 # five equal ones, and take a fifth less time (docs/log.md).

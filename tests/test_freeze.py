@@ -5,6 +5,7 @@ import torch
 from engine_parts import make_parts, pretrain_flags, small_batches, small_plan, small_vlm
 
 import train_pretrain
+from engine import trainer
 from engine.command import guarded
 from engine.freeze import (
     FreezeError,
