@@ -16,7 +16,7 @@ from engine.command import guarded
 from model.checkpoints import write_json
 from scoring.report import read_scores, score_table
 
-LANGUAGE_MODEL = f"{train_lm.STAGE.runs}/{train_lm.NAME}"
+LANGUAGE_MODEL = f"{train_lm.DEFAULTS.runs}/{train_lm.NAME}"
 # ablation -> arm -> the flags of train_pretrain.py in which the arm differs
 ARMS: dict[str, dict[str, list[str]]] = {
     "random-init": {"trained LM": ["--llm", LANGUAGE_MODEL], "random LM": ["--llm", "random"],

@@ -20,7 +20,7 @@ from engine.device import accelerate
 from engine.trainer import is_done, machine, run_training
 from model.checkpoints import fingerprint, save_vlm
 
-STAGE = TrainArguments(learning_rate=3e-3, batch_size=32, scenes=100_000, eval_interval=100,
+DEFAULTS = TrainArguments(learning_rate=3e-3, batch_size=32, scenes=100_000, eval_interval=100,
               init="matching")  # fmt: skip
 TEXTS = 12_800  # of the picture book
 NAME = "lm"
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     what lies in each of its cells. A model that has never read its context cannot use what a projector says. Four in
     ten texts are checklists (dataset/picturebook/checklists.py): from them it learns to look up what it is asked about.
     """
-    args = placed(parse(STAGE, argv, FLAGS, main.__doc__), NAME)
+    args = placed(parse(DEFAULTS, argv, FLAGS, main.__doc__), NAME)
     if is_done(args):
         return
     here = machine(args)

@@ -20,7 +20,7 @@ from engine.command import guarded
 from engine.device import accelerate
 from engine.trainer import is_done, machine, train_vlm
 
-STAGE = TrainArguments(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100, cell_steps=400)
+DEFAULTS = TrainArguments(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100, cell_steps=400)
 CELL_RATE = 3e-3
 AFTER_CELLS = 5e-4
 TEXTS = 3_200  # of the picture book
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     With --llm a Qwen2.5's or Llama 3.2's folder, --vision a CLIP's and --projector mlp this is LLaVA's first stage;
     its second is stage 3 of train_sft.py with --optimizer adamw --learning_rate 2e-5.
     """
-    args = settled(placed(parse(STAGE, argv, FLAGS, main.__doc__), NAME))
+    args = settled(placed(parse(DEFAULTS, argv, FLAGS, main.__doc__), NAME))
     if is_done(args):
         return
     here = machine(args)
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
 def settled(args: TrainArguments) -> TrainArguments:
     """The stage with the rate that suits a projector which already names the cells of scenes, unless one is given."""
     own = args.data or args.train or args.vision or args.projector != "ldp" or not args.cell_steps
-    if own or args.learning_rates or args.learning_rate != STAGE.learning_rate:
+    if own or args.learning_rates or args.learning_rate != DEFAULTS.learning_rate:
         return args
     return dataclasses.replace(args, learning_rates=f"projector={AFTER_CELLS}")
 

@@ -18,7 +18,7 @@ from engine.device import accelerate
 from engine.trainer import is_done, machine, train_vlm
 from model.checkpoints import load_vlm
 
-STAGE = TrainArguments(learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
+DEFAULTS = TrainArguments(learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
 TEXTS = {1: 3_200, 2: 2_560, 3: 8_320}  # of the picture book
 PROJECTOR_RATE = 3e-4  # on the picture book, whose projector makes embeddings as small as the words' own
 FLAGS = ("stage", "fit", "from_run", "images", "vision", "train", "lora_rank", "lora_alpha", "lora_targets",
@@ -34,11 +34,11 @@ def main(argv: list[str] | None = None) -> None:
     the one before (stage 1 from out/pretrain), which is run first where it is missing; --from RUN names another.
     MiniMind2-V's weights do too: --from pretrain_vlm_512.pth --vision CLIP_DIR --tokenizer DIR.
     """
-    args = parse(STAGE, argv, FLAGS, main.__doc__)
+    args = parse(DEFAULTS, argv, FLAGS, main.__doc__)
     args = dataclasses.replace(args, stage=args.stage or 1)
     args = placed(args, f"sft{args.stage}")
     own = args.data or args.train or args.vision or args.from_run or args.learning_rates
-    if not own and args.learning_rate == STAGE.learning_rate:
+    if not own and args.learning_rate == DEFAULTS.learning_rate:
         args = dataclasses.replace(args, learning_rates=f"projector={PROJECTOR_RATE}")
     if is_done(args):
         return

@@ -30,7 +30,7 @@ from model.checkpoints import WeightsError, fingerprint, load_vision, save_visio
 from model.config import VisionConfig
 from tokenizer.tokenizer import Tokenizer
 
-STAGE = TrainArguments(
+DEFAULTS = TrainArguments(
     learning_rate=2e-3, batch_size=64, epochs=1, scenes=128_000, english=0.0, augment="colours",
     log_interval=20, eval_interval=400, save_interval=200, cache_gb=4.0,
 )  # fmt: skip
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     The encoder learns by letting a thin decoder caption from its features (model/captioner.py), and on the picture
     book by naming what is in each cell of the picture. The encoder alone is kept: at most 12 MB in float16.
     """
-    args = placed(parse(STAGE, argv, FLAGS, main.__doc__), "vision")
+    args = placed(parse(DEFAULTS, argv, FLAGS, main.__doc__), "vision")
     if is_done(args):
         return
     here = machine(args)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.arguments import TrainArguments, check, parse
+from engine.arguments import SHARED, TrainArguments, check
+from engine.arguments import parse as parse_declared
 from engine.command import guarded
 
 SCRIPTS = ("train_vision", "train_lm", "train_pretrain", "train_sft")
@@ -16,6 +17,11 @@ FIELDS = {item.name: item for item in dataclasses.fields(TrainArguments)}
 # MiniMind-V's flag names, where they mean the same
 FAMILIAR = ("epochs", "batch_size", "learning_rate", "accumulation_steps", "grad_clip", "max_seq_len", "save_interval",
             "num_workers", "device", "dtype", "use_wandb", "wandb_project")  # fmt: skip
+
+
+def parse(default: TrainArguments, argv: list[str]) -> TrainArguments:
+    """As a command that has every flag there is."""
+    return parse_declared(default, argv, tuple(FIELDS))
 
 
 def flag_of(name: str) -> str:
@@ -57,7 +63,7 @@ def test_a_switch_takes_no_value(name, capsys):
         assert left.value.code == 2
 
 
-def test_without_flags_a_stage_is_its_default():
+def test_without_flags_the_arguments_are_the_defaults():
     default = TrainArguments(out="out/x", scenes=7, learning_rate=0.5)
     assert parse(default, []) == default
 
@@ -70,7 +76,7 @@ def test_every_command_has_the_familiar_flags_and_help_for_each(script, capsys):
     assert left.value.code == 0
     text = capsys.readouterr().out
     assert f"python {script}.py" in text
-    shown = set(FIELDS) - set(module.HIDDEN)
+    shown = {*SHARED, *module.FLAGS}
     assert {name for name in FIELDS if f"--{flag_of(name)} " in text or f"--{flag_of(name)}," in text} == shown
     assert set(FAMILIAR) - {"max_seq_len"} <= shown
     assert all(FIELDS[name].metadata["help"] for name in FIELDS)
@@ -139,7 +145,7 @@ def test_a_value_that_cannot_be_is_refused_with_what_was_expected(argv, said, ca
 
 
 def test_the_defaults_of_every_command_can_be():
-    assert [check(importlib.import_module(script).STAGE) for script in SCRIPTS] == [""] * len(SCRIPTS)
+    assert [check(importlib.import_module(script).DEFAULTS) for script in SCRIPTS] == [""] * len(SCRIPTS)
 
 
 def test_a_device_that_is_not_there_ends_a_command_with_status_1(capsys, monkeypatch, tmp_path):
@@ -151,7 +157,7 @@ def test_a_device_that_is_not_there_ends_a_command_with_status_1(capsys, monkeyp
     assert not list(tmp_path.iterdir())
 
 
-def test_no_flag_anywhere_has_type_bool_and_no_field_is_hidden_by_mistake():
+def test_no_flag_anywhere_has_type_bool_and_every_field_is_some_commands_flag():
     root = Path(inspect.getfile(TrainArguments)).parent.parent
     files = [path for path in root.rglob("*.py") if not {".venv", "out", "tests"} & set(path.relative_to(root).parts)]
     found = [
@@ -161,10 +167,11 @@ def test_no_flag_anywhere_has_type_bool_and_no_field_is_hidden_by_mistake():
         if isinstance(node, ast.keyword) and node.arg == "type" and getattr(node.value, "id", "") == "bool"
     ]
     assert len(files) > 20 and found == []
-    for script in SCRIPTS:
-        assert set(importlib.import_module(script).HIDDEN) <= set(FIELDS)
+    declared = [importlib.import_module(script).FLAGS for script in SCRIPTS]
+    assert set(SHARED).union(*declared) == set(FIELDS)
+    assert all(not set(SHARED) & set(flags) for flags in declared)
 
 
-def test_a_stage_cannot_be_changed():
+def test_arguments_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainArguments().epochs = 2

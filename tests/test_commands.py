@@ -189,8 +189,8 @@ def default_stages(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(engine.build, "EMBEDDED_ENCODER", tiny / "vision")
     small = {"batch_size": 4, "scenes": 12, "num_workers": 0}
     for script in (train_lm, train_pretrain, train_sft):
-        monkeypatch.setattr(script, "STAGE", dataclasses.replace(script.STAGE, **small))
-    monkeypatch.setattr(train_lm, "STAGE", dataclasses.replace(train_lm.STAGE, llm=str(tiny / "lm")))
+        monkeypatch.setattr(script, "DEFAULTS", dataclasses.replace(script.DEFAULTS, **small))
+    monkeypatch.setattr(train_lm, "DEFAULTS", dataclasses.replace(train_lm.DEFAULTS, llm=str(tiny / "lm")))
     monkeypatch.setattr(train_lm, "TEXTS", 8)
     monkeypatch.setattr(train_pretrain, "TEXTS", 8)
     monkeypatch.setattr(train_sft, "TEXTS", {1: 8, 2: 8, 3: 8})

@@ -126,7 +126,7 @@ def train_reference(training: Training, job: Job, turns: Turns) -> None:
 
 def make_feed(training: Training, job: Job):
     """(the stage, its feed) as the command makes them."""
-    args = parse(training.script().STAGE, training.flags(job))
+    args = parse(training.script().DEFAULTS, training.flags(job), training.script().FLAGS)
     tokenizer, encoder = get_tokenizer("", job.folder.lm), get_encoder(str(job.folder.vision))
     data = stage_data(args, training.what, 0)
     encode = partial(
