@@ -16,12 +16,12 @@ import torch
 from dataset.bad_rows import BadImage, BadRow, BadRows, DataError
 from dataset.batching import PictureLoader, collate, pixel_loader
 from dataset.encoding import encode_prompt
+from dataset.formats.sources import read_records
 from dataset.picturebook.book import prompt_for
-from dataset.picturebook.picture import blank
+from dataset.picturebook.drawing.picture import blank
 from dataset.pictures import open_picture
 from dataset.preprocess import preprocess
 from dataset.record import IMAGE, Ask, Picture, Turn
-from dataset.sources import read_records
 from engine.arguments import UsageError
 from engine.build import Trained, load_trained
 from engine.command import guarded

@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from dataset.bad_rows import BadRow, BadRows, DataError
-from dataset.check_page import write_page
+from dataset.curation.check_page import write_page
 from dataset.encoding import encode_record
-from dataset.layout import Layout, layout_of
+from dataset.formats.layout import Layout, layout_of
+from dataset.formats.rows import recognise, stream_rows
+from dataset.formats.sources import record_from_row
 from dataset.mixture import read_folders, read_names
 from dataset.pictures import open_picture
 from dataset.record import Example, Record
-from dataset.rows import recognise, stream_rows
-from dataset.sources import record_from_row
 from tokenizer.tokenizer import Tokenizer, TokenizerError, default_folder, load_tokenizer
 
 FORMATS = {"parquet": "parquet", "tar": "tar of a webdataset", "list": "JSON list", "lines": "JSONL"}

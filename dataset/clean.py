@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from dataset.bad_rows import BadRow, DataError
-from dataset.duplicates import NearIndex, exact_key
-from dataset.layout import layout_of
-from dataset.quality import cut_if_unfinished, cut_unfinished, looping, mojibake, unfinished
+from dataset.curation.duplicates import NearIndex, exact_key
+from dataset.curation.quality import cut_if_unfinished, cut_unfinished, looping, mojibake, unfinished
+from dataset.formats.layout import layout_of
+from dataset.formats.rows import recognise, stream_rows
+from dataset.formats.sources import RecordFile, record_from_row
+from dataset.formats.writing import write_rows
 from dataset.record import Record
-from dataset.rows import recognise, stream_rows
-from dataset.sources import RecordFile, record_from_row
-from dataset.writing import write_rows
 
 DROPS = {"looping": looping, "mojibake": mojibake}
 SHOWN = 200  # characters of a text in the report

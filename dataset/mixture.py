@@ -16,8 +16,8 @@ import numpy as np
 
 from dataset.bad_rows import BadRows, DataError
 from dataset.batching import Records
+from dataset.formats.sources import RecordFile
 from dataset.record import Record
-from dataset.sources import RecordFile
 from dataset.views import Changed, Subset
 
 WEIGHTED = re.compile(r"(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)", re.DOTALL)

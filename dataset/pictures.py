@@ -42,7 +42,7 @@ def open_picture(picture: Picture, size_hint: int | None = None) -> Image.Image:
         if not picture:
             raise BadImage("image has zero bytes")
         return _decode(io.BytesIO(picture), f"{len(picture)} bytes")
-    from dataset.picturebook.picture import draw
+    from dataset.picturebook.drawing.picture import draw
 
     return draw(picture, size_hint or SCENE_SIZE)
 
@@ -110,7 +110,7 @@ def picture_key(picture: Picture) -> str:
 def _drawing_code() -> str:
     """A hash of the code that draws, so that features of an older drawing are not taken for a newer's."""
     digest = hashlib.sha256()
-    for path in sorted((Path(__file__).parent / "picturebook").glob("*.py")):
+    for path in sorted((Path(__file__).parent / "picturebook").rglob("*.py")):
         if path.stem not in WRITES_TEXT:
             digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -23,9 +23,9 @@ from dataset.batching import (
     padding_share,
     pixel_loader,
 )
+from dataset.formats.sources import RecordFile
 from dataset.preprocess import PreprocessSpec
 from dataset.record import IGNORE, Example, Record
-from dataset.sources import RecordFile
 
 LENGTHS = np.random.default_rng(1).integers(5, 300, 1000)
 M = 3  # image tokens

@@ -13,8 +13,8 @@ from tiny import conversation, png, write_jsonl, write_parquet
 
 from dataset.check import examine, main
 from dataset.encoding import encode_record
+from dataset.formats.sources import read_records
 from dataset.record import IGNORE
-from dataset.sources import read_records
 from tokenizer.tokenizer import default_folder, load_tokenizer
 
 TOKENIZER = load_tokenizer(default_folder())

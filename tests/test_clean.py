@@ -14,9 +14,9 @@ from tiny import conversation
 
 from dataset.bad_rows import DataError
 from dataset.clean import main, parse
-from dataset.duplicates import NearIndex, exact_key, look, min_hashes, nearly_same, similarity
+from dataset.curation.duplicates import NearIndex, exact_key, look, min_hashes, nearly_same, similarity
+from dataset.formats.sources import read_records
 from dataset.record import IMAGE, Record, Turn
-from dataset.sources import read_records
 
 pa = pytest.importorskip("pyarrow")
 import pyarrow.parquet as pq  # noqa: E402

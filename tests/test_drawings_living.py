@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from dataset.picturebook.animals import ANIMALS
+from dataset.picturebook.drawing.animals import ANIMALS
+from dataset.picturebook.drawing.pen import Pen
+from dataset.picturebook.drawing.people import HAND, PEOPLE, SEAT_HEIGHT, SEATED
 from dataset.picturebook.facts import COLOURS, KINDS
-from dataset.picturebook.pen import Pen
-from dataset.picturebook.people import HAND, PEOPLE, SEAT_HEIGHT, SEATED
 
 LIVING = {**PEOPLE, **ANIMALS}
 UNIT, WIDE, LOW = 80, 320, 240  # pixels for 1, the picture's side, the origin's row

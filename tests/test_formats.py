@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from tiny import conversation, png
 
-from dataset import textrows
 from dataset.bad_rows import BadRows, DataError
+from dataset.formats import textrows
+from dataset.formats.rows import recognise
+from dataset.formats.sources import RecordFile, read_records
 from dataset.record import IMAGE
-from dataset.rows import recognise
-from dataset.sources import RecordFile, read_records
 
 pa = pytest.importorskip("pyarrow")
 import pyarrow.parquet as pq  # noqa: E402
@@ -195,9 +195,9 @@ MEMORY = """
 import json, resource, sys
 import numpy as np
 import pyarrow as pa, pyarrow.parquet as pq
-from dataset import parquet
+from dataset.formats import parquet
 from dataset.bad_rows import BadRows
-from dataset.sources import RecordFile, read_records
+from dataset.formats.sources import RecordFile, read_records
 path, size = sys.argv[1], int(sys.argv[2])
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1 << 20)
 turns, rng = json.dumps([{"role": "user", "content": "<image>"}, {"role": "assistant", "content": "a"}]), None

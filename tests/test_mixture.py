@@ -17,9 +17,9 @@ import train_sft
 from dataset.bad_rows import BadRows, DataError
 from dataset.batching import Examples, collate, pixel_loader
 from dataset.encoding import encode_record
+from dataset.formats.sources import read_records
 from dataset.mixture import Mixture, draw, join, mixture_of, open_sources, read_folders, read_names, share_out
 from dataset.record import Example, Record, Turn
-from dataset.sources import read_records
 from dataset.splits import stage_data
 from dataset.views import Changed, Subset, split_off
 from engine import loop

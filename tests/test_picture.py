@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from dataset.picturebook.contact import main as contact_main
+from dataset.picturebook.drawing.pen import Pen
+from dataset.picturebook.drawing.picture import DRAWINGS, blank, draw
+from dataset.picturebook.drawing.places import PAINTERS
 from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Relation, Scene, Thing
-from dataset.picturebook.pen import Pen
-from dataset.picturebook.picture import DRAWINGS, blank, draw
-from dataset.picturebook.places import PAINTERS
 from dataset.picturebook.sft_scenes import main as sft_main
 from dataset.picturebook.sft_scenes import sft_scenes
 from dataset.picturebook.world import RIDDEN, SIZES, is_held_out, make_scene

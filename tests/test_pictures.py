@@ -173,7 +173,7 @@ def test_a_key_follows_the_bytes_and_not_the_name(tmp_path):
 
 
 def test_drawn_scenes_differ_in_key_and_are_drawn_at_the_encoders_size():
-    pytest.importorskip("dataset.picturebook.picture")
+    pytest.importorskip("dataset.picturebook.drawing.picture")
     one, two = make_scene("train", 0), make_scene("train", 1)
     assert picture_key(one) == picture_key(make_scene("train", 0)) != picture_key(two)
     assert load_pixels([one, two], PreprocessSpec.square(96)).shape == (2, 3, 96, 96)

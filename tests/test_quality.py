@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dataset.quality import cut_if_unfinished, cut_unfinished, looping, mojibake, unfinished
+from dataset.curation.quality import cut_if_unfinished, cut_unfinished, looping, mojibake, unfinished
 
 DOG = "图中有一只棕色的小狗在绿色的草地上奔跑，它看起来非常开心，阳光洒在它的身上"
 SAID = "你好，世界。一只小狗在草地上奔跑。"

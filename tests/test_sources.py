@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dataset import parquet
 from dataset.bad_rows import BadRow, BadRows, DataError, TooManyBadRows
+from dataset.formats import parquet
+from dataset.formats.sources import RecordFile, read_records
 from dataset.record import IMAGE
-from dataset.sources import RecordFile, read_records
 
 pa = pytest.importorskip("pyarrow")
 import pyarrow.parquet as pq  # noqa: E402

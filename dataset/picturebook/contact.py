@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dataset.picturebook.picture import draw
+from dataset.picturebook.drawing.picture import draw
 from dataset.picturebook.world import SPLITS, make_scene
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dataset.picturebook.drawing.picture import draw
 from dataset.picturebook.facts import KINDS, Relation, Scene, Thing
-from dataset.picturebook.picture import draw
 from dataset.picturebook.world import SIZES
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset.bad_rows import BadRow, DataError
-from dataset.textrows import Slices, parse_json
+from dataset.formats.textrows import Slices, parse_json
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm")
 TEXTS = ("txt", "caption")

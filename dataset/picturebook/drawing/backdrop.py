@@ -6,7 +6,7 @@ import random
 
 from PIL import Image, ImageDraw
 
-from dataset.picturebook.pen import RGB, Point, arc
+from dataset.picturebook.drawing.pen import RGB, Point, arc
 
 SKIES = (  # top, horizon: day, day, haze, morning, evening, dusk
     ((136, 184, 222), (214, 230, 236)),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset.bad_rows import DataError
-from dataset.layout import COLUMNS, layout_of
+from dataset.formats.layout import COLUMNS, layout_of
 
 IN_MEMORY = 256 << 20  # bytes; a larger file is first copied to one that can be read at any row
 BATCH = 256  # rows read at once, in order

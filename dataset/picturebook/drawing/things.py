@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from itertools import pairwise
 
-from dataset.picturebook.pen import RGB, Pen, arc, edge, shade
-from dataset.picturebook.vehicles import GLASS, light, outlined, tinted
+from dataset.picturebook.drawing.pen import RGB, Pen, arc, edge, shade
+from dataset.picturebook.drawing.vehicles import GLASS, light, outlined, tinted
 
 WOOD = (128, 86, 54)
 STEM = (64, 136, 62)

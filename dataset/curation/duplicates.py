@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from dataset.curation.quality import units
 from dataset.pictures import open_picture, picture_key
-from dataset.quality import units
 from dataset.record import Record
 
 SHINGLE = 3  # words or Chinese characters

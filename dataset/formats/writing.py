@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dataset.bad_rows import DataError
-from dataset.layout import Layout, layout_of
-from dataset.parquet import open_parquet, parquet_batches
-from dataset.rows import open_rows, recognise
-from dataset.shards import CAPTIONS, TEXTS, TarRows
-from dataset.textrows import TextRows
+from dataset.formats.layout import Layout, layout_of
+from dataset.formats.parquet import open_parquet, parquet_batches
+from dataset.formats.rows import open_rows, recognise
+from dataset.formats.shards import CAPTIONS, TEXTS, TarRows
+from dataset.formats.textrows import TextRows
 
 SUFFIXES = {"parquet": (".parquet",), "tar": (".tar",), "list": (".jsonl", ".json"), "lines": (".jsonl", ".json")}
 Change = Callable[[str], str]  # of an answer

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, replace
 
-from dataset.picturebook.pen import RGB, Pen, Point, arc, cut, limb, shade, solid
+from dataset.picturebook.drawing.pen import RGB, Pen, Point, arc, cut, limb, shade, solid
 
 SEAT_HEIGHT = 0.20  # how high above the origin a person is seated, in "sitting" and "reading"
 HAND = (0.33, 0.86)  # where the raised hand is in "waving": whatever a person holds goes there

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from dataset.bad_rows import BadImage, BadRow, BadRows
-from dataset.layout import Layout, layout_of
+from dataset.formats.layout import Layout, layout_of
+from dataset.formats.rows import open_rows, stream_rows
+from dataset.formats.textrows import parse_json
 from dataset.pictures import resolve_image_path
 from dataset.record import IMAGE, Picture, Record, Turn, turn_from_text
-from dataset.rows import open_rows, stream_rows
-from dataset.textrows import parse_json
 
 KNOWN = Layout()
 

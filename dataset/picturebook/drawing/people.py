@@ -10,7 +10,7 @@ import math
 import random
 from dataclasses import replace
 
-from dataset.picturebook.figure import (
+from dataset.picturebook.drawing.figure import (
     HAND,
     SEAT_HEIGHT,
     SEATED,
@@ -23,7 +23,7 @@ from dataset.picturebook.figure import (
     muted,
     skeleton,
 )
-from dataset.picturebook.pen import RGB, Pen, arc, blob, cut, edge, limb, shade, solid
+from dataset.picturebook.drawing.pen import RGB, Pen, arc, blob, cut, edge, limb, shade, solid
 
 __all__ = ["HAND", "PEOPLE", "SEATED", "SEAT_HEIGHT"]
 

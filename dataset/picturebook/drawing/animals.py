@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import random
 
-from dataset.picturebook.animals_small import bird, butterfly, cat, eye, rabbit
-from dataset.picturebook.pen import RGB, Pen, arc, blob, cut, edge, limb, shade, solid
+from dataset.picturebook.drawing.animals_small import bird, butterfly, cat, eye, rabbit
+from dataset.picturebook.drawing.pen import RGB, Pen, arc, blob, cut, edge, limb, shade, solid
 
 DARK = (40, 34, 38)
 

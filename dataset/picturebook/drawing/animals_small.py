@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from dataset.picturebook.pen import RGB, Pen, arc, blob, cut, edge, limb, shade, solid
+from dataset.picturebook.drawing.pen import RGB, Pen, arc, blob, cut, edge, limb, shade, solid
 
 DARK = (40, 34, 38)
 

@@ -6,14 +6,14 @@ import random
 
 from PIL import Image
 
-from dataset.picturebook.animals import ANIMALS
+from dataset.picturebook.drawing.animals import ANIMALS
+from dataset.picturebook.drawing.pen import Pen
+from dataset.picturebook.drawing.people import HAND, PEOPLE, SEAT_HEIGHT, SEATED
+from dataset.picturebook.drawing.places import paint
+from dataset.picturebook.drawing.sky import SKY
+from dataset.picturebook.drawing.things import SEAT, TABLETOP, THINGS
+from dataset.picturebook.drawing.vehicles import DECK, SADDLE, VEHICLES, boat_hull
 from dataset.picturebook.facts import COLOURS, KINDS, Scene, Thing
-from dataset.picturebook.pen import Pen
-from dataset.picturebook.people import HAND, PEOPLE, SEAT_HEIGHT, SEATED
-from dataset.picturebook.places import paint
-from dataset.picturebook.sky import SKY
-from dataset.picturebook.things import SEAT, TABLETOP, THINGS
-from dataset.picturebook.vehicles import DECK, SADDLE, VEHICLES, boat_hull
 
 DRAWINGS = {**PEOPLE, **ANIMALS, **VEHICLES, **THINGS, **SKY}
 HORSE_BACK = (-0.05, 0.66)

@@ -6,10 +6,10 @@ import random
 
 from PIL import Image
 
-from dataset.picturebook.backdrop import Canvas
+from dataset.picturebook.drawing.backdrop import Canvas
+from dataset.picturebook.drawing.places_built import garden, park, room, stage, street
+from dataset.picturebook.drawing.places_nature import grassland, mountains, sea, space, waterfall
 from dataset.picturebook.facts import PLACES
-from dataset.picturebook.places_built import garden, park, room, stage, street
-from dataset.picturebook.places_nature import grassland, mountains, sea, space, waterfall
 
 PAINTERS = {
     "street": street, "sea": sea, "grassland": grassland, "space": space, "waterfall": waterfall, "stage": stage,

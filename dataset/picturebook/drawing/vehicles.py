@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from dataset.picturebook.pen import RGB, Pen, Point, arc, edge, shade
+from dataset.picturebook.drawing.pen import RGB, Pen, Point, arc, edge, shade
 
 GLASS = (190, 222, 238)
 TYRE = (46, 46, 52)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from dataset.picturebook.pen import RGB, Pen, arc
-from dataset.picturebook.vehicles import outlined
+from dataset.picturebook.drawing.pen import RGB, Pen, arc
+from dataset.picturebook.drawing.vehicles import outlined
 
 RAINBOW = ((226, 74, 66), (244, 150, 58), (250, 220, 84), (96, 184, 96), (72, 140, 220), (128, 84, 190))
 

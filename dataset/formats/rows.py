@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dataset.bad_rows import BadRow, DataError
-from dataset.layout import REGISTER, read_register
-from dataset.parquet import ParquetRows, open_parquet, parquet_batches
-from dataset.shards import TarRows
-from dataset.textrows import TextRows
+from dataset.formats.layout import REGISTER, read_register
+from dataset.formats.parquet import ParquetRows, open_parquet, parquet_batches
+from dataset.formats.shards import TarRows
+from dataset.formats.textrows import TextRows
 
 WANTED = "expected a data set: JSONL, a JSON list, parquet or a tar of pictures with texts"
 

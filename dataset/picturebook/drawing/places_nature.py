@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
-from dataset.picturebook.backdrop import Canvas, mix, ridge, sky, tufts, vary
-from dataset.picturebook.pen import RGB, arc, shade
+from dataset.picturebook.drawing.backdrop import Canvas, mix, ridge, sky, tufts, vary
+from dataset.picturebook.drawing.pen import RGB, arc, shade
 
 
 def sea(canvas: Canvas, horizon: float, rng: random.Random) -> None:

@@ -1,0 +1,1 @@
+"""How a scene is drawn; picture.py is where it begins."""
