@@ -6,28 +6,25 @@ import argparse
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from dataset.bad_rows import BadImage, BadRow, BadRows, DataError
-from dataset.batching import PictureLoader, collate, pixel_loader
+from dataset.batching import collate, pixel_loader
 from dataset.encoding import encode_prompt
 from dataset.formats.sources import read_records
 from dataset.picturebook.book import prompt_for
 from dataset.picturebook.drawing.picture import blank
 from dataset.pictures import open_picture
-from dataset.preprocess import preprocess
-from dataset.record import IMAGE, Ask, Picture, Turn
+from dataset.record import IMAGE, Ask, Turn
 from engine.arguments import UsageError
 from engine.build import Trained, load_trained
 from engine.command import guarded
-from engine.dataloader import encode_pixels
 from engine.device import pick_device, pick_dtype, prepare
-from engine.inference import Answer, Decoding, answer, generate_batch, prompt_room
+from engine.inference import Answer, Decoding, generate_batch, prompt_room
+from engine.looker import Looker, Watched, answer_all, one_image_loader, remembering
 from model.checkpoints import read_json, write_json
 from scoring.page import Shown, shown_scenes, write_page
 from scoring.report import contact_sheet, score_table, write_scores
@@ -40,22 +37,6 @@ LENGTHS = {0: "sentence", 1: "sentence", 2: "paragraph", 3: "long"}  # what each
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SHOWN = 48  # pictures on a page of scores
 SHORT = 64  # the longest answer to a question, in tokens
-
-
-@dataclass(frozen=True, eq=False)
-class Looker:
-    """A trained model and how it answers."""
-
-    trained: Trained
-    decoding: Decoding
-    load: PictureLoader
-
-    def say(
-        self, asks: list[Ask], load: PictureLoader | None = None, bad: BadRows | None = None, title: str = "looking"
-    ) -> list[Answer | None]:
-        """An answer for each of asks, in order; None where `bad` took its picture or prompt."""
-        model, tokenizer = self.trained.model, self.trained.tokenizer
-        return answer(model, tokenizer, asks, load or self.load, self.decoding, bad, title)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -203,34 +184,6 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
     print(f"kept as {name}.json, .png and .html" + (f"; {undrawn}" if undrawn else ""))
 
 
-@dataclass(frozen=True, eq=False)
-class Watched:
-    """A picture loader that notes how far each picture lies from training's, where the run can tell."""
-
-    looker: Looker
-    distances: dict[Path, float] = field(default_factory=dict)  # of the pictures loaded so far
-
-    def load(self, pictures: Sequence[Picture]) -> Mapping[str, torch.Tensor]:
-        """The pictures' features, so that the encoder runs once for answers and distances; else what looker loads."""
-        loaded, trained = self.looker.load(pictures), self.looker.trained
-        if trained.familiar is None:
-            return loaded
-        device = next(trained.model.parameters()).device
-        features = encode_pixels(trained.encoder, loaded["pixels"], device, self.looker.decoding.dtype)
-        self.distances.update(zip(pictures, trained.familiar.distances(features).tolist(), strict=True))
-        return {"features": features.float()}
-
-    def note(self, file: Path) -> str:
-        """What to say of a picture that is unlike training's; nothing of others, and of all where nothing is known."""
-        return self.looker.trained.familiar.note(self.distances[file]) if file in self.distances else ""
-
-    def fields(self, file: Path) -> dict:
-        """What captions.json holds of a loaded picture."""
-        if file not in self.distances:
-            return {}
-        return {"distance": round(self.distances[file], 4), "familiar": not self.note(file)}
-
-
 def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
     """Score descriptions of the picture book's scenes and answers about them, with the picture and without it."""
     length = LENGTHS[looker.trained.settings.get("stage", 1)]
@@ -251,55 +204,14 @@ def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
         write_page(Path(args.page), shown, f"{args.split}, {task.prompt}", {args.split: metrics}, command)
 
 
-def answer_all(looker: Looker, task, blank: PictureLoader | None = None, title: str = "answering") -> list[Answer]:
-    """An answer to everything that a task asks, round after round.
-
-    blank: what loads one and the same picture for all, in place of their own. Without chance in the decoding what is
-    asked of it in the same words is then answered once.
-    """
-    answers = []
-    while asks := task.asks([one.text for one in answers]):
-        if blank is None or looker.decoding.temperature:
-            answers += looker.say(asks, blank, title=title)
-            continue
-        once = {ask.turns: ask for ask in asks}
-        said = dict(zip(once, looker.say(list(once.values()), blank, title=title), strict=True))
-        answers += [said[ask.turns] for ask in asks]
-    return answers
-
-
-def remembering(looker: Looker) -> PictureLoader:
-    """Loads features, each picture's computed once: a scene is asked about a dozen times."""
-    kept: dict[Picture, torch.Tensor] = {}
-    device = next(looker.trained.model.parameters()).device
-
-    def load(pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
-        new = [picture for picture in dict.fromkeys(pictures) if picture not in kept]
-        if new:
-            pixels = looker.load(new)["pixels"]
-            made = encode_pixels(looker.trained.encoder, pixels, device, looker.decoding.dtype)
-            kept.update(zip(new, made, strict=True))
-        return {"features": torch.stack([kept[picture] for picture in pictures])}
-
-    return load
-
-
 def scored(looker: Looker, task, answers: list[Answer], seed: int, blanked: bool) -> dict:
     """The metrics of a task's answers, and if wanted those with every image blanked as blank_ ones beside them."""
     metrics = task.score(*zip(*((a.text, a.stopped, a.tokens) for a in answers), strict=True), seed=seed)
     if blanked:
-        blind = answer_all(looker, task, blank_loader(looker), "image blanked")
+        gray = blank(max(looker.trained.encoder.spec.shape))
+        blind = answer_all(looker, task, one_image_loader(looker, gray), "image blanked")
         metrics = with_blank(metrics, scored(looker, task, blind, seed, False))
     return metrics
-
-
-def blank_loader(looker: Looker) -> PictureLoader:
-    """Loads the same gray picture in place of every one."""
-    spec = looker.trained.encoder.spec
-    pixels = torch.from_numpy(preprocess(blank(max(spec.shape)), spec)[np.newaxis])
-    device = next(looker.trained.model.parameters()).device
-    features = encode_pixels(looker.trained.encoder, pixels, device, looker.decoding.dtype).float()
-    return lambda pictures: {"features": features.expand(len(pictures), -1, -1)}
 
 
 def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:

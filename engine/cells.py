@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from dataset.batching import PictureLoader
-from dataset.picturebook.words import GRID
 from dataset.record import Picture
 from engine import distributed
 from engine.device import autocast
@@ -33,8 +32,9 @@ def name_cells(
     tenth of the steps leaves unexplained. The same for the same seed. ValueError where a picture makes another number
     of tokens than there are cells.
     """
-    if model.image_tokens != GRID * GRID:
-        raise ValueError(f"a picture makes {model.image_tokens} tokens, and {GRID * GRID} cells are to be named")
+    cells = words(scenes[:1])["words"].shape[1]
+    if model.image_tokens != cells:
+        raise ValueError(f"a picture makes {model.image_tokens} tokens, and {cells} cells are to be named")
     model.to(device)
     parameters = list(model.projector.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=0.0)
