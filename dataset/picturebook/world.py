@@ -135,7 +135,9 @@ def left_to_right(scene: Scene) -> Scene:
     return Scene(scene.seed, scene.place, tuple(things[i] for i in order), relation)
 
 
-def _pick_kinds(rng: random.Random, weights: dict[str, float], first: str | None, things: tuple[float, ...]) -> list[str]:
+def _pick_kinds(
+    rng: random.Random, weights: dict[str, float], first: str | None, things: tuple[float, ...]
+) -> list[str]:
     wanted = rng.choices((1, 2, 3, 4), weights=things)[0]
     kinds = [first] if first else []
     if rng.random() < 0.22:  # a pair that can be related, so that relations are not rare
