@@ -39,7 +39,7 @@ TITLES = {
 def checklist(scene: Scene, rng: random.Random, language: str) -> str:
     """SWEEPS sweeps over the scene's things; the same for the same state of `rng`.
 
-    Things come from left to right, so that what comes next can be known; only what is there and what is not is asked in
+    Things come in reading order, so that what comes next can be known; only what is there and what is not is asked in
     random order. In random order everywhere, a model never learns to leave out what it has named: it says one thing
     twice.
     """
@@ -59,7 +59,7 @@ def _sweep(title: str, entries: list[str], chinese: bool) -> str:
 
 
 def _of_each(value: Callable[[Thing, bool], str | None]) -> Callable[[Scene, random.Random, bool], list[str]]:
-    """A sweep of the value of each thing that has one, from left to right."""
+    """A sweep of the value of each thing that has one."""
 
     def entries(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
         told = []

@@ -206,7 +206,7 @@ class Relation:
 
 @dataclass(frozen=True)
 class Scene:
-    """The facts of one picture, from left to right. Picture and text are both made from them."""
+    """The facts of one picture, in reading order (world.in_reading_order). Picture and text are both made from them."""
 
     seed: int  # decides all that is drawn and is not a fact (cloud shapes, shades, jitter)
     place: str

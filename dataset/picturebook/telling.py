@@ -49,11 +49,11 @@ def notable_size(thing: Thing) -> str | None:
 
 
 def in_a_row(scene: Scene) -> list[Thing]:
-    """What a caption lists from left to right: the first thing of each unit below the sky, two at least.
+    """What a caption lists from left to right: the first thing of each unit on the ground, two at least.
 
     Nothing where two of them stand in one tenth of the picture's width, so that their order is hard to see.
     """
-    lower = [unit[0] for unit in units(scene) if not in_sky(unit[0])]
+    lower = [unit[0] for unit in units(scene) if not in_sky(unit[0]) and not is_aloft(unit[0])]
     apart = all(one.column < other.column for one, other in pairwise(lower))
     return lower if len(lower) > 1 and apart else []
 

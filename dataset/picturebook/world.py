@@ -120,15 +120,21 @@ def _try_scene(
     placed = _lay_out(rng, place, drawn, relation)
     if placed is None:
         return None
-    return left_to_right(Scene(rng.getrandbits(31), place, tuple(Thing(**thing) for thing in placed), relation))
+    return in_reading_order(Scene(rng.getrandbits(31), place, tuple(Thing(**thing) for thing in placed), relation))
 
 
-def left_to_right(scene: Scene) -> Scene:
-    """The scene with its things in reading order: by tenths of the picture's width, what is higher first; of a relation
-    the subject before the object."""
-    second = scene.relation.object if scene.relation else -1
+def in_reading_order(scene: Scene) -> Scene:
+    """The scene with its things in reading order: what is up in the air, then what stands on the ground, each from left
+    to right by tenths of the picture's width, what is higher first; of a relation the subject before the object.
+
+    A picture's tokens come row by row, and each of them sees those before it alone. In this order a thing's
+    predecessor lies before it, so that its token can know whom it follows.
+    """
+    pair = (scene.relation.subject, scene.relation.object) if scene.relation else ()
     things = scene.things
-    order = sorted(range(len(things)), key=lambda i: (things[i].column, things[i].y, i == second))
+    up = [KINDS[thing.kind].where != "ground" and i not in pair for i, thing in enumerate(things)]
+    second = pair[1] if pair else -1
+    order = sorted(range(len(things)), key=lambda i: (not up[i], things[i].column, things[i].y, i == second))
     relation = scene.relation and Relation(
         scene.relation.name, order.index(scene.relation.subject), order.index(scene.relation.object)
     )
