@@ -71,7 +71,7 @@ class BadRows:
     def add(self, row_id: str, reason: str | BadRow, detail: str = "") -> None:
         """Count a bad row."""
         if isinstance(reason, BadRow):
-            reason, detail = reason.reason, reason.detail
+            detail, reason = reason.detail, reason.reason
         with self._lock:
             if row_id in self._bad:
                 return

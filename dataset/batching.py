@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -19,7 +19,8 @@ from dataset.record import IGNORE, Batch, Example, Picture, Record
 WINDOW = 50  # batches' worth of shuffled examples that are sorted by length together
 AHEAD = 2  # batches that are prepared in advance, for each worker
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 # Pictures in, one entry out: "pixels", "features" or "words", with as many rows as there were pictures.
 # Raises BadImage for a picture that cannot be read.
 PictureLoader = Callable[[Sequence[Picture]], Mapping[str, Tensor]]
@@ -186,7 +187,8 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers:
     if workers < 1:
         yield from map(function, items)
         return
-    pool, waiting = ThreadPoolExecutor(workers), deque()
+    pool = ThreadPoolExecutor(workers)
+    waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(function, item))

@@ -71,15 +71,17 @@ def judge(path: Path, rules: Rules, images: Path | None = None) -> Verdicts:
 
     The rules act in the order bad rows, drop, cut, exact, near, balance: a class is counted by what is left of it.
     """
-    verdicts, first_of, classes = Verdicts(), {}, {}
+    verdicts = Verdicts()
+    first_of: dict[bytes, int | str] = {}
+    classes: dict[int, tuple[str, str]] = {}
     near = NearIndex()
     layout, root = layout_of(path), images or path.parent
     for place, (number, row) in enumerate(stream_rows(path, all_columns=True)):
         name = f"{path.name}:{number}"
         verdicts.total += 1
         try:
-            record, _ = record_from_row(row, name, root, layout)
-            record = _judge_text(verdicts, place, record, rules)
+            whole, _ = record_from_row(row, name, root, layout)
+            record = _judge_text(verdicts, place, whole, rules)
             if record is None:
                 continue
             if rules.exact:
@@ -173,11 +175,11 @@ def cut_record(record: Record) -> Record:
 
 def clean(path: Path, out: Path, rules: Rules, report: Path, images: Path | None = None) -> Verdicts:
     """Write a copy of the file without what the rules take out, and the report, a line of JSON for each such row."""
-    for file in (out, report):
-        if file.exists():
-            raise DataError(f"{file} exists; nothing is overwritten: name another file, or delete it")
-        if not file.parent.is_dir():
-            raise DataError(f"{file.parent} does not exist; expected a folder to write {file.name} to: make it")
+    for target in (out, report):
+        if target.exists():
+            raise DataError(f"{target} exists; nothing is overwritten: name another file, or delete it")
+        if not target.parent.is_dir():
+            raise DataError(f"{target.parent} does not exist; expected a folder to write {target.name} to: make it")
     verdicts = judge(path, rules, images)
     if len(verdicts.gone) == verdicts.total:
         raise DataError(f"no row of {path} would be left; nothing is written.\n{verdicts.report()}")

@@ -139,7 +139,7 @@ def open_sources(text: str, images: str, bad: BadRows) -> tuple[list[Source], li
 def shares_of(sources: Sequence[Source], parts: Sequence[Records]) -> list[float]:
     """The share of each source: by its weight, or by its rows where there are no weights."""
     given = [source.weight or 0.0 for source in sources]
-    weights = given if len(given) > 1 and sum(given) else [len(part) for part in parts]
+    weights = given if len(given) > 1 and sum(given) > 0 else [len(part) for part in parts]
     return [weight / sum(weights) for weight in weights]
 
 

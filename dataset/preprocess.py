@@ -52,7 +52,7 @@ class PreprocessSpec:
     @property
     def shape(self) -> tuple[int, int]:
         """(height, width) of what comes out."""
-        return self.crop or self.size  # type: ignore[return-value]
+        return self.crop or self.size  # type: ignore[return-value]  # without a crop no number is taken
 
     @staticmethod
     def square(size: int, mean: tuple = CLIP_MEAN, std: tuple = CLIP_STD) -> PreprocessSpec:
@@ -94,8 +94,10 @@ class PreprocessSpec:
 
     def to_settings(self) -> dict[str, Any]:
         """The same as a preprocessor_config.json that Hugging Face's CLIPImageProcessor reads."""
-        square = isinstance(self.size, int)
-        size = {"shortest_edge": self.size} if square else {"height": self.size[0], "width": self.size[1]}
+        if isinstance(self.size, int):
+            size = {"shortest_edge": self.size}
+        else:
+            size = {"height": self.size[0], "width": self.size[1]}
         settings: dict[str, Any] = {
             "image_processor_type": "CLIPImageProcessor",
             "do_convert_rgb": True,
@@ -190,4 +192,5 @@ def _resample(value: Any) -> int:
 def _three(value: Any, name: str) -> tuple[float, float, float]:
     if not isinstance(value, (list, tuple)) or len(value) != 3:
         raise ValueError(f"{name} is {value!r}; expected three numbers: correct it in preprocessor_config.json")
-    return tuple(float(v) for v in value)  # type: ignore[return-value]
+    first, second, third = (float(v) for v in value)
+    return first, second, third

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import numpy as np
 import torch
@@ -123,7 +123,8 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on the device."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return Batch(**{name: v.to(device) if isinstance(v, Tensor) else v for name, v in values.items()})
+        moved: dict[str, Any] = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in values.items()}
+        return Batch(**moved)
 
 
 @dataclass(frozen=True)

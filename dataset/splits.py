@@ -45,19 +45,19 @@ def stage_data(args: DataArguments, mix: str, size: int, split: str = "train") -
     bad = BadRows(args.max_bad)
     if not args.data:
         size = args.samples or size
-        train = PictureBook(split, args.scenes, size, MIXES[mix], args.english, args.seed)
-        val = PictureBook("val", VALIDATION_ROWS, VALIDATION_ROWS, MIXES[mix], args.english, args.seed)
-        return Data(train, val, bad)
+        book = PictureBook(split, args.scenes, size, MIXES[mix], args.english, args.seed)
+        unseen = PictureBook("val", VALIDATION_ROWS, VALIDATION_ROWS, MIXES[mix], args.english, args.seed)
+        return Data(book, unseen, bad)
     sources, parts = open_sources(args.data, args.images, bad)
     shares = shares_of(sources, parts)
     if args.val_data:
         val = join(*open_sources(args.val_data, args.images if Path(args.images).is_dir() else "", bad))
     else:
-        split = [
+        divided = [
             split_off(part, min(round(VALIDATION_ROWS * share), len(part) // 20), args.seed)
             for part, share in zip(parts, shares, strict=True)
         ]
-        parts, val = [rest for rest, _ in split], join(sources, [apart for _, apart in split])
+        parts, val = [rest for rest, _ in divided], join(sources, [apart for _, apart in divided])
     if args.samples:
         counts = share_out(args.samples, shares)
         parts = [_some(part, count, args.seed) for part, count in zip(parts, counts, strict=True)]

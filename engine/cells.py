@@ -35,8 +35,10 @@ def name_cells(
     cells = words(scenes[:1])["words"].shape[1]
     if model.image_tokens != cells:
         raise ValueError(f"a picture makes {model.image_tokens} tokens, and {cells} cells are to be named")
+    projector = model.projector
+    assert projector is not None  # or there would be no image_tokens
     model.to(device)
-    parameters = list(model.projector.parameters())
+    parameters = list(projector.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=0.0)
     rng = np.random.default_rng((seed, 5))
     left: list[float] = []
@@ -55,7 +57,7 @@ def name_cells(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         left.append(float(error.detach()))
-    scale_output(model.projector, scale)
+    scale_output(projector, scale)
     return sum(left[-max(steps // 10, 1) :]) / max(steps // 10, 1) if steps else float("nan")
 
 
@@ -65,5 +67,5 @@ def scale_output(projector: Projector, factor: torch.Tensor) -> None:
     last = projector.linear_1 if projector.config.kind == "linear" else projector.linear_2
     last.weight.mul_(factor)
     last.bias.mul_(factor)
-    if projector.config.kind == "ldp":  # linear in what comes in, but for its bias
+    if projector.config.kind == "ldp" and projector.depthwise.bias is not None:  # linear in what comes in, but for it
         projector.depthwise.bias.mul_(factor)

@@ -23,6 +23,7 @@ import torch
 
 from engine import distributed
 from engine.arguments import ADDED, TrainArguments
+from engine.optimizer import Optimizer
 from model.checkpoints.files import discard, read_json, read_metadata, read_tensors, save_safetensors, write_json
 
 FORMAT = 1
@@ -141,7 +142,7 @@ def finish(run: Run, summary: dict) -> None:
 
 
 def save_state(
-    run: Run, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: dict | None = None
+    run: Run, step: int, model: torch.nn.Module, optimizer: Optimizer, progress: dict | None = None
 ) -> None:
     """Keep what is needed to go on after `step` steps; the state before stays until this one is whole.
 
@@ -158,7 +159,7 @@ def save_state(
         raise OSError(f"{run.state_file}: step {step} could not be saved ({error}); {kept}; {advice}") from error
 
 
-def _state(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, torch.Tensor]]:
+def _state(model: torch.nn.Module, optimizer: Optimizer) -> Iterator[tuple[str, torch.Tensor]]:
     names = {id(p): name for name, p in model.named_parameters()}
     for group in optimizer.param_groups:
         for parameter in group["params"]:
@@ -196,7 +197,7 @@ def drop_best(run: Run, but: int = 0) -> None:
             file.unlink()
 
 
-def load_state(run: Run, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict]:
+def load_state(run: Run, model: torch.nn.Module, optimizer: Optimizer) -> tuple[int, dict]:
     """Put back what save_state kept and return its step and progress; (0, {}) where nothing was kept."""
     if not run.state_file.is_file():
         return 0, {}

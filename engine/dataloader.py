@@ -53,10 +53,10 @@ class Feed:
 
     def plan(self, epoch: int) -> list:
         """The batches of an epoch as example numbers: each example once, or as a weighted mixture draws them."""
-        lengths = self.examples.lengths
-        if self._mixture is None:
+        lengths, mixture = self.examples.lengths, self._mixture
+        if mixture is None or mixture.shares is None:
             return self._batches(lengths, epoch)
-        drawn = draw(self._of, self._mixture.shares, self.seed, epoch)
+        drawn = draw(self._of, mixture.shares, self.seed, epoch)
         return [drawn[batch] for batch in self._batches(lengths[drawn], epoch)]
 
     def _batches(self, lengths: np.ndarray, epoch: int) -> list[np.ndarray]:
@@ -69,8 +69,9 @@ class Feed:
     @cached_property
     def _of(self) -> np.ndarray:
         """(examples,) which source of the mixture each is of; DataError where one has none."""
-        of = mixture_of(self.examples.records)[1][self.examples.rows]
-        for source, name in enumerate(self._mixture.names):
+        mixture, of = mixture_of(self.examples.records)
+        of = of[self.examples.rows]
+        for source, name in enumerate(mixture.names if mixture else ()):
             if not (of == source).any():
                 raise DataError(f"--data {name}: no row of it can be trained on; leave it out, or repair it")
         return of
@@ -82,13 +83,14 @@ class Feed:
 
     def mixing(self) -> list[str]:
         """A line for each source of a weighted mixture: its share, samples of an epoch, passes over its rows."""
-        if self._mixture is None:
+        mixture = self._mixture
+        if mixture is None or mixture.shares is None:
             return []
-        rows = np.bincount(self._of, minlength=len(self._mixture.names))
-        drawn = share_out(len(self._of), self._mixture.shares)
+        rows = np.bincount(self._of, minlength=len(mixture.names))
+        drawn = share_out(len(self._of), mixture.shares)
         return [
             f"from {name}: {count:,} samples an epoch ({count / sum(drawn):.1%}), {count / have:.2f} times its {have:,}"
-            for name, count, have in zip(self._mixture.names, drawn, rows, strict=True)
+            for name, count, have in zip(mixture.names, drawn, rows, strict=True)
         ]
 
     def steps_from(self, start: int, accumulation: int) -> Iterator[list[Batch]]:
@@ -97,7 +99,8 @@ class Feed:
         whole = endless(self.plan, start * accumulation)
         own = ((number, batch[self.rank :: self.processes]) for number, batch in whole)
         numbered = load_batches(self.examples, own, make, self.workers)
-        step, batches = start, []
+        step = start
+        batches: list[Batch] = []
         for number, batch in numbered:
             while number // accumulation > step:
                 yield batches

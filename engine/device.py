@@ -9,10 +9,12 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+Module = TypeVar("Module", bound=nn.Module)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -96,7 +98,7 @@ def keep_in(dtype: torch.dtype, module: nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def frozen_in(dtype: torch.dtype, module: nn.Module) -> Iterator[nn.Module]:
+def frozen_in(dtype: torch.dtype, module: Module) -> Iterator[Module]:
     """Within, a module's frozen weights of products are in dtype, which spares autocast a cast at every step; the
     float32 ones wait in the main memory and come back bit for bit."""
     originals = {}

@@ -12,10 +12,14 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 import torch.distributed as dist
 from torch import nn
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor  # takes half a second
 
 BUCKET = 2**25  # gradient values that are summed together
 TIMEOUT = timedelta(hours=4)  # the others wait for the first one to compute features
@@ -103,8 +107,8 @@ def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 
-def is_sharded(tensor: torch.Tensor) -> bool:
-    return hasattr(tensor, "full_tensor")  # a DTensor
+def is_sharded(tensor: torch.Tensor) -> TypeGuard[DTensor]:
+    return hasattr(tensor, "full_tensor")
 
 
 def gather(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -122,20 +126,21 @@ def all_reduce_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace every gradient by its sum over all processes; those of divided weights were summed going backward."""
     if not dist.is_initialized():
         return
-    some: list[nn.Parameter] = []
+    some: list[torch.Tensor] = []
     for parameter in parameters:
         if is_sharded(parameter):
             continue
-        some.append(parameter)
-        if sum(p.numel() for p in some) >= BUCKET:
+        assert parameter.grad is not None
+        some.append(parameter.grad)
+        if sum(gradient.numel() for gradient in some) >= BUCKET:
             _all_reduce_bucket(some)
             some = []
     if some:
         _all_reduce_bucket(some)
 
 
-def _all_reduce_bucket(parameters: list[nn.Parameter]) -> None:
-    flat = torch.cat([p.grad.flatten() for p in parameters])
+def _all_reduce_bucket(gradients: list[torch.Tensor]) -> None:
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
-    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        parameter.grad.copy_(part.view_as(parameter))
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))

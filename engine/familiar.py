@@ -147,7 +147,7 @@ def load_familiar(folder: Path, encoder: str, width: int) -> Familiar | None:
     expected = {"centre": (width,), "whitening": (width, width), "scale": (2,)}
     finite = all(bool(tensor.isfinite().all()) for tensor in tensors.values())
     if shapes != expected or not finite or not bool((tensors["scale"] > 0).all()):
-        found = f"{shapes}{'' if finite else ', not all finite'}"
-        raise WeightsError(f"{path}: found {found}, expected {expected} and a scale above 0; {advice}")
+        held = f"{shapes}{'' if finite else ', not all finite'}"
+        raise WeightsError(f"{path}: found {held}, expected {expected} and a scale above 0; {advice}")
     usual, limit = tensors["scale"].tolist()
     return Familiar(encoder, tensors["centre"].float(), tensors["whitening"].float(), usual, limit)

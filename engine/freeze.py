@@ -125,7 +125,7 @@ def parameter_table(model: nn.Module) -> str:
 def frozen_sums(model: nn.Module) -> dict[str, str]:
     """A checksum of the bits of every frozen parameter, to find one that changed."""
     return {
-        name: hashlib.sha256(p.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()).hexdigest()
+        name: hashlib.sha256(p.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data).hexdigest()
         for name, p in model.named_parameters()
         if not p.requires_grad
     }

@@ -16,7 +16,9 @@ from engine.arguments import Plan
 from engine.checkpoint import Run, drop_best, load_best, load_state, save_best, save_state
 from engine.device import autocast
 from engine.log import Log
-from engine.optimizer import learning_rate, make_optimizer
+from engine.optimizer import Optimizer, learning_rate, make_optimizer
+from model.captioner import Captioner
+from model.vlm import VLM
 
 
 class NotFiniteError(RuntimeError):
@@ -48,12 +50,13 @@ class Summary:
     kept_step: int  # the step whose weights the model has in the end
 
 
+Trainee = VLM | Captioner  # or any module with such a loss()
 # Each item holds the micro-batches of one optimizer step.
 Steps = Callable[[int], Iterator[list]]
 
 
 def train(
-    model: nn.Module,
+    model: Trainee,
     plan: Plan,
     steps_from: Steps,
     run: Run,
@@ -70,9 +73,9 @@ def train(
     if validate is None and (plan.keep_best or plan.patience):
         raise ValueError("keep_best and patience go by the validation loss, and there is no validate()")
     optimizer = make_optimizer(model, plan)
-    start, kept = load_state(run, model, optimizer)
+    start, before = load_state(run, model, optimizer)
     saved = start
-    progress = Progress(**kept)
+    progress = Progress(**before)
     device = next(model.parameters()).device
     began, clock, counted = time.perf_counter() - progress.seconds, time.perf_counter(), progress.tokens
     with Log(run, plan.steps, start, progress.seconds, **log_options, quiet=not distributed.is_main()) as log:
@@ -128,6 +131,7 @@ def train(
 
 def is_best(progress: Progress, done: int) -> bool:
     """Whether the last validation, after `done` steps, found the lowest loss so far; counts those that did not."""
+    assert progress.val_loss is not None  # there was one
     if progress.best_loss is not None and progress.val_loss >= progress.best_loss:
         progress.worse += 1
         return False
@@ -154,7 +158,7 @@ def _not_finite(found: str, run: Run, saved: int) -> NotFiniteError:
 
 
 def gradients(
-    model: nn.Module, optimizer: torch.optim.Optimizer, micro_batches: list, plan: Plan
+    model: Trainee, optimizer: Optimizer, micro_batches: list, plan: Plan
 ) -> tuple[float, float]:
     """Leave in the weights the clipped gradient of all micro-batches' loss; that loss per supervised token and the
     gradient's norm before clipping. The micro-batches are those of all processes that train together."""
@@ -186,7 +190,7 @@ def in_lockstep(model: nn.Module, batches: list) -> list:
     return batches + [Batch.idle().to(device)] * (distributed.all_reduce_max(len(batches)) - len(batches))
 
 
-def take_step(optimizer: torch.optim.Optimizer, plan: Plan, step: int) -> float:
+def take_step(optimizer: Optimizer, plan: Plan, step: int) -> float:
     """Change the weights by their gradients at the schedule's rate, which is returned, and drop the gradients.
 
     A part with a peak of its own has the same share of it at every step.
@@ -200,10 +204,10 @@ def take_step(optimizer: torch.optim.Optimizer, plan: Plan, step: int) -> float:
 
 
 @torch.no_grad()
-def mean_loss(model: nn.Module, batches: list, dtype: torch.dtype) -> float:
+def mean_loss(model: Trainee, batches: list, dtype: torch.dtype) -> float:
     """Loss per supervised token over the batches, those of the other processes too."""
     device = next(model.parameters()).device
-    loss_sum, tokens = 0.0, 0
+    loss_sum, tokens = 0.0, 0.0
     for batch in in_lockstep(model, batches):
         with autocast(device, dtype):
             loss, count = model.loss(batch.to(device))

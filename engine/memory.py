@@ -12,6 +12,7 @@ from engine.device import of_products
 from engine.optimizer import muon_weights
 from model.config import LMConfig
 from model.language import LanguageModel
+from model.vlm import VLM
 
 GIB = 2**30
 GPUS = (8, 12, 16, 24)  # GB, as they are sold
@@ -44,6 +45,7 @@ def memory_plan(
         "optimizer": sum((4 if id(p) in muon else 8) * p.numel() for p in trained),
     }
     if fsdp:
+        assert isinstance(model, VLM)
         plan = divided_plan(plan, model, half, ranks)
     if language is None:
         return {**plan, "activations": 0, "logits": 0}
@@ -59,7 +61,7 @@ def memory_plan(
     return {**plan, "activations": activations // ranks, "logits": logits // ranks}
 
 
-def divided_plan(plan: dict[str, int], model: nn.Module, half: bool, ranks: int) -> dict[str, int]:
+def divided_plan(plan: dict[str, int], model: VLM, half: bool, ranks: int) -> dict[str, int]:
     """The plan of one of the processes that engine/fsdp.py divides a model among; activations are not in it yet.
 
     Gathered are the weights outside of layers, and the layer that is run and the next one, with one's gradients.

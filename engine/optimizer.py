@@ -54,7 +54,7 @@ class Muon(torch.optim.Optimizer):
                     raise ValueError(f"Muon takes matrices, found a parameter of shape {tuple(parameter.shape)}")
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # no closure is ever given
         for group in self.param_groups:
             rate, momentum = group["lr"], group["momentum"]
             for parameter in group["params"]:
@@ -100,7 +100,10 @@ class MuonWithAdamW:
             part.zero_grad(set_to_none)
 
 
-def make_optimizer(model: nn.Module, plan: Plan) -> torch.optim.Optimizer | MuonWithAdamW:
+Optimizer = torch.optim.Optimizer | MuonWithAdamW
+
+
+def make_optimizer(model: nn.Module, plan: Plan) -> Optimizer:
     """The plan's optimizer over what trains in model; only matrices decay.
 
     A group's "share" is its peak rate over the plan's: take_step multiplies the schedule's rate by it.
@@ -139,7 +142,7 @@ def muon_weights(model: nn.Module) -> set[int]:
     return {id(p) for p in linear_weights(model)}
 
 
-def linear_weights(model: nn.Module) -> Iterator[nn.Parameter]:
+def linear_weights(model: nn.Module) -> Iterator[Tensor]:
     """The weights of linear layers, those that are embeddings too (a tied head) left out."""
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for module in model.modules():

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from dataset.bad_rows import DataError
-from dataset.batching import PictureLoader
+from dataset.batching import Examples, PictureLoader
 from dataset.encoding import encode_record
 from dataset.features import FeatureCache
 from dataset.record import Batch
@@ -30,7 +30,7 @@ from engine.familiar import describe_training, save_familiar
 from engine.freeze import LORA, check_frozen, frozen_sums, parameter_table, rate_table, set_trainable
 from engine.inference import SAMPLES, write_samples
 from engine.log import draw_curve
-from engine.loop import mean_loss, train
+from engine.loop import Trainee, mean_loss, train
 from engine.memory import memory_plan, memory_table, total
 from model.checkpoints import fingerprint, save_safetensors, save_vlm, write_json
 from model.language import LanguageModel
@@ -118,11 +118,9 @@ def train_vlm(
     workers = args.num_workers if not cached else 0
     if begin and not args.dry_run:
         begin(load)
-    feed, val_feed = (
-        Feed(some, args.batch_size, args.seed, tokenizer.pad_id, load, data.bad, workers, args.token_budget)
-        if some else None
-        for some in (examples, val)
-    )
+
+    def feed_of(some: Examples) -> Feed:
+        return Feed(some, args.batch_size, args.seed, tokenizer.pad_id, load, data.bad, workers, args.token_budget)
 
     def save(folder: Path) -> None:
         save_vlm(folder, model, with_vision=sees)
@@ -138,12 +136,13 @@ def train_vlm(
         records = [data.val[int(row)] for row in val.rows[:SAMPLES]] if val else []
         write_samples(run, model, tokenizer, records, load, here.dtype)
 
-    return run_training(args, model, trained, feed, val_feed, facts, here, save, show=show)
+    val_feed = feed_of(val) if val else None
+    return run_training(args, model, trained, feed_of(examples), val_feed, facts, here, save, show=show)
 
 
 def run_training(
     args: TrainArguments,
-    model: nn.Module,
+    model: Trainee,
     trained: tuple[str, ...],
     feed: Feed,
     val_feed: Feed | None,
@@ -176,7 +175,7 @@ def run_training(
     if args.dry_run:
         return None
     examples = feed.examples
-    feed, val_feed = own_parts(args, feed), own_parts(args, val_feed)
+    feed, val_feed = own_parts(args, feed), own_parts(args, val_feed) if val_feed else None
     seen = [len(examples), int(examples.lengths.sum()), int(examples.supervised.sum())]
     run = Run(Path(args.out))
     if distributed.is_main():
@@ -228,28 +227,30 @@ def run_training(
     return run
 
 
-def in_training(args: TrainArguments, model: nn.Module, here: Machine) -> AbstractContextManager[nn.Module]:
+def in_training(args: TrainArguments, model: Trainee, here: Machine) -> AbstractContextManager[Trainee]:
     """Within, the model as it trains on the device: itself, or for --fsdp a copy divided among the processes."""
     if not args.fsdp:
         return frozen_in(here.dtype, model.to(here.device))
     from engine.fsdp import divided  # takes half a second
 
+    assert isinstance(model, VLM)  # only their commands have --fsdp
     return divided(model, here.device, here.dtype)
 
 
-def own_parts(args: TrainArguments, feed: Feed | None) -> Feed | None:
+def own_parts(args: TrainArguments, feed: Feed) -> Feed:
     """The feed of this process's part of every batch. UsageError where a batch has no part for some."""
     count = distributed.world_size()
     if not args.token_budget and args.batch_size < count:
         raise UsageError(f"--batch_size {args.batch_size} for {count} processes; give each at least one sample")
-    return feed and dataclasses.replace(feed, rank=distributed.rank(), processes=count)
+    return dataclasses.replace(feed, rank=distributed.rank(), processes=count)
 
 
 def add_adapters(args: TrainArguments, model: nn.Module) -> None:
     """Adapters beside the linear layers of the language model that --lora_targets names."""
     targets = tuple(target.strip() for target in args.lora_targets.split(","))
+    language = model.get_submodule("llm")
     try:
-        add_lora(model.llm, targets, args.lora_rank, args.lora_alpha, torch.Generator().manual_seed(args.seed))
+        add_lora(language, targets, args.lora_rank, args.lora_alpha, torch.Generator().manual_seed(args.seed))
     except ValueError as error:
         raise UsageError(f"--lora_targets {args.lora_targets}: {error}") from error
 

@@ -25,12 +25,14 @@ class KVCache:
         end = self.length + keys.shape[2]
         if end > self.max_length:
             raise ValueError(f"the cache holds {self.max_length} positions, {end} were asked of it")
-        if self._keys[layer] is None:
+        all_keys, all_values = self._keys[layer], self._values[layer]
+        if all_keys is None or all_values is None:
             shape = (*keys.shape[:2], self.max_length, keys.shape[3])
-            self._keys[layer], self._values[layer] = keys.new_zeros(shape), values.new_zeros(shape)
-        self._keys[layer][:, :, self.length : end] = keys
-        self._values[layer][:, :, self.length : end] = values
-        return self._keys[layer][:, :, :end], self._values[layer][:, :, :end]
+            all_keys, all_values = keys.new_zeros(shape), values.new_zeros(shape)
+            self._keys[layer], self._values[layer] = all_keys, all_values
+        all_keys[:, :, self.length : end] = keys
+        all_values[:, :, self.length : end] = values
+        return all_keys[:, :, :end], all_values[:, :, :end]
 
     def keep(self, rows: Tensor) -> None:
         """Keeps only `rows` (int64) of the batch, in that order."""

@@ -58,7 +58,7 @@ class Captioner(nn.Module):
         batch.words, where given, are the words (B, M, W) of the cells of a square raster of M cells.
         """
         features = self.vision(batch.pixels)  # (B, N, Dv)
-        pictures = self.decoder.projector(features)
+        pictures = self.decoder.image_embeddings(features=features)
         hidden = self.decoder.llm(self.decoder.embed(batch.ids, batch.image_mask, pictures))
         targets = batch.labels[:, 1:]
         places = targets != IGNORED

@@ -19,7 +19,7 @@ def to_dict(config) -> dict:
     return dataclasses.asdict(config)
 
 
-def from_dict(kind, values: dict):
+def from_dict(kind, values: object):
     """A config of class `kind` from what `to_dict` gave; ValueError names unknown and missing keys."""
     if not isinstance(values, dict):
         raise ValueError(f"{kind.__name__}: found {type(values).__name__} {values!r}, expected a JSON object")

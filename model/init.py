@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from model.language import LanguageModel
+from model.layers import DecoderLayer
 
 KEY_STD = 0.03
 NOISE = 0.02
@@ -23,6 +24,7 @@ def match_like_with_like(model: LanguageModel, generator: torch.Generator | None
     config = model.config
     group = config.num_attention_heads // config.num_key_value_heads
     for layer in model.model.layers:
+        assert isinstance(layer, DecoderLayer)
         attention = layer.self_attn
         nn.init.normal_(attention.k_proj.weight, std=KEY_STD, generator=generator)
         keys = attention.k_proj.weight.unflatten(0, (config.num_key_value_heads, config.head_dim))  # (KV, head_dim, D)

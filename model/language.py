@@ -47,7 +47,7 @@ class LanguageModel(nn.Module):
         return self.model.embed_tokens(ids)
 
     @property
-    def head(self) -> nn.Module:
+    def head(self) -> nn.Embedding | nn.Linear:
         """The module whose weight (V, D) maps hidden states to logits."""
         return self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head
 

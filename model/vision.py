@@ -6,6 +6,7 @@ Parameters are named as in Hugging Face's CLIP; model/checkpoints/vision.py maps
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,11 @@ def gelu_tanh(x: Tensor) -> Tensor:
     return F.gelu(x, approximate="tanh")
 
 
-ACTIVATION = {"quick_gelu": quick_gelu, "gelu": F.gelu, "gelu_pytorch_tanh": gelu_tanh}
+ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {
+    "quick_gelu": quick_gelu,
+    "gelu": F.gelu,
+    "gelu_pytorch_tanh": gelu_tanh,
+}
 
 
 def patch_stem(config: VisionConfig) -> nn.Module:
@@ -172,22 +177,24 @@ class VisionTransformer(nn.Module):
         nn.init.normal_(self.embeddings.position_embedding.weight, std=0.02)
         if self.embeddings.class_embedding is not None:
             nn.init.normal_(self.embeddings.class_embedding, std=0.02)
-        if self.config.stem == "patch":
-            nn.init.normal_(self.embeddings.patch_embedding.weight, std=0.02)
-        if self.config.stem == "patch" and self.config.patch_bias:
-            nn.init.zeros_(self.embeddings.patch_embedding.bias)
+        stem = self.embeddings.patch_embedding
+        if isinstance(stem, nn.Conv2d):  # 'patch'
+            nn.init.normal_(stem.weight, std=0.02)
+            if stem.bias is not None:
+                nn.init.zeros_(stem.bias)
         for layer in self.encoder.layers:
+            assert isinstance(layer, EncoderLayer)
             attention, mlp = layer.self_attn, layer.mlp
             for linear in (attention.q_proj, attention.k_proj, attention.v_proj):
                 nn.init.normal_(linear.weight, std=width**-0.5)
             nn.init.normal_(attention.out_proj.weight, std=residual)
             nn.init.normal_(mlp.fc1.weight, std=(2 * width) ** -0.5)
             nn.init.normal_(mlp.fc2.weight, std=residual)
-            for linear in (*attention.children(), mlp.fc1, mlp.fc2):
+            for linear in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, mlp.fc1, mlp.fc2):
                 nn.init.zeros_(linear.bias)
-            if self.config.layer_scale:
-                nn.init.constant_(layer.layer_scale1, 0.1)  # InternViT's
-                nn.init.constant_(layer.layer_scale2, 0.1)
+            for scale in (layer.layer_scale1, layer.layer_scale2):
+                if scale is not None:
+                    nn.init.constant_(scale, 0.1)  # InternViT's
 
     def hidden_state(self, pixels: Tensor) -> Tensor:
         """The chosen hidden state as it is, with any class token, (B, 1 + N, Dv); ValueError for other sizes."""
@@ -201,7 +208,7 @@ class VisionTransformer(nn.Module):
         if self.pre_layrnorm is not None:
             x = self.pre_layrnorm(x)
         x = self.run_layers(x)
-        if self.config.post_norm == "applied" and self.config.feature_layer == -1:
+        if isinstance(self.post_layernorm, nn.LayerNorm) and self.config.feature_layer == -1:
             x = self.post_layernorm(x)
         return x
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from model.config import VLMConfig
 from model.language import LanguageModel
-from model.projector import build_projector
+from model.projector import Projector, build_projector
 from model.vision import VisionTransformer
 
 IGNORED = -100  # the label of a position that is not supervised
@@ -20,6 +20,9 @@ class VLM(nn.Module):
     The encoder is never made here: pass it, or feed features that were computed before. A batch is any object with
     ids, labels, attention_mask, image_mask (B, T) and pixels, features or words (at most one of them not None).
     """
+
+    vision: VisionTransformer | None
+    projector: Projector | None
 
     def __init__(
         self,
@@ -84,13 +87,13 @@ class VLM(nn.Module):
         places = image_mask.flatten().nonzero().squeeze(1)
         given = 0 if image_embeddings is None else image_embeddings.shape[0] * image_embeddings.shape[1]
         if len(places) != given:
-            found = "none" if image_embeddings is None else tuple(image_embeddings.shape)
+            shape = "none" if image_embeddings is None else str(tuple(image_embeddings.shape))
             raise ValueError(
-                f"the text holds {len(places)} image positions, the picture embeddings {found} fill {given}; "
+                f"the text holds {len(places)} image positions, the picture embeddings {shape} fill {given}; "
                 "encode the text with this model's image_tokens"
             )
         embeddings = self.llm.embed(ids.flatten())  # (B * T, D)
-        if given:
+        if image_embeddings is not None and given:
             embeddings.index_copy_(0, places, image_embeddings.flatten(0, 1).to(embeddings.dtype))
         return embeddings.view(*ids.shape, -1)
 
@@ -109,7 +112,9 @@ class VLM(nn.Module):
             return (embedded * (words >= 0).unsqueeze(-1)).sum(2)
         if self.projector is None:
             raise ValueError("this model has no projector, so it takes no pictures; align one first")
-        return self.projector(self.encode(pixels) if features is None else features)
+        if pixels is not None:
+            features = self.encode(pixels)
+        return self.projector(features)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Features (P, N, Dv) of pixels (P, 3, H, W)."""

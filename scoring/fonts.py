@@ -23,7 +23,7 @@ def draws_chinese(text: str) -> bool:
     return re.search("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]", text) is not None
 
 
-def find_font(size: int, path: Path | None = None) -> tuple[ImageFont.FreeTypeFont, bool]:
+def find_font(size: int, path: Path | None = None) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, bool]:
     """A font of that size, and whether it has Chinese characters: `path`, else one found here, else Pillow's own."""
     for candidate in [path] if path else chinese_fonts():
         try:

@@ -24,7 +24,7 @@ __all__ = ["Mention", "Said", "masked", "read_caption", "read_nouns"]
 def read_caption(text: str) -> Said:
     """The claims of `text`, whose Chinese and English parts are each read by their own rules."""
     mentions, places = read_nouns(text)
-    named = tuple(dict.fromkeys(token.place for token in places))
+    named = tuple(dict.fromkeys(token.place for token in places if token.place))
     return Said(mentions, named, *read_positions(text, mentions))
 
 

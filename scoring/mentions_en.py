@@ -156,6 +156,6 @@ def _colours_after(text: str, end: int) -> tuple[tuple[str, Span], ...]:
     for pattern in (_patterns().wearing, _patterns().predicate):
         match = pattern.match(text, end)
         if match:
-            name = match.lastgroup  # colour, or bare
+            name = str(match.lastgroup)  # colour, or bare
             return ((lex.colours_en()[match[name].lower()], match.span(name)),)
     return ()

@@ -8,6 +8,7 @@ and reported as None.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from scoring.contradictions import contradictions
 from scoring.mentions import Said, read_caption
 from scoring.statements import TYPES, Statement, judge
 
+Value = TypeVar("Value")
 Ratio = tuple[float, float]
 SampleScores = dict[str, Ratio]
 
@@ -85,11 +87,11 @@ def position_scores(said: Said, scene: Scene) -> SampleScores:
             orders.append(apart > 0)
     true = scene.relation and tuple(scene.things[i].kind for i in (scene.relation.subject, scene.relation.object))
     names = {scene.relation.name, *(("on",) if scene.relation.name == "riding" else ())} if scene.relation else ()
-    right = sum((subject, thing) == true and name in names for subject, name, thing in said.relations)
+    related = sum((subject, thing) == true and name in names for subject, name, thing in said.relations)
     return {
         "side_accuracy": (sum(sides), len(sides)),
         "order_accuracy": (sum(orders), len(orders)),
-        "relation_accuracy": (right, len(said.relations)),
+        "relation_accuracy": (related, len(said.relations)),
     }
 
 
@@ -204,11 +206,11 @@ def summarise(samples: Sequence[SampleScores], seed: int = 0, resamples: int = 1
     generator = np.random.default_rng(seed)
     chances = np.full(len(samples), 1 / len(samples))
     chunk = max(1, 8_000_000 // len(samples))  # weights of at most 64 MB at a time
-    sums = []
+    drawn = []
     for start in range(0, resamples, chunk):
         weights = generator.multinomial(len(samples), chances, size=min(chunk, resamples - start))
-        sums.append(weights.astype(np.float64) @ counts)
-    sums = np.concatenate(sums)  # (resamples, 2 * metrics)
+        drawn.append(weights.astype(np.float64) @ counts)
+    sums = np.concatenate(drawn)  # (resamples, 2 * metrics)
     result: dict[str, object] = dict(totals(samples))
     for i, name in enumerate(names):
         defined = sums[:, 2 * i + 1] > 0
@@ -217,7 +219,7 @@ def summarise(samples: Sequence[SampleScores], seed: int = 0, resamples: int = 1
     return result
 
 
-def with_prefix(prefix: str, metrics: Mapping[str, object]) -> dict[str, object]:
+def with_prefix(prefix: str, metrics: Mapping[str, Value]) -> dict[str, Value]:
     """The same metrics under prefix + name, e.g. "blank_" for a blanked image."""
     return {prefix + name: value for name, value in metrics.items()}
 

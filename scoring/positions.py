@@ -59,7 +59,7 @@ def read_positions(text: str, mentions: Sequence[Mention]) -> tuple[Sides, Order
     """All that the text says of where its mentions, given in reading order, are."""
     sides, orders, relations = [], [], []
     for told in locate(text, mentions):
-        if told.name == "side":
+        if told.other is None:  # a side
             sides.append((told.mention.kind, told.value))
         elif told.name == "order":
             pair = (told.mention.kind, told.other.kind)
@@ -72,7 +72,7 @@ def read_positions(text: str, mentions: Sequence[Mention]) -> tuple[Sides, Order
 def locate(text: str, mentions: Sequence[Mention]) -> list[Told]:
     """The sides, orders and relations that the text says of its mentions, given in reading order."""
     orders = list(_orders(text, mentions))
-    others = {told.other.start for told in orders}
+    others = {told.other.start for told in orders if told.other}
     return [*_sides(text, mentions, others), *orders, *read_relations(text, mentions)]
 
 
@@ -116,7 +116,7 @@ def _orders(text: str, mentions: Sequence[Mention]) -> Iterator[Told]:
             yield _order(one, other, said)
         said = ANOTHERS_SIDE_ZH.match(text, one.end)
         starts = said and THERE_IS_ZH.match(text, said.end())
-        if starts and starts.end() <= other.start and describes(text[starts.end() : other.start]):
+        if said and starts and starts.end() <= other.start and describes(text[starts.end() : other.start]):
             yield _order(other, one, said)
         said = BESIDE_ANOTHER_EN.search(text[: one.start], mentions[number - 1].end if number else 0)
         if said and not END_EN.search(between):

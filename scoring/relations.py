@@ -31,7 +31,7 @@ def read_relations(text: str, mentions: Sequence[Mention]) -> Iterator[Told]:
             previous, start = None, ended.end()
         behind = text[thing.end : following.start] if following else ""
         bears = BEARS.match(behind)
-        if bears and describes(behind[bears.end() :]):
+        if following and bears and describes(behind[bears.end() :]):
             yield Told("relation", "on", following, (thing.end, thing.end + 1), thing)
             continue
         found = _verb(text, start, thing)

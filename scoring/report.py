@@ -104,7 +104,7 @@ def _cell(metrics: Mapping[str, object], name: str) -> str:
     if value is None:
         return "-"
     digits = 1 if name.removeprefix("blank_").removeprefix("question_") in IN_UNITS else 3
-    if interval is None:
+    if not isinstance(interval, Sequence):
         return f"{value:.{digits}f}"
     return f"{value:.{digits}f} [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]"
 
@@ -168,8 +168,9 @@ def contact_sheet(
 def _fit(picture: Image.Image, size: int) -> Image.Image:
     """The picture at most size pixels across, small ones enlarged without blur."""
     scale = size / max(picture.size)
-    shape = tuple(max(1, round(side * scale)) for side in picture.size)
-    return picture.convert("RGB").resize(shape, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    resample = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
+    return picture.convert("RGB").resize((width, height), resample)
 
 
 def _wrap(text: str, font, width: int, most: int = 9) -> list[str]:

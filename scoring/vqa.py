@@ -39,8 +39,8 @@ def same_answer(answer: str, reference: str, question: str, kind: str) -> bool:
 def claims(text: str, question: str, kind: str) -> frozenset:
     """What of a question type's concern the text names."""
     if kind == "exists":
-        said = answers.yes_or_no(text)
-        return frozenset() if said is None else frozenset({said})
+        verdict = answers.yes_or_no(text)
+        return frozenset() if verdict is None else frozenset({verdict})
     if kind == "colour":
         return frozenset(_colours(text))
     if kind == "count":
@@ -65,7 +65,8 @@ def _order_of(text: str, kinds: Sequence[str]) -> frozenset[tuple[str, str]]:
     sides = _named(text, SIDES) & {"left", "right"}
     if len(kinds) != 2 or len(sides) != 1:
         return frozenset()
-    return frozenset({tuple(kinds) if "left" in sides else (kinds[1], kinds[0])})
+    first, second = kinds
+    return frozenset({(first, second) if "left" in sides else (second, first)})
 
 
 def _named(text: str, patterns: dict[str, str]) -> frozenset[str]:

@@ -141,8 +141,8 @@ class _Vocabulary:
     def extend_words(self, kind: str, merges: list[tuple[str, str]]) -> None:
         """Takes learned merges in their order; skips the too long and those whose halves are no tokens."""
         before = self.room
-        for left, right in merges:
-            left, right = left.encode(), right.encode()
+        for pair in merges:
+            left, right = (part.encode() for part in pair)
             known = left in self.tokens and right in self.tokens and left + right not in self.tokens
             if known and len(left + right) <= MAX_TOKEN_BYTES and self.room > 0:
                 self._add(left, right)
@@ -155,7 +155,7 @@ class _Vocabulary:
 
 def _frequent_characters(lines: list[str]) -> list[str]:
     """Characters beyond ASCII by falling frequency; equally frequent ones in Unicode order."""
-    counts = Counter()
+    counts: Counter[str] = Counter()
     for line in lines:
         counts.update(line)
     least = max(2, sum(counts.values()) // RARE)

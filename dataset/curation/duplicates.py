@@ -77,7 +77,9 @@ class Look:
     difference: int  # 64 bits: whether each of 8 x 8 places is brighter than the one to its right
     colours: tuple[int, ...]  # (12,) mean red, green and blue of four corners
 
-    def is_near(self, other: Look) -> bool:
+    def is_near(self, other: Look | None) -> bool:
+        if other is None:
+            return False
         apart = max(abs(a - b) for a, b in zip(self.colours, other.colours, strict=True))
         return (self.difference ^ other.difference).bit_count() <= DISTANCE and apart <= COLOUR
 
@@ -144,8 +146,10 @@ class NearIndex:
             if row in found:
                 continue
             near = [k for k in kept if mine is None or mine.is_near(self._first[k])][:COMPARED]
-            record = read(row) if near else None
-            same = next((self._rows[k] for k in near if nearly_same(read(self._rows[k]), record)), None)
+            same = None
+            if near:
+                record = read(row)
+                same = next((self._rows[k] for k in near if nearly_same(read(self._rows[k]), record)), None)
             if same is not None:
                 found[row] = same
             elif len(kept) < MEMBERS:

@@ -63,7 +63,7 @@ def _registered(file: Path, changed: int, size: int, name: str) -> Layout:
     return Layout()
 
 
-def read_register(file: Path) -> dict[str, dict[str, Any]]:
+def read_register(file: Path) -> dict[str, Mapping[str, Any]]:
     """The entries of a dataset_info.json that name a file; DataError where it is not JSON."""
     try:
         found = json.loads(file.read_text(encoding="utf-8-sig"))

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,14 @@ class ParquetRows:
         self.path = path
         file = open_parquet(path)
         size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
-        in_memory = size <= IN_MEMORY
-        batches = parquet_batches(path, file, BATCH if in_memory else COPIED)
-        self._batches = list(batches) if in_memory else _Copy(path, batches)
-        self._starts = [0]
-        for count in map(len, self._batches) if in_memory else self._batches.counts:
-            self._starts.append(self._starts[-1] + count)
+        self._batches: list[Any] | _Copy
+        if size <= IN_MEMORY:
+            self._batches = list(parquet_batches(path, file, BATCH))
+            counts = [len(batch) for batch in self._batches]
+        else:
+            self._batches = _Copy(path, parquet_batches(path, file, COPIED))
+            counts = self._batches.counts
+        self._starts = [0, *accumulate(counts)]
 
     def __len__(self) -> int:
         return self._starts[-1]

@@ -68,8 +68,9 @@ class TarRows:
     def _members(self, index: int) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
         with tarfile.open(fileobj=io.BytesIO(self.member_bytes(index)), mode="r:") as tar:
             for info in tar:
-                if info.isfile():
-                    yield info, tar.extractfile(info).read()
+                file = tar.extractfile(info) if info.isfile() else None
+                if file is not None:
+                    yield info, file.read()
 
 
 def _captioned(row: dict[str, Any], pictures: int) -> dict[str, Any]:
@@ -93,7 +94,7 @@ def _samples(path: Path) -> Iterator[tuple[int, int]]:
     with tarfile.open(path, "r:") as tar:
         name, start, end = None, 0, 0
         while (info := tar.next()) is not None:
-            tar.members.clear()  # they would grow with the file
+            tar.members.clear()  # type: ignore[attr-defined]  # not in its stubs; they would grow with the file
             after = tar.offset
             if not info.isfile() or info.name.rpartition("/")[2].startswith("."):
                 if name is not None:

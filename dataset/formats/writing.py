@@ -38,7 +38,7 @@ def write_rows(path: Path, out: Path, gone: Container[int], changed: Container[i
             with partial.open("wb") as file:
                 if isinstance(rows, TarRows):
                     _write_tar(rows, file, gone, changed, change)
-                else:
+                elif isinstance(rows, TextRows):
                     _write_text(rows, file, out.suffix == ".json", gone, changed, change)
         os.replace(partial, out)
     finally:
@@ -101,7 +101,8 @@ def _write_tar(rows: TarRows, file: BinaryIO, gone: Container[int], changed: Con
 def _changed_members(members: bytes, layout: Layout, change: Change) -> Iterator[bytes]:
     with tarfile.open(fileobj=io.BytesIO(members), mode="r:") as tar:
         for info in tar:
-            content = tar.extractfile(info).read() if info.isfile() else b""
+            file = tar.extractfile(info) if info.isfile() else None
+            content = file.read() if file is not None else b""
             kind = info.name.rpartition(".")[2].lower()
             if kind == "json":
                 content = _dumps(change_row(json.loads(content), layout, change))
@@ -134,7 +135,7 @@ def change_row(row: Any, layout: Layout, change: Change) -> Any:
 
 def _change_turn(turn: Any, layout: Layout, change: Change) -> Any:
     role = next((turn[name] for name in layout.role if turn.get(name) is not None), None)
-    if dict(layout.speakers).get(role) != "assistant":
+    if role is None or dict(layout.speakers).get(role) != "assistant":
         return turn
     key = next(name for name in layout.content if turn.get(name) is not None)
     return {**turn, key: change(turn[key]) or turn[key]}

@@ -26,7 +26,7 @@ QUESTIONS_PER_RECORD = 6
 
 
 @dataclass(frozen=True)
-class PictureBook(Sequence):
+class PictureBook(Sequence[Record]):
     """`size` records about the first `scenes` scenes of a split; record i is the same on every machine.
 
     mix: text kind -> share. english: share of English. The picture is given as its Scene, drawn when wanted.
@@ -42,7 +42,7 @@ class PictureBook(Sequence):
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, i: int) -> Record:
+    def __getitem__(self, i: int) -> Record:  # type: ignore[override]  # no slices
         if not 0 <= i < self.size:
             raise IndexError(i)
         rng = random.Random(f"book {self.split} {self.seed} {i}")

@@ -147,6 +147,7 @@ def doing(thing: Thing) -> str:
 
 def related_verb(scene: Scene, thing: str, subject: Thing) -> str:
     """What follows "is": riding a brown horse, holding the umbrella."""
+    assert scene.relation
     name, kind = scene.relation.name, scene.things[scene.relation.object].kind
     if name == "riding":
         return f"sitting in {thing}" if kind == "boat" else f"riding {thing}"

@@ -82,6 +82,7 @@ def related(scene: Scene, subject: str, thing: str, first: Thing) -> str:
 
 
 def _related_verb(scene: Scene, thing: str, subject: Thing) -> str:
+    assert scene.relation
     name, kind = scene.relation.name, scene.things[scene.relation.object].kind
     if name == "riding":
         return f"坐在{thing}上" if kind == "boat" else f"骑着{thing}"
@@ -98,6 +99,7 @@ def doing(thing: Thing, again: bool = False) -> str:
     """正在奔跑, or 也在奔跑 where another does it too; 站着 and 坐着 are states and take no 正在."""
     if thing.action in ("standing", "sitting"):
         return ("也" if again else "") + ACTIONS_ZH[thing.action]
+    assert thing.action
     return ("也在" if again else "正在") + ACTIONS_ZH[thing.action]
 
 

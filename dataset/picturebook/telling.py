@@ -14,7 +14,7 @@ EDGE = 0.03  # a centre this close to the line between two sides is nobody's cle
 
 def units(scene: Scene) -> list[tuple[Thing, ...]]:
     """The things in the order of the facts; subject and object of a relation are one unit."""
-    pair = (scene.relation.subject, scene.relation.object) if scene.relation else ()
+    pair: tuple[int, ...] = (scene.relation.subject, scene.relation.object) if scene.relation else ()
     told: list[tuple[Thing, ...]] = []
     for i, thing in enumerate(scene.things):
         if i not in pair:

@@ -142,7 +142,10 @@ def word_loader(tokenizer: Tokenizer, english: float = 0.0) -> PictureLoader:
     ids: dict[str, list[int]] = {}
 
     def load(pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
-        scenes = [word_picture(scene, random.Random(f"words {scene.seed}"), languages) for scene in pictures]
+        scenes = []
+        for picture in pictures:
+            assert isinstance(picture, Scene)
+            scenes.append(word_picture(picture, random.Random(f"words {picture.seed}"), languages))
         cells = [[[t for word in cell for t in known(word)] for cell in scene] for scene in scenes]
         width = max(len(cell) for scene in cells for cell in scene)
         return {"words": torch.tensor([[c + [-1] * (width - len(c)) for c in scene] for scene in cells])}

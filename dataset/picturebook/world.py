@@ -230,8 +230,8 @@ def _lay_out(rng: random.Random, place: str, things: list[dict], relation: Relat
 def _lay_out_ground(rng, place: str, things: list[dict], ground: list[int], relation: Relation | None) -> bool:
     def width(i: int) -> float:
         one = KINDS[things[i]["kind"]].aspect * things[i]["height"]
-        joined = relation is not None and i == relation.object
-        beside = 0.2 if joined and relation.name == "holding" else 0.0
+        joined = relation if relation and i == relation.object else None
+        beside = 0.2 if joined and joined.name == "holding" else 0.0
         return max(one * things[i]["count"], 0.26 if joined else 0.0) + beside
 
     room = 0.96

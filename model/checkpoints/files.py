@@ -47,7 +47,7 @@ def read_json(path: Path | str) -> dict:
     return value
 
 
-def _replace(path: Path, write: Callable[[Path], None]) -> None:
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
     """Writes beside `path`, flushes to the disk, renames: the old file stays until the new one is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")

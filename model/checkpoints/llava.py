@@ -7,12 +7,13 @@ those of transformers 4.49 and before, which later versions of it, and vLLM, sti
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from model.checkpoints.files import KeyTable, WeightsError, rename
-from model.config import LMConfig, ProjectorConfig, VLMConfig, to_dict
+from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig, to_dict
 from model.vlm import VLM
 
 LLAVA: KeyTable = (
@@ -32,15 +33,16 @@ def llava_config(vlm: VLM, image_id: int, special_ids: dict[str, int], vocab_siz
     special_ids: pad_token_id, bos_token_id, eos_token_id. vocab_size: rows of the embedding as exported.
     """
     tower = vision_tower(vlm)
+    vision, projector = picture_parts(vlm)
     lm = replace(vlm.config.lm, vocab_size=vocab_size)
     return {
         "architectures": ["LlavaForConditionalGeneration"],
         "model_type": "llava",
         "image_token_index": image_id,
         "image_seq_length": vlm.image_tokens,
-        "projector_hidden_act": projector_activation(vlm.config.projector),
+        "projector_hidden_act": projector_activation(projector),
         "multimodal_projector_bias": True,
-        "vision_feature_layer": vlm.config.vision.feature_layer,
+        "vision_feature_layer": vision.feature_layer,
         "vision_feature_select_strategy": select_strategy(vlm.config),
         "tie_word_embeddings": lm.tie_word_embeddings,
         "vision_config": tower,
@@ -51,7 +53,7 @@ def llava_config(vlm: VLM, image_id: int, special_ids: dict[str, int], vocab_siz
 
 def select_strategy(config: VLMConfig) -> str:
     """LLaVA's word for dropping the class token ("default") or having none ("full")."""
-    return "default" if config.vision.class_token else "full"
+    return "default" if config.vision is not None and config.vision.class_token else "full"
 
 
 def projector_activation(config: ProjectorConfig) -> str:
@@ -64,13 +66,18 @@ def projector_activation(config: ProjectorConfig) -> str:
     return "gelu" if config.kind == "mlp" else "linear"
 
 
-def vision_tower(vlm: VLM) -> dict:
-    """vision_config; WeightsError for an encoder whose features no CLIP and no SigLIP in a LLaVA gives."""
+def picture_parts(vlm: VLM) -> tuple[VisionConfig, ProjectorConfig]:
+    """The sizes of encoder and projector; WeightsError where the model lacks one."""
     if vlm.vision is None or vlm.projector is None:
         raise WeightsError("this is a language model alone; export a run of train_pretrain.py or train_sft.py")
-    config = vlm.config.vision
+    return vlm.vision.config, vlm.projector.config
+
+
+def vision_tower(vlm: VLM) -> dict:
+    """vision_config; WeightsError for an encoder whose features no CLIP and no SigLIP in a LLaVA gives."""
+    config, _ = picture_parts(vlm)
     plain = not config.layer_scale and config.pixel_shuffle == 1
-    kinds = {
+    kinds: dict[tuple, dict[str, Any]] = {
         ("patch", True, True, False, True): {"model_type": "clip_vision_model", "architectures": ["CLIPVisionModel"]},
         ("patch", False, False, True, True): {
             "model_type": "siglip_vision_model",
@@ -119,13 +126,14 @@ def llava_tensors(vlm: VLM, vocab_size: int | None = None, unsaid_id: int = 0) -
     model learned not to say. The encoder's last LayerNorm, which our features do not use, is the identity where the
     model does not have it.
     """
-    projector_activation(vlm.config.projector)
+    vision, projector = picture_parts(vlm)
+    projector_activation(projector)
     tensors = rename(vlm.state_dict(), LLAVA)
-    if vlm.config.projector.kind == "linear":  # then the activation is the identity, and so is the second layer
-        width = vlm.config.projector.out_features
+    if projector.kind == "linear":  # then the activation is the identity, and so is the second layer
+        width = projector.out_features
         tensors["multi_modal_projector.linear_2.weight"] = torch.eye(width)
         tensors["multi_modal_projector.linear_2.bias"] = torch.zeros(width)
-    width = vlm.config.vision.hidden_size
+    width = vision.hidden_size
     tensors.setdefault(POST_NORM + "weight", torch.ones(width))
     tensors.setdefault(POST_NORM + "bias", torch.zeros(width))
     more = (vocab_size or vlm.config.lm.vocab_size) - vlm.config.lm.vocab_size

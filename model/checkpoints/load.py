@@ -144,7 +144,7 @@ def _preprocess_settings(folder: Path, family: str, size: int) -> dict:
     """What a folder says of preprocessing; the family's own settings, with a warning, where it says nothing."""
     own = processor_settings(family, size)
     if (folder / PREPROCESSOR_FILE).is_file():
-        settings = read_json(folder / PREPROCESSOR_FILE)
+        settings: object = read_json(folder / PREPROCESSOR_FILE)
     else:
         whole = read_json(folder / PROCESSOR_FILE) if (folder / PROCESSOR_FILE).is_file() else {}
         settings = whole.get("image_processor")

@@ -151,7 +151,9 @@ def vision_config(document: dict, where: Path | str) -> tuple[str, VisionConfig]
     sizes = {name: vision.get(name, default) for name, default in form.sizes.items()}
     sizes |= {name: _square(sizes[name], name, where) for name in ("image_size", "patch_size")}
     try:
-        return family, VisionConfig(**sizes, **form.fixed, **(_internvl(document) if form.fixed["layer_scale"] else {}))
+        if form.fixed["layer_scale"]:
+            sizes |= _internvl(document)
+        return family, VisionConfig(**sizes, **form.fixed)
     except (ValueError, TypeError, ZeroDivisionError) as error:
         raise WeightsError(f"{where}: {error}") from error
 

@@ -31,8 +31,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None
         return _attend_short(query, key, value, mask, causal)
     if causal and queries < keys:
         mask, causal = query.new_ones((queries, keys), dtype=torch.bool).tril(keys - queries), False
-    grouped = query.shape[1] != key.shape[1]
-    return F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal, enable_gqa=grouped)
+    fewer = query.shape[1] != key.shape[1]
+    return F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal, enable_gqa=fewer)
 
 
 def _attend_short(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:

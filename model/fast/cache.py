@@ -12,9 +12,9 @@ class FastKVCache(KVCache):
     def put(self, layer: int, keys: Tensor, values: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
         """Stores one position (B, KV, 1, head_dim) at `at` (1,) int64; returns all places, (B, KV, max_length,
         head_dim), zeros where nothing was written. No shape depends on what `at` holds."""
-        self._keys[layer].index_copy_(2, at, keys)
-        self._values[layer].index_copy_(2, at, values)
-        return self._keys[layer], self._values[layer]
+        all_keys, all_values = self._keys[layer], self._values[layer]
+        assert all_keys is not None and all_values is not None  # the prompt was appended before
+        return all_keys.index_copy_(2, at, keys), all_values.index_copy_(2, at, values)
 
     def place(self) -> tuple[int, ...]:
         """Identifies this cache's memory: differs from that of any cache alive at the same time, and between batch
@@ -23,6 +23,8 @@ class FastKVCache(KVCache):
 
     def to(self, dtype: torch.dtype) -> None:
         """Casts what is cached; nothing where it is in that dtype already."""
-        if self._keys[0] is not None and self._keys[0].dtype != dtype:
-            self._keys = [keys.to(dtype) for keys in self._keys]
-            self._values = [values.to(dtype) for values in self._values]
+        first = self._keys[0]
+        if first is None or first.dtype == dtype:
+            return
+        self._keys = [None if keys is None else keys.to(dtype) for keys in self._keys]
+        self._values = [None if values is None else values.to(dtype) for values in self._values]

@@ -19,7 +19,7 @@ from model.fast.cache import FastKVCache
 from model.fast.fused import are_linear, rotate, signed
 from model.fast.graphs import Append, FixedStep
 from model.language import LanguageModel
-from model.layers import RMSNorm, rotary_embedding
+from model.layers import MLP, Attention, DecoderLayer, RMSNorm, rotary_embedding
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class StepWeights:
 
 def can_step(llm: LanguageModel) -> bool:
     """Whether every product of the layers is a plain linear layer (adapters, for one, are not)."""
-    own = (module for layer in llm.model.layers for part in (layer.self_attn, layer.mlp) for module in part.children())
-    return are_linear(*own)
+    parts = [part for part in llm.model.modules() if isinstance(part, (Attention, MLP))]
+    return are_linear(*(module for part in parts for module in part.children()))
 
 
 def step_weights(llm: LanguageModel, dtype: torch.dtype) -> StepWeights:
@@ -54,6 +54,7 @@ def step_weights(llm: LanguageModel, dtype: torch.dtype) -> StepWeights:
 
     layers = []
     for layer in llm.model.layers:
+        assert isinstance(layer, DecoderLayer)
         attention, mlp = layer.self_attn, layer.mlp
         inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
         has_bias = inputs[0].bias is not None
@@ -108,9 +109,8 @@ class TokenStepper:
                     return logits
                 self._overflows = True
             fixed = device == "cuda" if self.fixed is None else self.fixed
-            logits = self._standing(many, tokens, positions, mask, cache) if fixed else None
-            if logits is None:
-                logits = self._growing(many, tokens, positions, mask, cache)
+            found = self._standing(many, tokens, positions, mask, cache) if fixed else None
+            logits = self._growing(many, tokens, positions, mask, cache) if found is None else found
         cache.length += 1
         return logits
 

@@ -178,7 +178,8 @@ class _CompiledSoftmax(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor):
-        return kernels.softmax_backward(grad, *ctx.saved_tensors, ctx.scale), None, None, None, None
+        (softmax,) = ctx.saved_tensors
+        return kernels.softmax_backward(grad, softmax, ctx.scale), None, None, None, None
 
 
 def causal_softmax(scores: Tensor, scale: float, group: int, seen: int) -> Tensor:

@@ -32,8 +32,8 @@ class FixedStep:
         self._at = torch.zeros(1, dtype=torch.int64, device=device)  # where the step's keys and values go
         self._real = torch.ones((rows, cache.max_length), dtype=torch.bool, device=device)
         self._everywhere = torch.arange(cache.max_length, device=device)
-        self._graph = None
-        self._logits = None
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._logits = torch.empty(0)  # of the graph
 
     def __call__(self, tokens: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
         """Logits (B, V), which the next call overwrites. The cache's length is the caller's to move on."""

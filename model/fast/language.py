@@ -56,7 +56,10 @@ class FastMLP(MLP):
 
 
 class FastDecoderLayer(DecoderLayer):
-    def forward(
+    input_layernorm: FastRMSNorm
+    post_attention_layernorm: FastRMSNorm
+
+    def forward(  # type: ignore[override]  # only FastLanguageModel calls it
         self, x: Tensor, update: Tensor | None, rotary: Rotary, mask: Tensor | None, cache: KVCache | None, first: int
     ) -> tuple[Tensor, Tensor]:
         """Residual stream (B, T, D) and the update still to be added to it in; both (B, T - first, D) out."""
@@ -68,7 +71,7 @@ class FastDecoderLayer(DecoderLayer):
 
 class FastLanguageModel(LanguageModel):
     _stepper: TokenStepper | None = None
-    _stepped = ()  # the weights that the stepper has copies of
+    _stepped: tuple[tuple[int, int], ...] = ()  # the weights that the stepper has copies of
 
     def forward(
         self,
@@ -100,7 +103,9 @@ class FastLanguageModel(LanguageModel):
                 x, update = layer(x, update, rotary, mask, cache, start)
         if cache is not None:
             cache.length += new
-        return self.model.norm.after(x, update)[1]
+        norm = self.model.norm
+        assert isinstance(norm, FastRMSNorm)
+        return norm.after(x, update)[1]
 
     @staticmethod
     def kept_scores(length: int) -> int:
@@ -117,6 +122,7 @@ class FastLanguageModel(LanguageModel):
         return FastKVCache(self.config, max_length)
 
     def next_logits(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache) -> Tensor:
+        assert self._stepper is not None and isinstance(cache, FastKVCache)  # new_cache made both
         return self._stepper.step(tokens, positions, mask, cache)
 
 

@@ -7,7 +7,6 @@ products' outputs are read next, and the residual stream, which stays in float32
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -67,10 +66,13 @@ def can_run(config: VisionConfig, x: Tensor) -> bool:
     return known and not torch.is_grad_enabled() and x.dtype == torch.float32 and are_compiled(x)
 
 
-def run_layers(layers: Iterable[nn.Module], x: Tensor, config: VisionConfig) -> Tensor:
+def run_layers(layers: nn.ModuleList, x: Tensor, config: VisionConfig) -> Tensor:
     """x (B, N, D) after the layers (EncoderLayer), as they compute it one by one."""
-    x, update, bias = x.clone(memory_format=torch.contiguous_format), None, None
+    x = x.clone(memory_format=torch.contiguous_format)
+    update: Tensor | None = None
+    bias: Tensor | None = None
     for layer in layers:
+        assert isinstance(layer, EncoderLayer)
         y = kernels.add_layer_norm_(x, update, bias, layer.layer_norm1)
         out = layer.self_attn.out_proj
         update, bias = _product(_attend(layer.self_attn, y), out), out.bias.float()
@@ -78,10 +80,10 @@ def run_layers(layers: Iterable[nn.Module], x: Tensor, config: VisionConfig) -> 
         up, down = layer.mlp.fc1, layer.mlp.fc2
         y = kernels.gelu_(_product(y, up), up.bias.float(), *GELU[config.hidden_act])
         update, bias = _product(y, down), down.bias.float()
-    return x if update is None else x.add_(update).add_(bias)
+    return x if update is None or bias is None else x.add_(update).add_(bias)
 
 
-def _attend(attention: nn.Module, x: Tensor) -> Tensor:
+def _attend(attention: Attention, x: Tensor) -> Tensor:
     """What the heads find, side by side (B, N, D)."""
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
     biases = torch.cat([projection.bias for projection in projections]).float()

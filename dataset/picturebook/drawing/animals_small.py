@@ -87,7 +87,7 @@ def rabbit(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random)
 
 def rabbit_head(pen: Pen, coat: RGB, rng: random.Random) -> None:
     """A head around (0, 0), the ears above."""
-    for x, turn in ((-0.02, 4), (-0.11, 20)):
+    for x, turn in ((-0.02, 4.0), (-0.11, 20.0)):
         turn += rng.uniform(-5, 5)
         ear = pen.place(x, 0.12, turn=turn)
         solid(ear, [blob(0.0, 0.17, 0.07, 0.20)], coat)

@@ -53,12 +53,14 @@ class Canvas:
 
 def vary(colour: RGB, rng: random.Random, by: int = 10) -> RGB:
     """The colour, each channel a little off."""
-    return tuple(max(0, min(255, c + rng.randint(-by, by))) for c in colour)  # type: ignore[return-value]
+    red, green, blue = (max(0, min(255, c + rng.randint(-by, by))) for c in colour)
+    return red, green, blue
 
 
 def mix(one: RGB, other: RGB, share: float) -> RGB:
     """`share` of the other colour in the one."""
-    return tuple(round(a + (b - a) * share) for a, b in zip(one, other, strict=True))  # type: ignore[return-value]
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
+    return red, green, blue
 
 
 def sky(canvas: Canvas, horizon: float, rng: random.Random) -> RGB:

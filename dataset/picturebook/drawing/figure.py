@@ -97,8 +97,8 @@ class Frame:
     upper: Pen  # its origin is the hip
     build: Build
     hip: Point
-    legs: tuple[list[Point], list[Point]]
-    arms: tuple[list[Point], list[Point]]
+    legs: tuple[list[Point], ...]  # the far, the near one
+    arms: tuple[list[Point], ...]
     seated: bool
     reading: bool
 
@@ -178,4 +178,4 @@ def muted(rng: random.Random, **changes: float) -> Build:
     """A build with skin, hair and trousers by chance."""
     light = rng.randrange(len(SKINS))
     hair = rng.choice(HAIRS if light < 2 else HAIRS[:3])  # dark hair with dark skin, so that it shows
-    return replace(Build(), skin=SKINS[light], hair=hair, trousers=rng.choice(TROUSERS), **changes)  # type: ignore[arg-type]
+    return replace(Build(), skin=SKINS[light], hair=hair, trousers=rng.choice(TROUSERS), **changes)

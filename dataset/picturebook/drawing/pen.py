@@ -81,7 +81,8 @@ def shade(colour: RGB, amount: float) -> RGB:
     """The colour made darker (amount < 0, to black at -1) or lighter (amount > 0, to white at 1)."""
     towards = 255 if amount > 0 else 0
     a = abs(amount)
-    return tuple(round(c + (towards - c) * a) for c in colour)  # type: ignore[return-value]
+    red, green, blue = (round(c + (towards - c) * a) for c in colour)
+    return red, green, blue
 
 
 Part = tuple  # one of what the three functions below give

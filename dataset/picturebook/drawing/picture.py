@@ -115,6 +115,7 @@ def water(image: Image.Image, x: float, y: float, height: float) -> None:
 
 def draw_related(image: Image.Image, scene: Scene) -> None:
     """The two things of the scene's relation, in one spot."""
+    assert scene.relation
     subject, thing = scene.things[scene.relation.subject], scene.things[scene.relation.object]
     if scene.relation.name == "holding":
         draw_holding(image, scene, subject, thing)
