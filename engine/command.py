@@ -10,7 +10,7 @@ from engine.arguments import UsageError
 from engine.checkpoint import RunError
 from engine.device import DeviceError
 from engine.freeze import FreezeError
-from engine.loop import NotFiniteError
+from engine.recorder import NotFiniteError
 from model.checkpoints.files import WeightsError
 from tokenizer.tokenizer import TokenizerError
 

@@ -34,13 +34,17 @@ class Looker:
         model, tokenizer = self.trained.model, self.trained.tokenizer
         return answer(model, tokenizer, asks, load or self.load, self.decoding, bad, title)
 
+    def say_all(self, asks: list[Ask], load: PictureLoader | None, title: str) -> list[Answer]:
+        """An answer for each of asks; the first picture or prompt that cannot be used raises its BadRow."""
+        return [one for one in self.say(asks, load, title=title) if one is not None]
+
 
 @dataclass(frozen=True, eq=False)
 class Watched:
     """A picture loader that notes how far each picture lies from training's, where the run can tell."""
 
     looker: Looker
-    distances: dict[Path, float] = field(default_factory=dict)  # of the pictures loaded so far
+    distances: dict[Picture, float] = field(default_factory=dict)  # of the pictures loaded so far
 
     def load(self, pictures: Sequence[Picture]) -> Mapping[str, torch.Tensor]:
         """The pictures' features, so that the encoder runs once for answers and distances; else what looker loads."""
@@ -54,7 +58,8 @@ class Watched:
 
     def note(self, file: Path) -> str:
         """What to say of a picture that is unlike training's; nothing of others, and of all where nothing is known."""
-        return self.looker.trained.familiar.note(self.distances[file]) if file in self.distances else ""
+        familiar = self.looker.trained.familiar
+        return familiar.note(self.distances[file]) if familiar and file in self.distances else ""
 
     def fields(self, file: Path) -> dict:
         """What captions.json holds of a loaded picture."""
@@ -69,13 +74,13 @@ def answer_all(looker: Looker, task, blank: PictureLoader | None = None, title: 
     blank: what loads one and the same picture for all, in place of their own. Without chance in the decoding what is
     asked of it in the same words is then answered once.
     """
-    answers = []
+    answers: list[Answer] = []
     while asks := task.asks([one.text for one in answers]):
         if blank is None or looker.decoding.temperature:
-            answers += looker.say(asks, blank, title=title)
+            answers += looker.say_all(asks, blank, title)
             continue
         once = {ask.turns: ask for ask in asks}
-        said = dict(zip(once, looker.say(list(once.values()), blank, title=title), strict=True))
+        said = dict(zip(once, looker.say_all(list(once.values()), blank, title), strict=True))
         answers += [said[ask.turns] for ask in asks]
     return answers
 

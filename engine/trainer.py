@@ -30,8 +30,9 @@ from engine.familiar import describe_training, save_familiar
 from engine.freeze import LORA, check_frozen, frozen_sums, parameter_table, rate_table, set_trainable
 from engine.inference import SAMPLES, write_samples
 from engine.log import draw_curve
-from engine.loop import Trainee, mean_loss, train
+from engine.loop import mean_loss, train
 from engine.memory import memory_plan, memory_table, total
+from engine.recorder import Trainee
 from model.checkpoints import fingerprint, save_safetensors, save_vlm, write_json
 from model.language import LanguageModel
 from model.lora import add_lora, lora_tensors, merge_lora

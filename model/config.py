@@ -1,8 +1,7 @@
-"""The sizes of every part, as frozen dataclasses that travel to and from JSON."""
+"""The sizes of every part, as frozen dataclasses; model/checkpoints/own.py writes them as JSON."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -10,29 +9,6 @@ ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")
 PROJECTORS = ("linear", "mlp", "ldp")
 STEMS = ("patch", "conv")
 POST_NORMS = ("none", "kept", "applied")
-# Not in the files of earlier versions; their defaults say the same.
-LATER = ("patch_bias", "post_norm", "layer_scale", "pixel_shuffle", "head_width", "rope_scaling")
-
-
-def to_dict(config) -> dict:
-    """The config as plain JSON values; `from_dict` reads it back equal."""
-    return dataclasses.asdict(config)
-
-
-def from_dict(kind, values: object):
-    """A config of class `kind` from what `to_dict` gave; ValueError names unknown and missing keys."""
-    if not isinstance(values, dict):
-        raise ValueError(f"{kind.__name__}: found {type(values).__name__} {values!r}, expected a JSON object")
-    names = [field.name for field in dataclasses.fields(kind)]
-    unknown = sorted(set(values) - set(names))
-    missing = [name for name in names if name not in values and name not in LATER]
-    if unknown or missing:
-        raise ValueError(
-            f"{kind.__name__}: unknown keys {unknown}, missing keys {missing}; expected exactly {names}. "
-            "Was the file written by another version?"
-        )
-    return kind(**values)
-
 
 def _require_positive(config, *names: str) -> None:
     for name in names:
@@ -82,11 +58,9 @@ class LMConfig:
     tie_word_embeddings: bool = True  # the head is the embedding matrix
     attention_bias: bool = False  # biases on q, k and v (not o), as Qwen2 has
     head_width: int | None = None  # None: hidden_size / num_attention_heads
-    rope_scaling: RopeScaling | None = None  # None: plain RoPE; may be given as a dict
+    rope_scaling: RopeScaling | None = None  # None: plain RoPE
 
     def __post_init__(self):
-        if isinstance(self.rope_scaling, dict):
-            object.__setattr__(self, "rope_scaling", from_dict(RopeScaling, self.rope_scaling))
         _require_positive(self, "hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size")
         _require_positive(self, "num_attention_heads", "num_key_value_heads", "max_position_embeddings")
         if self.head_width is not None:
@@ -226,23 +200,3 @@ class VLMConfig:
         if self.vision is None or self.projector is None:
             raise ValueError("the number of image tokens needs both a vision and a projector config")
         return self.projector.tokens_out(self.vision.num_features)
-
-    def to_dict(self) -> dict:
-        return to_dict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict) -> VLMConfig:
-        """The reverse of `to_dict`; ValueError names unknown and missing keys of each part."""
-        whole = from_dict(_Parts, values)
-        return cls(
-            lm=from_dict(LMConfig, whole.lm),
-            vision=None if whole.vision is None else from_dict(VisionConfig, whole.vision),
-            projector=None if whole.projector is None else from_dict(ProjectorConfig, whole.projector),
-        )
-
-
-@dataclass(frozen=True)
-class _Parts:
-    lm: dict
-    vision: dict | None
-    projector: dict | None

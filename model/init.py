@@ -1,12 +1,17 @@
-"""Initialisations of the language model beside the ordinary one."""
+"""Initialisations: the vision transformer's, and one of the language model beside the ordinary normal(0, 0.02)."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import nn
 
-from model.language import LanguageModel
-from model.layers import DecoderLayer
+if TYPE_CHECKING:
+    from model.language import LanguageModel
+    from model.layers import DecoderLayer
+    from model.vision import EncoderLayer, VisionTransformer
 
 KEY_STD = 0.03
 NOISE = 0.02
@@ -23,8 +28,7 @@ def match_like_with_like(model: LanguageModel, generator: torch.Generator | None
     """
     config = model.config
     group = config.num_attention_heads // config.num_key_value_heads
-    for layer in model.model.layers:
-        assert isinstance(layer, DecoderLayer)
+    for layer in cast("Iterable[DecoderLayer]", model.model.layers):
         attention = layer.self_attn
         nn.init.normal_(attention.k_proj.weight, std=KEY_STD, generator=generator)
         keys = attention.k_proj.weight.unflatten(0, (config.num_key_value_heads, config.head_dim))  # (KV, head_dim, D)
@@ -32,3 +36,29 @@ def match_like_with_like(model: LanguageModel, generator: torch.Generator | None
         nn.init.normal_(attention.q_proj.weight, std=NOISE, generator=generator).add_(queries)
         values = attention.v_proj.weight.unflatten(0, (config.num_key_value_heads, config.head_dim))
         attention.o_proj.weight.copy_(values.repeat_interleave(group, 0).flatten(0, 1).T)
+
+
+def init_vision(model: VisionTransformer) -> None:
+    """CLIP's initialisation (arXiv 2103.00020), from torch's global generator; InternViT's for LayerScale."""
+    width, layers = model.config.hidden_size, model.config.num_hidden_layers
+    residual = width**-0.5 * (2 * layers) ** -0.5
+    nn.init.normal_(model.embeddings.position_embedding.weight, std=0.02)
+    if model.embeddings.class_embedding is not None:
+        nn.init.normal_(model.embeddings.class_embedding, std=0.02)
+    stem = model.embeddings.patch_embedding
+    if isinstance(stem, nn.Conv2d):  # 'patch'
+        nn.init.normal_(stem.weight, std=0.02)
+        if stem.bias is not None:
+            nn.init.zeros_(stem.bias)
+    for layer in cast("Iterable[EncoderLayer]", model.encoder.layers):
+        attention, mlp = layer.self_attn, layer.mlp
+        for linear in (attention.q_proj, attention.k_proj, attention.v_proj):
+            nn.init.normal_(linear.weight, std=width**-0.5)
+        nn.init.normal_(attention.out_proj.weight, std=residual)
+        nn.init.normal_(mlp.fc1.weight, std=(2 * width) ** -0.5)
+        nn.init.normal_(mlp.fc2.weight, std=residual)
+        for linear in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, mlp.fc1, mlp.fc2):
+            nn.init.zeros_(linear.bias)
+        for scale in (layer.layer_scale1, layer.layer_scale2):
+            if scale is not None:
+                nn.init.constant_(scale, 0.1)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import VisionConfig
+from model.init import init_vision
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -169,32 +170,7 @@ class VisionTransformer(nn.Module):
             self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         elif config.post_norm == "kept":
             self.post_layernorm = KeptNorm(config.hidden_size)
-        self._initialise()
-
-    def _initialise(self) -> None:
-        width, layers = self.config.hidden_size, self.config.num_hidden_layers
-        residual = width**-0.5 * (2 * layers) ** -0.5
-        nn.init.normal_(self.embeddings.position_embedding.weight, std=0.02)
-        if self.embeddings.class_embedding is not None:
-            nn.init.normal_(self.embeddings.class_embedding, std=0.02)
-        stem = self.embeddings.patch_embedding
-        if isinstance(stem, nn.Conv2d):  # 'patch'
-            nn.init.normal_(stem.weight, std=0.02)
-            if stem.bias is not None:
-                nn.init.zeros_(stem.bias)
-        for layer in self.encoder.layers:
-            assert isinstance(layer, EncoderLayer)
-            attention, mlp = layer.self_attn, layer.mlp
-            for linear in (attention.q_proj, attention.k_proj, attention.v_proj):
-                nn.init.normal_(linear.weight, std=width**-0.5)
-            nn.init.normal_(attention.out_proj.weight, std=residual)
-            nn.init.normal_(mlp.fc1.weight, std=(2 * width) ** -0.5)
-            nn.init.normal_(mlp.fc2.weight, std=residual)
-            for linear in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, mlp.fc1, mlp.fc2):
-                nn.init.zeros_(linear.bias)
-            for scale in (layer.layer_scale1, layer.layer_scale2):
-                if scale is not None:
-                    nn.init.constant_(scale, 0.1)  # InternViT's
+        init_vision(self)
 
     def hidden_state(self, pixels: Tensor) -> Tensor:
         """The chosen hidden state as it is, with any class token, (B, 1 + N, Dv); ValueError for other sizes."""

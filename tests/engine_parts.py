@@ -19,8 +19,9 @@ import dataset.splits
 from dataset.batching import collate
 from dataset.preprocess import PreprocessSpec
 from dataset.record import IGNORE, Batch, Example
+from engine.arguments import Plan
 from engine.log import read_log
-from engine.loop import Plan, Steps
+from engine.loop import Steps
 from model.checkpoints import save_vision, save_vlm
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vision import VisionTransformer

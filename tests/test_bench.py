@@ -13,10 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from dataset.batching import collate, pixel_loader
 from dataset.encoding import encode_prompt
 from dataset.record import IGNORE, Batch
+from engine.arguments import Plan
 from engine.build import get_encoder, get_tokenizer
 from engine.dataloader import Feed
 from engine.freeze import set_trainable
-from engine.loop import Plan, gradients, take_step
+from engine.loop import gradients, take_step
 from engine.optimizer import make_optimizer
 from model.checkpoints import load_vlm
 from model.config import LMConfig, VisionConfig

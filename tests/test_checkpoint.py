@@ -16,7 +16,8 @@ from engine.arguments import COSMETIC, TrainArguments, settings
 from engine.checkpoint import Run, RunError, differences, finish, is_finished, load_state, open_run, save_state
 from engine.command import guarded
 from engine.freeze import set_trainable
-from engine.loop import gradients, make_optimizer, take_step
+from engine.loop import gradients, take_step
+from engine.optimizer import make_optimizer
 from model.checkpoints import files, fingerprint, read_tensors, save_safetensors
 
 SETTINGS = {"steps": 6, "learning_rate": 1e-3, "data": ""}

@@ -107,7 +107,7 @@ def test_a_pair_of_which_one_was_killed_goes_on_bit_identically(parts, pair, tmp
                                                                                  "after"))  # fmt: skip
     assert codes[0] == -signal.SIGKILL and codes[1] != 0, said
     codes, said = together("train_pretrain", argv_for(parts, run), tmp_path)
-    assert codes == [0, 0] and "going on after step 2 of 5" in said
+    assert codes == [0, 0] and "resuming after step 2 of 5" in said
     assert losses(run) == losses(pair)
     assert all(torch.equal(weights(pair)[name], tensor) for name, tensor in weights(run).items())
 

@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from model.checkpoints import load_vision, load_vlm, save_hf_vision, save_vision, save_vlm
 from model.checkpoints.files import read_weights
+from model.checkpoints.sizes import from_dict, to_dict
 from model.checkpoints.vision_families import FORMATS, family_of, processor_settings, vision_config
-from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig, from_dict, to_dict
+from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vision import VisionTransformer, shuffle_pixels
 from model.vlm import VLM
 

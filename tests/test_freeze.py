@@ -16,7 +16,8 @@ from engine.freeze import (
     resolve,
     set_trainable,
 )
-from engine.loop import gradients, make_optimizer, take_step
+from engine.loop import gradients, take_step
+from engine.optimizer import make_optimizer
 from model.checkpoints import read_tensors
 
 LAYER = "llm.model.layers."

@@ -60,7 +60,7 @@ def test_a_pair_of_which_one_was_killed_goes_on_bit_identically(parts, pair, tmp
     codes, said = together("train_pretrain", argv, tmp_path, Kill("training_state.safetensors", 1, "after"))
     assert codes[0] == -signal.SIGKILL and codes[1] != 0, said
     codes, said = together("train_pretrain", argv, tmp_path)
-    assert codes == [0, 0] and "going on after step 2 of 5" in said
+    assert codes == [0, 0] and "resuming after step 2 of 5" in said
     assert losses(run) == losses(pair)
     assert all(torch.equal(weights(pair)[name], tensor) for name, tensor in weights(run).items())
 
@@ -71,7 +71,7 @@ def test_one_process_goes_on_with_what_two_began(parts, pair, tmp_path):
     kill = Kill("training_state.safetensors", 1, "after")
     together("train_pretrain", argv_for(parts, run, fsdp=True), tmp_path, kill)
     one("train_pretrain", argv_for(parts, run), tmp_path)
-    assert "going on after step 2 of 5" in (tmp_path / "said.txt").read_text()
+    assert "resuming after step 2 of 5" in (tmp_path / "said.txt").read_text()
     check_same(run, pair)
 
 

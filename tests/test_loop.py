@@ -12,8 +12,9 @@ from torch import nn
 from engine.checkpoint import Run, load_state, open_run
 from engine.freeze import set_trainable
 from engine.log import read_log
-from engine.loop import NotFiniteError, gradients, make_optimizer, mean_loss, take_step, train
-from engine.optimizer import learning_rate
+from engine.loop import gradients, mean_loss, take_step, train
+from engine.optimizer import learning_rate, make_optimizer
+from engine.recorder import NotFiniteError
 from model.checkpoints import fingerprint, read_metadata
 
 

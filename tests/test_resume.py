@@ -74,7 +74,7 @@ def test_a_run_killed_once_and_repeated_ends_bit_identical(parts, pretrained, tm
     killed("train_pretrain", argv, run, kill)
     finished("train_pretrain", argv, run)
     said = (tmp_path / "run.txt").read_text()
-    assert (f"going on after step {goes_on} of 5" in said) if goes_on else ("going on" not in said)
+    assert (f"resuming after step {goes_on} of 5" in said) if goes_on else ("going on" not in said)
     assert outcome(run) == outcome(pretrained)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from model.checkpoints.sizes import vlm_from_dict, vlm_to_dict
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vision import VisionTransformer
 from model.vlm import IGNORED, VLM
@@ -255,6 +256,6 @@ def test_the_order_of_weights_does_not_depend_on_when_the_encoder_comes():
 
 
 def test_the_config_round_trips():
-    assert VLMConfig.from_dict(CONFIG.to_dict()) == CONFIG
+    assert vlm_from_dict(vlm_to_dict(CONFIG)) == CONFIG
     with pytest.raises(ValueError, match="vision"):
-        VLMConfig.from_dict({"lm": CONFIG.to_dict()["lm"], "projector": None})
+        vlm_from_dict({"lm": vlm_to_dict(CONFIG)["lm"], "projector": None})

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from model.checkpoints.files import KeyTable, WeightsError, rename
-from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig, to_dict
+from model.checkpoints.sizes import to_dict
+from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vlm import VLM
 
 LLAVA: KeyTable = (

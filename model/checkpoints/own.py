@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from model.checkpoints.files import WeightsError, save_safetensors, write_json
-from model.config import VisionConfig, VLMConfig, from_dict, to_dict
+from model.checkpoints.sizes import from_dict, to_dict, vlm_from_dict, vlm_to_dict
+from model.config import VisionConfig, VLMConfig
 from model.vision import VisionTransformer
 from model.vlm import VLM
 
@@ -39,7 +40,7 @@ def own_parts(document: dict, where: Path) -> dict:
 def vlm_config(document: dict, where: Path) -> VLMConfig:
     """The sizes of all parts that a config.json holds; WeightsError for another version or other keys."""
     try:
-        return VLMConfig.from_dict(own_parts(document, where))
+        return vlm_from_dict(own_parts(document, where))
     except WeightsError:
         raise
     except ValueError as error:
@@ -61,7 +62,7 @@ def save_vlm(folder: Path | str, vlm: VLM, with_vision: bool = False, metadata: 
     state = vlm.state_dict()
     if not with_vision:
         state = {key: tensor for key, tensor in state.items() if not key.startswith("vision.")}
-    write_json(Path(folder) / CONFIG_FILE, config_document(vlm.config.to_dict()))
+    write_json(Path(folder) / CONFIG_FILE, config_document(vlm_to_dict(vlm.config)))
     save_safetensors(Path(folder) / WEIGHTS_FILE, state, metadata)
 
 
