@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from dataset.batching import PictureLoader
 from dataset.picturebook.words import GRID, word_loader
 from dataset.picturebook.world import make_scene
 from dataset.splits import stage_data
-from engine.arguments import TrainArguments, UsageError, parse, passed_on, placed
+from engine.arguments import TrainArguments, UsageError, parse, passed_on, placed, with_projector_rate
 from engine.build import get_encoder, get_language, get_tokenizer, join
 from engine.cells import name_cells
 from engine.command import guarded
@@ -22,7 +21,7 @@ from engine.trainer import is_done, machine, train_vlm
 
 DEFAULTS = TrainArguments(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100, cell_steps=400)
 CELL_RATE = 3e-3
-AFTER_CELLS = 5e-4
+AFTER_CELLS = 5e-4  # of a projector that names the cells of scenes already
 TEXTS = 3_200  # of the picture book
 NAME = "pretrain"
 FLAGS = ("from_run", "images", "vision", "feature_layer", "llm", "init", "projector", "cell_steps", "train",
@@ -38,7 +37,9 @@ def main(argv: list[str] | None = None) -> None:
     With --llm a Qwen2.5's or Llama 3.2's folder, --vision a CLIP's and --projector mlp this is LLaVA's first stage;
     its second is stage 3 of train_sft.py with --optimizer adamw --learning_rate 2e-5.
     """
-    args = settled(placed(parse(DEFAULTS, argv, FLAGS, main.__doc__), NAME))
+    args = placed(parse(DEFAULTS, argv, FLAGS, main.__doc__), NAME)
+    if args.projector == "ldp" and args.cell_steps:
+        args = with_projector_rate(args, DEFAULTS, AFTER_CELLS)
     if is_done(args):
         return
     here = machine(args)
@@ -61,14 +62,6 @@ def main(argv: list[str] | None = None) -> None:
 
     cells = args.cell_steps and not args.data and model.image_tokens == GRID * GRID
     train_vlm(args, model, encoder, tokenizer, data, trained, here, begin if cells else None)
-
-
-def settled(args: TrainArguments) -> TrainArguments:
-    """The stage with the rate that suits a projector which already names the cells of scenes, unless one is given."""
-    own = args.data or args.train or args.vision or args.projector != "ldp" or not args.cell_steps
-    if own or args.learning_rates or args.learning_rate != DEFAULTS.learning_rate:
-        return args
-    return dataclasses.replace(args, learning_rates=f"projector={AFTER_CELLS}")
 
 
 def find_language(args: TrainArguments) -> str:

@@ -11,7 +11,7 @@ import torch
 import train_pretrain
 from dataset.curriculum import stage_records
 from dataset.splits import stage_data
-from engine.arguments import TrainArguments, UsageError, parse, passed_on, placed
+from engine.arguments import TrainArguments, UsageError, parse, passed_on, placed, with_projector_rate
 from engine.build import check_vocabulary, get_tokenizer, run_encoder
 from engine.command import guarded
 from engine.device import accelerate
@@ -37,9 +37,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(DEFAULTS, argv, FLAGS, main.__doc__)
     args = dataclasses.replace(args, stage=args.stage or 1)
     args = placed(args, f"sft{args.stage}")
-    own = args.data or args.train or args.vision or args.from_run or args.learning_rates
-    if not own and args.learning_rate == DEFAULTS.learning_rate:
-        args = dataclasses.replace(args, learning_rates=f"projector={PROJECTOR_RATE}")
+    if not args.from_run:
+        args = with_projector_rate(args, DEFAULTS, PROJECTOR_RATE)
     if is_done(args):
         return
     here = machine(args)
@@ -53,9 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     data = stage_data(args, f"sft{args.stage}", TEXTS[args.stage])
     if args.data:
         length = lambda text: len(tokenizer.encode(text))  # noqa: E731
-        train, val = (
-            stage_records(some, args.stage, args.fit, length, args.seed) for some in (data.train, data.val)
-        )
+        train, val = (stage_records(some, args.stage, args.fit, length, args.seed) for some in (data.train, data.val))
         data = dataclasses.replace(data, train=train, val=val)
     trained = tuple(args.train.split(",")) if args.train else ("projector", "llm")
     train_vlm(args, model, encoder, tokenizer, data, trained, here)

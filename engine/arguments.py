@@ -203,6 +203,12 @@ def placed(args: TrainArguments, name: str) -> TrainArguments:
     return dataclasses.replace(args, out=args.out or f"{args.runs}/{name}")
 
 
+def with_projector_rate(args: TrainArguments, default: TrainArguments, rate: float) -> TrainArguments:
+    """The arguments with a peak rate of the projector's own, unless data, parts or rates were given."""
+    given = args.data or args.train or args.vision or args.learning_rates or args.learning_rate != default.learning_rate
+    return args if given else dataclasses.replace(args, learning_rates=f"projector={rate}")
+
+
 def passed_on(args: TrainArguments) -> list[str]:
     """The flags that a command shares with one that it runs first."""
     names = ("runs", "english", "seed", "device", "dtype", "fast")

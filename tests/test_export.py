@@ -20,7 +20,7 @@ from dataset.record import IMAGE, Turn
 from engine.build import Trained, get_encoder, load_trained
 from engine.command import guarded
 from model.checkpoints import WeightsError, read_tensors
-from model.config import LMConfig, ProjectorConfig, VLMConfig
+from model.config import LMConfig, ProjectorConfig, RopeScaling, VLMConfig
 from model.generation import generate
 from model.vision import VisionTransformer
 from model.vlm import VLM
@@ -138,7 +138,7 @@ def test_the_features_are_those_of_the_chosen_layer(clip, tmp_path, layer):
 
 def test_llama_3s_stretched_positions_and_head_width_are_written_for_both_versions(clip, tmp_path):
     scaling = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
-    trained = build(clip, head_width=12, rope_scaling=scaling, rope_theta=5e4)
+    trained = build(clip, head_width=12, rope_scaling=RopeScaling(**scaling), rope_theta=5e4)
     export_llava.export(trained, tmp_path / "out")
     check_same(trained, tmp_path / "out", tmp_path)
 
