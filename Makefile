@@ -1,15 +1,24 @@
-# make test: lint and all tests.   make demo: the main job, from nothing to captions and scores.
+# make check: lint and a core tier of tests, meant to take less than a minute.   make test: lint and all tests.
+# make demo: the main job, from nothing to captions and scores.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: test demo sft_images tokenizer clean
+.PHONY: check test demo sft_images tokenizer clean
 
 $(INSTALLED): requirements.txt requirements-dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	touch $@
+
+# The core tier: the model, the loop with what it saves, the data that they meet, the metrics, the order of imports.
+CORE := language vlm vision projector generation initial weights loop muon learning_rates checkpoint freeze arguments \
+	record encoding batching views words questions cells metrics statements imports
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -m "not slow" $(CORE:%=tests/test_%.py)
 
 test: $(INSTALLED)
 	$(BIN)/ruff check .
