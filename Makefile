@@ -1,4 +1,4 @@
-# make check: lint and a core tier of tests, meant to take less than a minute.   make test: lint and all tests.
+# make check: lint, types and a core tier of tests, in less than a minute.   make test: lint, types and all tests.
 # make demo: the main job, from nothing to captions and scores.
 PYTHON ?= python3
 VENV := .venv
@@ -18,10 +18,12 @@ CORE := language vlm vision projector generation initial weights loop muon learn
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -m "not slow" $(CORE:%=tests/test_%.py)
 
 test: $(INSTALLED)
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
 # make demo LANGUAGE=en SEED=43: in English, and from another seed, in a folder of its own.

@@ -19,13 +19,9 @@ Steps = Callable[[int], Iterator[list]]  # from step k on, the micro-batches of 
 
 
 def train(
-    model: Trainee,
-    plan: Plan,
-    steps_from: Steps,
-    run: Run,
-    log_options: dict,
+    model: Trainee, plan: Plan, steps_from: Steps, run: Run, log_options: dict,
     validate: Callable[[], float] | None = None,
-) -> Summary:
+) -> Summary:  # fmt: skip
     """Train model's parameters that require a gradient for plan.steps optimizer steps, resuming `run`'s checkpoint.
 
     steps_from(k) yields, from step k on, the list of micro-batches of each step; it must depend on k alone, which

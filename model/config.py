@@ -10,6 +10,7 @@ PROJECTORS = ("linear", "mlp", "ldp")
 STEMS = ("patch", "conv")
 POST_NORMS = ("none", "kept", "applied")
 
+
 def _require_positive(config, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
@@ -19,9 +20,7 @@ def _require_positive(config, *names: str) -> None:
 
 def _require_one_of(config, name: str, allowed: tuple[str, ...]) -> None:
     if getattr(config, name) not in allowed:
-        raise ValueError(
-            f"{type(config).__name__}.{name}: found {getattr(config, name)!r}, expected one of {allowed}"
-        )
+        raise ValueError(f"{type(config).__name__}.{name}: found {getattr(config, name)!r}, expected one of {allowed}")
 
 
 @dataclass(frozen=True)
@@ -128,9 +127,7 @@ class VisionConfig:
                 f"image_size, found {self.image_size}"
             )
         if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
-            raise ValueError(
-                f"VisionConfig: stem 'conv' needs a power of two as patch_size, found {self.patch_size}"
-            )
+            raise ValueError(f"VisionConfig: stem 'conv' needs a power of two as patch_size, found {self.patch_size}")
         if not -self.num_hidden_layers - 1 <= self.feature_layer <= -1:
             raise ValueError(
                 f"VisionConfig.feature_layer: found {self.feature_layer}, expected -1 (last) down to "

@@ -55,12 +55,9 @@ class LanguageModel(nn.Module):
         return F.linear(hidden, self.head.weight)
 
     def forward(
-        self,
-        embeddings: Tensor,
-        attention_mask: Tensor | None = None,
-        cache: KVCache | None = None,
+        self, embeddings: Tensor, attention_mask: Tensor | None = None, cache: KVCache | None = None,
         positions: Tensor | None = None,
-    ) -> Tensor:
+    ) -> Tensor:  # fmt: skip
         """Hidden states after the final norm, (B, T, D).
 
         attention_mask: (B, cached + T) bool, True where a token is real; None where none is padding. Right padding

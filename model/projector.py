@@ -33,10 +33,6 @@ class Projector(nn.Module):
         if config.kind == "ldp":
             self.depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width)
 
-    def tokens_out(self, patches: int) -> int:
-        """M for N = `patches`; ValueError where the grid is not square and must be."""
-        return self.config.tokens_out(patches)
-
     def forward(self, features: Tensor) -> Tensor:
         if features.dim() != 3 or features.shape[-1] != self.config.in_features:
             raise ValueError(
@@ -50,7 +46,7 @@ class Projector(nn.Module):
         return x if self.config.kind == "mlp" else self._pool(x)
 
     def _pool(self, x: Tensor) -> Tensor:
-        side, side_out = math.isqrt(x.shape[1]), math.isqrt(self.tokens_out(x.shape[1]))
+        side, side_out = math.isqrt(x.shape[1]), math.isqrt(self.config.tokens_out(x.shape[1]))
         grid = x.transpose(1, 2).unflatten(-1, (side, side))  # (B, D, h, w)
         grid = F.adaptive_avg_pool2d(grid, side_out)
         grid = grid + self.depthwise(grid)

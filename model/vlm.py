@@ -25,12 +25,9 @@ class VLM(nn.Module):
     projector: Projector | None
 
     def __init__(
-        self,
-        config: VLMConfig,
-        vision: VisionTransformer | None = None,
-        llm: LanguageModel | None = None,
+        self, config: VLMConfig, vision: VisionTransformer | None = None, llm: LanguageModel | None = None,
         generator: torch.Generator | None = None,
-    ):
+    ):  # fmt: skip
         super().__init__()
         if llm is not None and llm.config != config.lm:
             raise ValueError(f"the language model given is {llm.config}, the config says {config.lm}")

@@ -198,6 +198,8 @@ def told(run: Path) -> list[dict]:
 
 
 def _arm(kill: Kill) -> None:
+    from model.fast.vlm import FastVLM  # which commands run, unless told not to
+
     count = 0
 
     def due(name: str) -> bool:
@@ -205,7 +207,7 @@ def _arm(kill: Kill) -> None:
         count += name.endswith(kill.what)
         return name.endswith(kill.what) and count == kill.nth
 
-    replace, loss = os.replace, VLM.loss
+    replace, loss = os.replace, FastVLM.loss
 
     def killing_replace(source, target, **options):
         here = due(Path(target).name)
@@ -221,4 +223,4 @@ def _arm(kill: Kill) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return loss(self, batch)
 
-    os.replace, VLM.loss = killing_replace, killing_loss
+    os.replace, FastVLM.loss = killing_replace, killing_loss

@@ -28,7 +28,7 @@ from engine.build import get_tokenizer, run_encoder
 from engine.checkpoint import Run
 from engine.dataloader import Feed
 from model.checkpoints import load_vlm
-from model.vlm import VLM
+from model.fast.vlm import FastVLM
 
 
 def write_texts(path: Path, count: int) -> Path:
@@ -200,14 +200,14 @@ def test_validation_rows_and_samples_come_from_each_file_by_its_share(tmp_path):
 def spy(monkeypatch) -> list[list[bool]]:
     """Of every batch that is trained on, which of its rows have a picture."""
     seen: list[list[bool]] = []
-    loss = VLM.loss
+    loss = FastVLM.loss  # commands run it unless told not to
 
     def watched(self, batch):
         if torch.is_grad_enabled():
             seen.append(batch.image_mask.any(1).tolist())
         return loss(self, batch)
 
-    monkeypatch.setattr(VLM, "loss", watched)
+    monkeypatch.setattr(FastVLM, "loss", watched)
     return seen
 
 

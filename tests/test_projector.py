@@ -38,13 +38,13 @@ def test_parameters_include_every_bias():
 def test_tokens_out_is_what_comes_out(kind, side):
     projector = projector_of(kind)
     out = projector(torch.randn(2, side * side, 12))
-    assert out.shape == (2, projector.tokens_out(side * side), 8)
+    assert out.shape == (2, projector.config.tokens_out(side * side), 8)
 
 
 def test_ldp_halves_each_side_and_rounds_up():
-    tokens_out = projector_of("ldp").tokens_out
+    tokens_out = projector_of("ldp").config.tokens_out
     assert [tokens_out(n) for n in (196, 64, 16, 9, 1)] == [49, 16, 4, 4, 1]
-    assert projector_of("linear").tokens_out(50) == 50
+    assert projector_of("linear").config.tokens_out(50) == 50
     with pytest.raises(ValueError, match="square grid of features, found 50"):
         tokens_out(50)
 
