@@ -19,7 +19,7 @@ from engine.vlm_stage import train_vlm
 from model.weights import load_vlm
 
 STAGE = Stage(learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
-TEXTS = {1: 3_200, 2: 2_560, 3: 8_320}  # of the picture book
+TEXTS = {1: 3_200, 2: 2_560, 3: 9_600}  # of the picture book
 PROJECTOR_RATE = 3e-4  # on the picture book, whose projector makes embeddings as small as the words' own
 HIDDEN = ("llm", "init", "projector", "feature_layer", "image_size", "patch_size", "hidden_size", "layers", "augment")
 
