@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> None:
     python train_sft.py --stage 2    short paragraphs, with some of stage 1 replayed
     python train_sft.py --stage 3    long descriptions, with some of both replayed
 
-    On your own data (--data FILE) stage k sees answers up to 32, 96 and any number of tokens. A stage goes on from
+    On your own data (--data FILE) stage k sees answers up to 32, 96 and any number of tokens. A stage starts from
     the one before (stage 1 from out/pretrain), which is run first where it is missing; --from RUN names another.
     MiniMind2-V's weights do too: --from pretrain_vlm_512.pth --vision CLIP_DIR --tokenizer DIR.
     """
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def find_start(args: TrainArguments) -> Path:
-    """The run that this stage goes on from; the default ones are run first where they are missing."""
+    """The run that this stage starts from; the default ones are run first where they are missing."""
     if args.from_run:
         return Path(args.from_run)
     default = Path(args.runs) / (train_pretrain.NAME if args.stage == 1 else f"sft{args.stage - 1}")

@@ -1,1 +1,1 @@
-"""Stage, the training loop, checkpoints and runtime."""
+"""Training: flags, trainer, the loop, checkpoints, devices, all-reduce, inference."""

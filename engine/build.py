@@ -35,7 +35,7 @@ class Encoder:
 
 
 def get_tokenizer(folder: str, start: Path | None = None) -> Tokenizer:
-    """The tokenizer asked for, else the one beside the weights that are gone on from, else the repo's own.
+    """The tokenizer asked for, else the one of the checkpoint that training starts from, else the repo's own.
 
     start: a run's folder, or a language model's folder or file. RunError where it has no tokenizer and none was
     asked for, or was trained with another.
@@ -83,7 +83,7 @@ def get_encoder(folder: str, feature_layer: int = 0) -> Encoder:
 
 
 def get_language(path: str, vocab_size: int, init: str = "normal") -> LanguageModel:
-    """The language model at path; for 'random' the default one at random weights, from torch's seed.
+    """The language model at path; for 'random' the default one, randomly initialised from torch's seed.
 
     init: of random weights, normal or matching (model/init.py). Raises RunError where the model has fewer ids than
     the tokenizer uses.
@@ -107,7 +107,7 @@ def check_vocabulary(model: int, tokenizer: int, where: str) -> None:
 
 
 def join(language: LanguageModel, encoder: Encoder | None, projector: str) -> VLM:
-    """A VLM of a language model, an encoder and a projector at random weights (from torch's seed)."""
+    """A VLM of a language model, an encoder and a projector that is randomly initialised from torch's seed."""
     if encoder is None:
         return VLM(VLMConfig(language.config), llm=language)
     vision = encoder.module.config
@@ -158,14 +158,14 @@ class Trained:
 
     @cached_property
     def familiar(self) -> Familiar | None:
-        """What its training's pictures look like, where its run kept that; WeightsError for a file that is damaged."""
+        """The statistics of its training images' features, where the run has them; WeightsError for a damaged file."""
         if self.path.is_file():
             return None
         return load_familiar(self.path, self.encoder.fingerprint, self.encoder.module.config.feature_size)
 
     @property
     def outputs(self) -> Path:
-        """The folder for what is made with the model: the run's own, or one under out/ for a weights file."""
+        """Where the model's outputs go: the run's own folder, or one under out/ for a weights file."""
         return Path("out") / self.path.stem if self.path.is_file() else self.path
 
 

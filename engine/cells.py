@@ -1,4 +1,4 @@
-"""A projector's first steps: what it makes of a cell of the picture becomes the words of what lies in that cell."""
+"""Warm-up of a projector: its token for a cell of the image is regressed onto the words of what lies in that cell."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def name_cells(
 
 @torch.no_grad()
 def scale_output(projector: Projector, factor: torch.Tensor) -> None:
-    """Change the weights so that all that comes out is `factor` times what it was."""
+    """Scale the projector's output by `factor`, by way of its weights."""
     last = projector.linear_1 if projector.config.kind == "linear" else projector.linear_2
     last.weight.mul_(factor)
     last.bias.mul_(factor)

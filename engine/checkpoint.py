@@ -1,4 +1,4 @@
-"""A run's folder: settings, weights, training state, log, and the mark that says it is finished.
+"""A run's folder: settings, weights, training state, log, and the file that marks it as finished.
 
 run.json               what was asked for and what it depends on; written first
 training_state.safetensors   weights that train and the optimizer's moments after a step; replaced as a whole
@@ -80,7 +80,7 @@ def open_run(path: str | Path, settings: dict, facts: dict, arithmetic: dict | N
     """The run in that folder, created or resumed; RunError where the folder holds a run of other settings.
 
     settings decide the outcome (the stage's fields); facts are what it depends on beside them (fingerprints). Both
-    are kept in run.json and must be the same when the run is resumed. arithmetic (runtime.arithmetic) is kept too; a
+    are kept in run.json and must be the same when the run is resumed. arithmetic (device.arithmetic) is kept too; a
     run that is resumed under another one says so, as it will not end with the weights of an uninterrupted one.
     """
     run = Run(Path(path))
@@ -100,7 +100,7 @@ def open_run(path: str | Path, settings: dict, facts: dict, arithmetic: dict | N
 
 
 def warn_of_other_arithmetic(run: Run, arithmetic: dict | None) -> None:
-    """Say where a run that is resumed was begun on another device, in another dtype or by other passes."""
+    """Print where a run was started on another device, in another dtype or by other kernels than it is resumed by."""
     begun = run.record().get("arithmetic")
     differ = differences(begun, arithmetic) if begun and arithmetic else []
     if differ and not run.is_finished():
@@ -120,7 +120,7 @@ def check_same(run: Run, wanted: dict) -> None:
     if differ:
         raise RunError(
             f"{run.path} holds a run with other settings ({'; '.join(differ[:6])}). "
-            "Repeat that run's command to go on with it, choose another --out, or delete the folder."
+            "Repeat that run's command to resume it, choose another --out, or delete the folder."
         )
 
 
@@ -144,7 +144,7 @@ def finish(run: Run, summary: dict) -> None:
 def save_state(
     run: Run, step: int, model: torch.nn.Module, optimizer: Optimizer, progress: dict | None = None
 ) -> None:
-    """Keep what is needed to go on after `step` steps; the state before stays until this one is whole.
+    """Save what is needed to resume after `step` steps; the previous state stays until this one is complete.
 
     progress: JSON values that load_state gives back. All processes that train together call this, the first writes.
     """
@@ -155,7 +155,7 @@ def save_state(
     try:
         save_safetensors(run.state_file, tensors, {"step": str(step), "progress": json.dumps(progress or {})})
     except OSError as error:
-        advice = "free some space and repeat the command, which goes on from there"
+        advice = "free some space and repeat the command, which resumes from there"
         raise OSError(f"{run.state_file}: step {step} could not be saved ({error}); {kept}; {advice}") from error
 
 
@@ -170,14 +170,14 @@ def _state(model: torch.nn.Module, optimizer: Optimizer) -> Iterator[tuple[str, 
 
 
 def save_best(run: Run, step: int, model: torch.nn.Module) -> None:
-    """Keep the weights that train as the best so far; others stay until drop_best(). All processes call this."""
+    """Save the trainable weights as the best so far; older ones stay until drop_best(). All ranks call this."""
     tensors = distributed.gather((name, p) for name, p in model.named_parameters() if p.requires_grad)
     if distributed.is_main():
         save_safetensors(run.best_file(step), tensors)
 
 
 def load_best(run: Run, step: int, model: torch.nn.Module) -> None:
-    """Put back what save_best kept after `step` steps."""
+    """Load what save_best wrote after `step` steps."""
     file = run.best_file(step)
     tensors = read_tensors(file)
     wanted = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -198,7 +198,7 @@ def drop_best(run: Run, but: int = 0) -> None:
 
 
 def load_state(run: Run, model: torch.nn.Module, optimizer: Optimizer) -> tuple[int, dict]:
-    """Put back what save_state kept and return its step and progress; (0, {}) where nothing was kept."""
+    """Load what save_state wrote and return its step and progress; (0, {}) where there is no state."""
     if not run.state_file.is_file():
         return 0, {}
     try:

@@ -1,4 +1,4 @@
-"""How every command ends: an error that a user can mend is said in words, not as a traceback."""
+"""How every command ends: an error that the user can fix is a message, not a traceback."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ MENDABLE = (BadRow, DataError, FreezeError, NotFiniteError, RunError, DeviceErro
 
 
 def guarded(main: Callable[[], None]) -> int:
-    """Run main(); the exit status. Errors that the user can mend are printed, others keep their traceback."""
+    """Run main() and return the exit status. Errors that the user can fix are printed, others keep their traceback."""
     try:
         main()
     except MENDABLE as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\ninterrupted; repeat the command to go on from the last save", file=sys.stderr)
+        print("\ninterrupted; repeat the command to resume from the last checkpoint", file=sys.stderr)
         return 130
     return 0

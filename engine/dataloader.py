@@ -1,4 +1,4 @@
-"""From records to the micro-batches of each optimizer step, with what the pictures need."""
+"""The dataloader: from records to the micro-batches of each optimizer step, with the images' features or pixels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ENCODE_AT_ONCE = 64  # pictures
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """Examples with what makes batches of them. Everything is decided by seed, sizes and the examples.
+    """Examples and how they are batched. The batches follow from seed, sizes and examples alone.
 
     token_budget: where it is not 0, a batch holds as many examples as keep longest x count within it,
     before its length is rounded up by up to a sixteenth.
@@ -52,7 +52,7 @@ class Feed:
     processes: int = 1
 
     def plan(self, epoch: int) -> list:
-        """The batches of an epoch as example numbers: each example once, or as a weighted mixture draws them."""
+        """The batches of an epoch as indices of examples: each once, or as a weighted mixture samples them."""
         lengths, mixture = self.examples.lengths, self._mixture
         if mixture is None or mixture.shares is None:
             return self._batches(lengths, epoch)
@@ -94,7 +94,7 @@ class Feed:
         ]
 
     def steps_from(self, start: int, accumulation: int) -> Iterator[list[Batch]]:
-        """The micro-batches of each optimizer step from step `start` on, without end; a list may lack some."""
+        """The micro-batches of each optimizer step from step `start` on, endlessly; a list may lack some."""
         make = partial(collate, pad_id=self.pad_id, load=self.load, bad=self.bad, longest=self._longest)
         whole = endless(self.plan, start * accumulation)
         own = ((number, batch[self.rank :: self.processes]) for number, batch in whole)
@@ -108,7 +108,7 @@ class Feed:
             batches.append(batch)
 
     def some(self, count: int) -> list[Batch]:
-        """The first batches in the examples' own order, for validation; about `count` examples of all processes."""
+        """The first batches in the examples' own order, for validation; about `count` examples over all ranks."""
         size = self.batch_size
         numbers = range(min(count, len(self.examples)))
         groups = [list(numbers[i : i + size])[self.rank :: self.processes] for i in range(0, len(numbers), size)]
@@ -124,7 +124,7 @@ class Feed:
 
 
 def make_examples(records, encode: Callable, bad: BadRows, what: str) -> Examples:
-    """The records' usable rows, with a progress bar while they are looked through."""
+    """The records' usable rows, with a progress bar while they are checked."""
     shown = {"desc": what, "unit": "row", "leave": False, "disable": not distributed.is_main()}
     return Examples(records, encode, bad, progress=lambda rows: tqdm(rows, **shown))
 
@@ -133,7 +133,7 @@ def feature_loader(
     encoder: Encoder, pictures: Callable[[], Iterator[Picture]], count: int, cache: Path, limit_gb: float,
     device: torch.device, dtype: torch.dtype, workers: int,
 ) -> PictureLoader:  # fmt: skip
-    """Loads pictures as the frozen encoder's features, computed once and kept in `cache`; as pixels if too many."""
+    """Loads images as the frozen encoder's features, computed once and cached; as pixels where they do not fit."""
     if limit_gb == 0:
         return pixel_loader(encoder.spec)
     encode = partial(encode_pixels, encoder, device=device, dtype=dtype)

@@ -19,7 +19,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class DeviceError(ValueError):
-    """A device or number format that this machine does not have; the text says which it has."""
+    """A device or dtype that this machine does not have; the text says which it has."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -36,7 +36,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """What matrix products are computed in; for 'auto' bfloat16 where the hardware has it, else float32.
+    """The dtype of matrix products; for 'auto' bfloat16 where the hardware has it, else float32.
 
     Weights, optimizer state and loss are float32 always.
     """
@@ -69,7 +69,7 @@ def autocast(device: torch.device, dtype: torch.dtype):
 
 
 def accelerate(model: nn.Module, choice: str) -> None:
-    """Let the model run by model/fast, where it is wanted (on, not off) and that folder has not been deleted."""
+    """Run the model by model/fast unless `choice` is off or that folder was deleted."""
     if choice == "on" and importlib.util.find_spec("model.fast"):
         from model import fast
 
@@ -77,7 +77,7 @@ def accelerate(model: nn.Module, choice: str) -> None:
 
 
 def arithmetic(model: nn.Module, device: torch.device, dtype: torch.dtype) -> dict[str, str | bool]:
-    """By what a model's numbers are computed on this machine, as a run records it."""
+    """What decides rounding on this machine: device, dtype, fast passes, kernels, torch version; kept in run.json."""
     fast = "model.fast" in sys.modules and sys.modules["model.fast"].is_enabled(model)
     return {
         "device": device.type,
@@ -89,7 +89,7 @@ def arithmetic(model: nn.Module, device: torch.device, dtype: torch.dtype) -> di
 
 
 def keep_in(dtype: torch.dtype, module: nn.Module) -> None:
-    """Cast a frozen module's weights of products once, in place, as autocast would at every call; nothing for float32.
+    """Cast a frozen module's matrices once, in place, as autocast would at every call; nothing for float32.
 
     What it computes stays the same under autocast to dtype, with half of the memory.
     """
@@ -99,8 +99,8 @@ def keep_in(dtype: torch.dtype, module: nn.Module) -> None:
 
 @contextlib.contextmanager
 def frozen_in(dtype: torch.dtype, module: Module) -> Iterator[Module]:
-    """Within, a module's frozen weights of products are in dtype, which spares autocast a cast at every step; the
-    float32 ones wait in the main memory and come back bit for bit."""
+    """A context in which a module's frozen matrices are in dtype, which saves autocast a cast at every step; the
+    float32 ones wait in main memory and come back bit for bit."""
     originals = {}
     for parameter in of_products(module, dtype):
         if not parameter.requires_grad and parameter.dtype == torch.float32:

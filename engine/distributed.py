@@ -1,7 +1,7 @@
-"""The processes that train one model together, as torchrun starts them; without torchrun there is one.
+"""Data parallelism under torchrun; without torchrun the world size is 1.
 
-Each has the whole model, or its part of every weight (engine/fsdp.py), and takes its part of every batch; gradients
-are summed before the step, so that all of them take the same one. The first alone writes files.
+Each rank has the whole model, or its shard of every weight (engine/fsdp.py), and its shard of every batch; an
+all-reduce sums the gradients, so that all ranks take the same step. The main process alone writes files.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from torch import nn
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor  # takes half a second
 
-BUCKET = 2**25  # gradient values that are summed together
-TIMEOUT = timedelta(hours=4)  # the others wait for the first one to compute features
+BUCKET = 2**25  # gradient values per all-reduce
+TIMEOUT = timedelta(hours=4)  # the others wait for the main process to compute features
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
-    """Which of them this is, from 0."""
+    """This process's rank, from 0."""
     return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
 
 
@@ -40,14 +40,14 @@ def is_main() -> bool:
 
 
 def local_device(name: str) -> str:
-    """The --device of this process: a GPU for each where any GPU may be taken."""
+    """The --device of this rank: a GPU of its own where any GPU may be taken."""
     if world_size() > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
         return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return name
 
 
 def init(device: torch.device) -> None:
-    """Meet the other processes, once; what is printed comes from the first from then on."""
+    """Join the process group, once; from then on only the main process prints."""
     if world_size() == 1 or dist.is_initialized():
         return
     if device.type == "cuda":
@@ -59,14 +59,14 @@ def init(device: torch.device) -> None:
 
 
 def barrier() -> None:
-    """Go on when all have come here."""
+    """Wait for all ranks."""
     if dist.is_initialized():
         all_reduce_sum(0)
 
 
 @contextlib.contextmanager
 def main_first() -> Iterator[None]:
-    """The first does what is inside before the others do it, who find then what it left on the disk."""
+    """The main process runs the body before the others do, which then find its files on the disk."""
     if not is_main():
         barrier()
     yield
@@ -75,7 +75,7 @@ def main_first() -> Iterator[None]:
 
 
 def all_reduce_sum(*values: float) -> list[float]:
-    """The sum over all processes of each value."""
+    """Each value summed over all ranks."""
     if not dist.is_initialized():
         return list(values)
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
@@ -85,7 +85,7 @@ def all_reduce_sum(*values: float) -> list[float]:
 
 
 def all_reduce_max(value: int) -> int:
-    """The greatest of all processes' values."""
+    """The maximum over all ranks."""
     if not dist.is_initialized():
         return value
     most = torch.tensor(value, device="cuda" if dist.get_backend() == "nccl" else "cpu")
@@ -94,12 +94,12 @@ def all_reduce_max(value: int) -> int:
 
 
 def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """All of a tensor that is divided among the processes (engine/fsdp.py), who all ask for it; others as given."""
+    """The full tensor of a sharded one (engine/fsdp.py), a collective call; others as given."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """This process's part of a whole tensor, divided as `like` is; the tensor itself where that is whole."""
+    """This rank's shard of a full tensor, sharded as `like` is; the tensor itself where that is not sharded."""
     if not is_sharded(like):
         return tensor
     from torch.distributed.tensor import distribute_tensor  # takes half a second
@@ -112,8 +112,8 @@ def is_sharded(tensor: torch.Tensor) -> TypeGuard[DTensor]:
 
 
 def gather(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The tensors for the first process to write, those that are divided put together one by one in the main memory;
-    nothing for the others, who all call this."""
+    """The tensors for the main process to write, sharded ones gathered one by one in main memory; empty on other
+    ranks, which all have to call this."""
     kept = {}
     for name, tensor in tensors:
         value = full_tensor(tensor.detach())
@@ -123,7 +123,7 @@ def gather(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tenso
 
 
 def all_reduce_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace every gradient by its sum over all processes; those of divided weights were summed going backward."""
+    """Sum every gradient over all ranks; those of sharded weights were reduced in the backward pass."""
     if not dist.is_initialized():
         return
     some: list[torch.Tensor] = []

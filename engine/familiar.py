@@ -1,4 +1,4 @@
-"""Whether a picture is like those that a model was trained on, told from a frozen encoder's features.
+"""Out-of-distribution detection: is an image like those of training, by a frozen encoder's features?
 
 A model that has only seen drawings describes a photograph as fluently as a drawing, and wrongly. What gives it away
 are the features: those of a photograph lie farther from all of training's than those of a new drawing do.
@@ -37,7 +37,7 @@ AT_ONCE = 64  # pictures
 
 @dataclass(frozen=True, eq=False)
 class Familiar:
-    """What training's pictures look like to the encoder; see distances()."""
+    """Statistics of the training images' features; see distances()."""
 
     encoder: str  # its fingerprint
     centre: Tensor  # (Dv,) of the pictures' mean features
@@ -60,7 +60,7 @@ class Familiar:
 
 
 def describe(features: Iterable[Tensor], apart: Iterable[Tensor], encoder: str) -> Familiar:
-    """A description of training pictures from chunks (P, N, Dv) of their features.
+    """Statistics of training images from chunks (P, N, Dv) of their features.
 
     apart: features of pictures that are not among these, which say what is usual. Nothing is drawn at random.
     """

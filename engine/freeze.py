@@ -1,4 +1,4 @@
-"""Which weights train: a tuple of module prefixes, checked to match, counted, and held to."""
+"""Trainable and frozen parameters by module prefixes: set, counted, and checked after training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def resolve(prefix: str, layers: int) -> str:
 
 
 def set_trainable(model: nn.Module, prefixes: tuple[str, ...]) -> None:
-    """Let exactly the parameters under these module prefixes train; FreezeError where one matches nothing."""
+    """Make exactly the parameters under these module prefixes trainable; FreezeError where one matches nothing."""
     paths = find_paths(model, prefixes, "--train").values()
     bases = {f"{name.rpartition('.')[0]}.base." for name, _ in model.named_parameters() if is_adapter(name)}
     for name, parameter in model.named_parameters():
@@ -65,7 +65,7 @@ def is_under(name: str, path: str) -> bool:
 
 
 def peak_rates(model: nn.Module, default: float, rates: dict[str, float]) -> dict[str, float]:
-    """The peak learning rate of every weight that trains: that of the longest prefix it lies under, or the default.
+    """The peak learning rate of every trainable parameter: that of the longest matching prefix, or the default.
 
     FreezeError for a prefix under which nothing trains.
     """
@@ -79,7 +79,7 @@ def peak_rates(model: nn.Module, default: float, rates: dict[str, float]) -> dic
 
 
 def rate_table(model: nn.Module, default: float, rates: dict[str, float]) -> str:
-    """How many weights of each part train at which peak rate, one line a part and rate."""
+    """How many parameters of each module train at which peak rate, one line each."""
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
     counts: dict[tuple[str, float], int] = {}
     for name, rate in peak_rates(model, default, rates).items():
@@ -101,7 +101,7 @@ class Count:
 
 
 def count_parameters(model: nn.Module) -> list[Count]:
-    """Parameters of each top-level part of the model, those of tied weights once."""
+    """Parameters of each top-level module, tied ones counted once."""
     counts = []
     for part, module in model.named_children():
         parameters = list(module.parameters())
@@ -111,7 +111,7 @@ def count_parameters(model: nn.Module) -> list[Count]:
 
 
 def parameter_table(model: nn.Module) -> str:
-    """What trains and what is frozen, one line a part; the total without the encoder is what papers report."""
+    """Trainable and frozen parameters, one line a module; the total without the encoder is what papers report."""
     counts = count_parameters(model)
     lines = [f"{'module':<12}{'trainable':>14}{'frozen':>14}{'total':>14}"]
     lines += [f"{c.part:<12}{c.trainable:>14,}{c.frozen:>14,}{c.total:>14,}" for c in counts]

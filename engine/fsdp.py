@@ -1,7 +1,7 @@
-"""A model divided among the processes that train it (FSDP2): each keeps a part of every weight, gradient and moment.
+"""Fully sharded data parallelism (FSDP2): each rank holds a shard of every weight, gradient and optimizer moment.
 
-A layer's weights are gathered when it is run and dropped again, so that all of them together need not fit on one GPU.
-The model that was given stays whole in the main memory, and is what the trained weights come back to.
+A layer's weights are all-gathered when it runs and freed again, so the whole model need not fit on one GPU. The given
+model stays unsharded in main memory and receives the trained weights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class LockstepVLM(VLM):
 
     def embed_batch(self, batch) -> Tensor:
         """As VLM.embed_batch, with a zero term that keeps encoder and projector in the graph of a batch without images:
-        a process that skipped their backward pass would leave the others waiting for ever."""
+        a rank that skipped their backward pass would deadlock the others."""
         embeddings = super().embed_batch(batch)
         if bool(batch.image_mask.any()):
             return embeddings
@@ -37,14 +37,14 @@ class LockstepVLM(VLM):
 
 @contextlib.contextmanager
 def divided(model: VLM, device: torch.device, dtype: torch.dtype) -> Iterator[VLM]:
-    """Within, a copy of model that is divided among all processes; its weights come back to the first one's model."""
+    """A context that gives a copy of the model sharded over all ranks; in the end its weights are copied back."""
     copied = sharded(model, device, dtype)
     yield copied
     gather(copied, model)
 
 
 def sharded(model: VLM, device: torch.device, dtype: torch.dtype) -> VLM:
-    """A copy of model on the device whose weights, but a frozen encoder's, are divided among all processes.
+    """A copy of the model on the device whose weights, but for a frozen encoder's, are sharded over all ranks.
 
     Its layers' weights are gathered in dtype, gradients are summed in float32. All processes have to run every layer
     equally often, forward and backward: LockstepVLM does its part of that, engine/loop.py the other.
@@ -75,7 +75,7 @@ def sharded(model: VLM, device: torch.device, dtype: torch.dtype) -> VLM:
 
 @torch.no_grad()
 def gather(divided: nn.Module, whole: nn.Module) -> None:
-    """Copy the weights of a divided model to the first process's whole one, one at a time; all processes call this."""
+    """Copy a sharded model's weights to the main process's unsharded one, one at a time; all ranks call this."""
     for part, parameter in zip(divided.parameters(), whole.parameters(), strict=True):
         value = distributed.full_tensor(part)
         if distributed.is_main():

@@ -1,4 +1,4 @@
-"""Answers of a model to many prompts: batched by length, greedy or sampled, in the order they were asked."""
+"""Batched inference: prompts sorted by length, greedy or sampled, answers in the prompts' order."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How answers are made; temperature 0 is greedy."""
+    """Decoding settings; temperature 0 is greedy."""
 
     max_new_tokens: int = 256
     batch_size: int = 64
@@ -125,7 +125,7 @@ def generate_batch(
 def write_samples(
     run: Run, model: VLM, tokenizer: Tokenizer, records: list[Record], load: PictureLoader, dtype: torch.dtype
 ) -> None:
-    """What the model answers to the records, beside what they say, in samples.json; a few are printed.
+    """Write the model's answers to some records beside their references to samples.json; print a few.
 
     A record whose picture cannot be read, which has been reported by then, is left out.
     """

@@ -1,4 +1,4 @@
-"""What a run says of itself while it trains: a progress bar, lines a program can read, a curve, wandb."""
+"""Logging: a progress bar, log.jsonl, a plot of the losses, wandb."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Log:
         self, run: Run, steps: int, start: int, seconds: float = 0.0,
         wandb_project: str = "", settings: dict | None = None, quiet: bool = False,
     ):  # fmt: skip
-        """run: the run's folder. start: the step that it goes on from, after so many seconds; later entries of the
-        log are dropped. quiet: another process writes the log, and this one nothing."""
+        """run: the run's folder. start: the step that it resumes from, after so many seconds; later entries of the
+        log are dropped. quiet: the main process writes the log, this one nothing."""
         self.path = Path(os.devnull) if quiet else run.log_file
         self.quiet = quiet
         self.started = time.perf_counter() - seconds
@@ -44,13 +44,13 @@ class Log:
             self.file.write(json.dumps(entry) + "\n")
             self.file.flush()
         except OSError as error:
-            advice = "make it writable or free some space, and repeat the command, which goes on from the last save"
+            advice = "make it writable or free some space and repeat the command, which resumes the last checkpoint"
             raise OSError(f"{self.path}: step {step} could not be logged ({error}); {advice}") from error
         if self.wandb:
             self.wandb.log(values, step=step)
 
     def advance(self, **shown) -> None:
-        """One step further on the bar, which shows the values."""
+        """Advance the progress bar by a step and show the values."""
         if shown:
             self.bar.set_postfix(shown, refresh=False)
         self.bar.update()
@@ -89,7 +89,7 @@ def read_log(path: Path) -> list[dict]:
 
 
 def _start_wandb(run: Run, project: str, settings: dict | None):
-    """A wandb run that goes on under the same id when the training run does. RunError where wandb cannot be used."""
+    """A wandb run that is resumed under its id when the training run is. RunError where wandb cannot be used."""
     try:
         import wandb
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""How much memory a step of training will take, part by part, before it is tried."""
+"""An estimate of a training step's peak memory, part by part, before it is tried."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def memory_plan(
 
     Activations and logits are those of the batch with the most tokens, split among so many processes. With fsdp each
     of these has its part of weights, gradients and optimizer state too, and what is gathered at one time. On a GPU the
-    frozen weights of products are there in bf16 alone (runtime.frozen_in).
+    frozen weights of products are there in bf16 alone (device.frozen_in).
     """
     half = dtype == torch.bfloat16
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -62,7 +62,7 @@ def memory_plan(
 
 
 def divided_plan(plan: dict[str, int], model: VLM, half: bool, ranks: int) -> dict[str, int]:
-    """The plan of one of the processes that engine/fsdp.py divides a model among; activations are not in it yet.
+    """The estimate of one rank where engine/fsdp.py shards the model; without activations.
 
     Gathered are the weights outside of layers, and the layer that is run and the next one, with one's gradients.
     """
@@ -83,7 +83,7 @@ def divided_plan(plan: dict[str, int], model: VLM, half: bool, ranks: int) -> di
 
 
 def language_activations(model: nn.Module, language: LanguageModel, half: bool, checkpointing: bool, seen: int) -> int:
-    """Bytes a token that the backward pass finds kept from the language model's layers; seen: keys with a score.
+    """Bytes of activations per token kept by the language model for the backward pass; seen: keys with a score.
 
     Layers below the first weight that trains keep nothing. With checkpointing each keeps its input, and one at a time
     all the rest.
@@ -116,7 +116,7 @@ def layer_activations(config: LMConfig, trains: bool, half: bool, seen: int = 0)
 
 
 def vision_activations(config, half: bool) -> int:
-    """Bytes a picture that an encoder in training keeps; its MLP has one matrix in and one out."""
+    """Bytes of activations per image that a trained encoder keeps for the backward pass."""
     width, inner, size = config.hidden_size, config.intermediate_size, 2 if half else 4
     patches = (config.image_size // config.patch_size) ** 2
     inputs = 4 * 2 * width if half else 2 * 4 * width

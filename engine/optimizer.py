@@ -88,7 +88,7 @@ class MuonWithAdamW:
 
     @property
     def state(self) -> dict[Tensor, dict]:
-        """What each parameter's own optimizer keeps of it; changing an entry changes it there."""
+        """Each parameter's state in its own optimizer, not a copy."""
         return {p: part.state[p] for part in self.parts for group in part.param_groups for p in group["params"]}
 
     def step(self) -> None:
@@ -104,7 +104,7 @@ Optimizer = torch.optim.Optimizer | MuonWithAdamW
 
 
 def make_optimizer(model: nn.Module, plan: Plan) -> Optimizer:
-    """The plan's optimizer over what trains in model; only matrices decay.
+    """The plan's optimizer over the trainable parameters; weight decay on matrices only.
 
     A group's "share" is its peak rate over the plan's: take_step multiplies the schedule's rate by it.
     """
@@ -128,7 +128,7 @@ def make_optimizer(model: nn.Module, plan: Plan) -> Optimizer:
 
 
 def by_share(parameters: Iterable[nn.Parameter], shares: dict[int, float], weight_decay: float) -> list[dict]:
-    """An optimizer's groups of parameters whose learning rates are the same share of the schedule's."""
+    """Parameter groups by their share of the schedule's learning rate."""
     groups: dict[float, dict] = {}
     for parameter in parameters:
         share = shares[id(parameter)]
@@ -138,7 +138,7 @@ def by_share(parameters: Iterable[nn.Parameter], shares: dict[int, float], weigh
 
 
 def muon_weights(model: nn.Module) -> set[int]:
-    """The id() of each weight that is Muon's; it keeps one moment of them, AdamW two of all others."""
+    """The id() of each weight that Muon updates; it keeps one moment of each, AdamW two of all others."""
     return {id(p) for p in linear_weights(model)}
 
 

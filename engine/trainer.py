@@ -1,4 +1,4 @@
-"""From a model and its data to a finished run: count, train, keep. Both kinds of commands come through here."""
+"""From a model and its data to a finished run: features, freezing, the loop, checkpoints. Every command calls it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Machine:
 
 
 def machine(args: TrainArguments) -> Machine:
-    """The device and number format that a stage runs on, made ready; under torchrun each process has its own.
+    """The device and dtype of this run, set up; under torchrun each rank has its own device.
 
     UsageError for --fsdp without torchrun.
     """
@@ -65,7 +65,7 @@ def machine(args: TrainArguments) -> Machine:
 
 
 def is_done(args: TrainArguments) -> bool:
-    """Whether the stage's run is finished with these settings, which is then said. RunError for other settings."""
+    """Whether this run is finished already, which is then printed. RunError for a run of other settings."""
     if args.dry_run or not is_finished(Path(args.out), settings(args)):
         return False
     if distributed.is_main():
@@ -74,7 +74,7 @@ def is_done(args: TrainArguments) -> bool:
 
 
 def plan_of(args: TrainArguments, feed: Feed, here: Machine) -> Plan:
-    """The numbers of the loop: the steps follow from epochs and data unless they are given."""
+    """The loop's hyperparameters; unless given, the number of steps follows from the epochs and the data."""
     an_epoch = max(len(feed.plan(0)) // args.accumulation_steps, 1)
     steps = args.steps or args.epochs * an_epoch
     return Plan(
@@ -88,9 +88,9 @@ def train_vlm(
     args: TrainArguments, model: VLM, encoder: Encoder, tokenizer: Tokenizer, data: Data, trained: tuple[str, ...],
     here: Machine, begin: Callable[[PictureLoader], None] | None = None,
 ) -> Run | None:  # fmt: skip
-    """Train `model` on the data as the stage says and keep it; None for a dry run.
+    """Train `model` on the data and save it; None for a dry run.
 
-    begin: what is done to the model before that, given what loads features; done again when a run goes on.
+    begin: called with the feature loader before training starts, and again when the run is resumed.
     """
     longest = min(args.max_seq_len, model.config.lm.max_position_embeddings)
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=longest)
@@ -153,7 +153,7 @@ def run_training(
     change: Callable[[int, Batch], Batch] | None = None,
     show: Callable[[Run], None] | None = None,
 ) -> Run | None:
-    """Train `model` as the stage says and keep the result in its folder; None for a dry run.
+    """Train `model` and save it in the run's folder; None for a dry run.
 
     trained: prefixes of the modules that train. facts: what the run depends on beside its settings. save(folder)
     writes the finished weights; change(step, batch) gives the batch that is trained on in its place; show(run)
@@ -229,7 +229,7 @@ def run_training(
 
 
 def in_training(args: TrainArguments, model: Trainee, here: Machine) -> AbstractContextManager[Trainee]:
-    """Within, the model as it trains on the device: itself, or for --fsdp a copy divided among the processes."""
+    """A context that gives the model to train on the device: itself, or for --fsdp a copy sharded over all ranks."""
     if not args.fsdp:
         return frozen_in(here.dtype, model.to(here.device))
     from engine.fsdp import divided  # takes half a second
@@ -239,7 +239,7 @@ def in_training(args: TrainArguments, model: Trainee, here: Machine) -> Abstract
 
 
 def own_parts(args: TrainArguments, feed: Feed) -> Feed:
-    """The feed of this process's part of every batch. UsageError where a batch has no part for some."""
+    """This rank's shard of every batch. UsageError where a batch has fewer samples than there are ranks."""
     count = distributed.world_size()
     if not args.token_budget and args.batch_size < count:
         raise UsageError(f"--batch_size {args.batch_size} for {count} processes; give each at least one sample")
@@ -247,7 +247,7 @@ def own_parts(args: TrainArguments, feed: Feed) -> Feed:
 
 
 def add_adapters(args: TrainArguments, model: nn.Module) -> None:
-    """Adapters beside the linear layers of the language model that --lora_targets names."""
+    """Add LoRA adapters to the linear layers of the language model that --lora_targets names."""
     targets = tuple(target.strip() for target in args.lora_targets.split(","))
     language = model.get_submodule("llm")
     try:
@@ -257,14 +257,14 @@ def add_adapters(args: TrainArguments, model: nn.Module) -> None:
 
 
 def keep_adapters(args: TrainArguments, model: nn.Module, run: Run) -> None:
-    """The adapters alone as lora.safetensors; then they become part of the model's weights."""
+    """Save the adapters alone as lora.safetensors, then merge them into the model's weights."""
     how = {"rank": str(args.lora_rank), "alpha": str(args.lora_alpha), "targets": args.lora_targets}
     save_safetensors(run.path / "lora.safetensors", lora_tensors(model), how)
     merge_lora(model)
 
 
 def describe(args: TrainArguments, feed: Feed, plan: Plan, model: nn.Module, here: Machine) -> str:
-    """What will be trained on: samples, tokens, steps, padding, memory."""
+    """A summary of the training to come: samples, tokens, steps, padding, memory."""
     examples = feed.examples
     an_epoch = len(feed.plan(0)) / args.accumulation_steps
     memory = memory_plan(

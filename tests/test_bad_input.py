@@ -456,7 +456,7 @@ def test_an_interrupted_command_says_how_to_go_on(capsys):
         raise KeyboardInterrupt
 
     assert guarded(stop) == 130
-    assert "repeat the command to go on from the last save" in capsys.readouterr().err
+    assert "repeat the command to resume from the last checkpoint" in capsys.readouterr().err
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(capsys):
