@@ -23,14 +23,14 @@ from model.checkpoints import load_vlm
 from model.config import LMConfig, VisionConfig
 from model.generation import generate
 from model.vlm import VLM
-from tools import bench_reference
-from tools.bench import Measured, ask_peer, groups, measure_group, parse, reference_of, summary
-from tools.bench_children import BrokenWork, Child, Finished
-from tools.bench_cost import encoder_flops, key_value_weights, layer_weights, training_flops
-from tools.bench_data import Folder, Sizes
-from tools.bench_reference import Reference, answer_one, make_step, padded_loss
-from tools.bench_table import table
-from tools.bench_works import Job, Training, asks, make_feed, prepare_folder
+from tools.bench import reference as bench_reference
+from tools.bench.children import BrokenWork, Child, Finished
+from tools.bench.command import Measured, ask_peer, groups, measure_group, parse, reference_of, summary
+from tools.bench.cost import encoder_flops, key_value_weights, layer_weights, training_flops
+from tools.bench.data import Folder, Sizes
+from tools.bench.reference import Reference, answer_one, make_step, padded_loss
+from tools.bench.table import table
+from tools.bench.works import Job, Training, asks, make_feed, prepare_folder
 
 TINY = Sizes(
     LMConfig(32, 2, 4, 2, 48, 6400, max_position_embeddings=1024), VisionConfig(64, 128, 2, 2, 32, 8), (64, 48),
@@ -180,7 +180,7 @@ def test_glimpse_and_reference_see_the_same_batches_in_the_same_order(job, monke
     seen: dict[str, list] = {}
     for name in ("pretrain_cached", "reference_pretrain"):
         mine = seen.setdefault(name, [])
-        monkeypatch.setattr("tools.bench_works.StepMeter.tick", lambda meter, some, mine=mine: note(mine, some))
+        monkeypatch.setattr("tools.bench.works.StepMeter.tick", lambda meter, some, mine=mine: note(mine, some))
         with pytest.raises(Finished):
             groups(TINY)[1][name](job, TwoTurns())
     assert seen["pretrain_cached"] == seen["reference_pretrain"]

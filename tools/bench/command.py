@@ -27,13 +27,12 @@ from pathlib import Path
 
 import torch
 
-from engine.command import guarded
 from engine.device import pick_device
 from model.fast import kernels
-from tools.bench_children import BrokenWork, Child, cores
-from tools.bench_data import QUICK, QUICK_CUTS, Folder, Sizes
-from tools.bench_table import table
-from tools.bench_works import (
+from tools.bench.children import BrokenWork, Child, cores
+from tools.bench.data import QUICK, QUICK_CUTS, Folder, Sizes
+from tools.bench.table import table
+from tools.bench.works import (
     Job,
     Training,
     generate_glimpse,
@@ -265,6 +264,3 @@ def main(argv: list[str] | None = None) -> None:
         Path(args.json).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(f"kept in {args.json}")
 
-
-if __name__ == "__main__":
-    sys.exit(guarded(main))

@@ -25,10 +25,10 @@ from engine.device import autocast, pick_device, pick_dtype
 from engine.freeze import set_trainable
 from model.checkpoints import load_vlm
 from model.config import ProjectorConfig, VLMConfig
-from tools.bench_children import StepMeter, Turns
-from tools.bench_cost import decoding_flops, matmul_peak, training_flops
-from tools.bench_data import QUESTIONS, Folder, Sizes, make_folder
-from tools.bench_reference import Reference, answer_one, make_step
+from tools.bench.children import StepMeter, Turns
+from tools.bench.cost import decoding_flops, matmul_peak, training_flops
+from tools.bench.data import QUESTIONS, Folder, Sizes, make_folder
+from tools.bench.reference import Reference, answer_one, make_step
 
 WORKERS = 2  # threads that decode pictures, on both sides
 START = "start"  # the run that SFT and generation start from

@@ -17,7 +17,7 @@ import torch
 
 from dataset.record import Batch
 from engine.device import peak_memory, pick_device, prepare
-from tools.bench_cost import Done, finish
+from tools.bench.cost import Done, finish
 
 
 class Finished(Exception):

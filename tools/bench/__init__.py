@@ -1,0 +1,1 @@
+"""The benchmark: `python -m tools.bench`. Nothing else in the project needs it."""
