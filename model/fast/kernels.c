@@ -1,14 +1,14 @@
-/* Parts of a transformer layer in bfloat16, each in one pass over memory; model/kernels.py builds and calls them.
+/* Parts of a transformer layer in bfloat16, each in one pass over memory; kernels.py builds and calls them.
 
    A bf16 is the upper half of a float. All arithmetic is in float, and every result is rounded once. Rows are divided
-   evenly among `threads`, so the same number of threads gives the same bits. No pointer may be null but where it is
-   said; no two of a call may overlap but where they are the same. */
+   evenly among `threads`, so the same number of threads gives the same bits. Pointers must not be null unless a
+   comment allows it, and must not overlap unless they are equal. */
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#define LANES 16 /* floats of the widest vectors */
+#define LANES 16 /* floats in the widest vector register */
 
 typedef uint16_t bf16;
 
@@ -26,10 +26,10 @@ static inline bf16 narrow(float x) { /* to the nearest, ties to even */
     return x != x ? 0x7fc0 : (bf16)rounded;
 }
 
-/* e^x for x <= 88, off by less than 3e-7 of it; 0 below -87. In this form compilers turn loops of it into vectors. */
+/* e^x for x <= 88, relative error below 3e-7; 0 below -87. Written so that compilers vectorise loops of it. */
 static inline float exponential(float x) {
     float y = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-    float n = (y * 1.44269504f + 12582912.0f) - 12582912.0f; /* to the nearest whole number */
+    float n = (y * 1.44269504f + 12582912.0f) - 12582912.0f; /* to the nearest integer */
     float r = (y - n * 0.693359375f) + n * 2.12194440e-4f;   /* ln 2 in two parts (Cody and Waite) */
     float p = 4.1666668e-2f + r * (8.3333340e-3f + r * 1.3888889e-3f); /* the series of e^r, from r^4 on */
     p = 1.0f + r * (1.0f + r * (0.5f + r * (1.6666667e-1f + r * p)));
@@ -41,7 +41,7 @@ static inline float exponential(float x) {
 
 static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
-/* stream = x + update, and out = stream / sqrt(mean(stream^2) + eps) * weight, row by row; scale keeps the factor of
+/* stream = x + update, and out = stream / sqrt(mean(stream^2) + eps) * weight, row by row; scale gets the factor of
    each row. update null: nothing is added, and stream may be null or x. */
 void rms_norm(const float *x, const bf16 *update, float *stream, const float *weight, float eps, bf16 *out,
               float *scale, int64_t rows, int64_t width, int threads) {
@@ -67,7 +67,7 @@ void rms_norm(const float *x, const bf16 *update, float *stream, const float *we
 }
 
 /* Gradients of rms_norm from that for out and that for stream (null: none): for x, for update (null: not wanted) and
-   for the weight, (threads, width) that are added to, a row for each thread (null: not wanted). */
+   for the weight, added to the (threads, width) sums, a row per thread (null: not wanted). */
 void rms_norm_backward(const bf16 *for_out, const float *for_stream, const float *stream, const float *weight,
                        const float *scale, float *for_x, bf16 *for_update, float *for_weight, int64_t rows,
                        int64_t width, int threads) {
@@ -130,8 +130,8 @@ void swiglu_backward(const bf16 *grad, const bf16 *gate_up, bf16 *for_gate_up, i
 }
 
 /* out = x cos + swapped(x) sin for x (B, T, H, d), where swapped exchanges the halves of the last dimension. strides
-   holds those of x and then of out, three each, in elements; d lies side by side. cos and sin (1 or B, T, d), `turn`
-   elements from one row of the batch to the next (0: the same for all); sin counts times `sign`. */
+   holds those of x and then of out, three each, in elements; d is contiguous. cos and sin (1 or B, T, d), `turn`
+   elements from one row of the batch to the next (0: the same for all); sin is multiplied by `sign`. */
 void rotate(const bf16 *x, const bf16 *cosine, const bf16 *sine, bf16 *out, const int64_t *sizes,
             const int64_t *strides, int64_t turn, float sign, int threads) {
     int64_t batch = sizes[0], length = sizes[1], heads = sizes[2], width = sizes[3], half = width / 2;
@@ -153,7 +153,7 @@ void rotate(const bf16 *x, const bf16 *cosine, const bf16 *sine, bf16 *out, cons
 }
 
 /* In place: softmax(scale * scores), row by row. A matrix has queries x group rows, `group` of them for each query;
-   query q sees the first seen + q columns, at most all, and the others become 0. */
+   query q attends to the first seen + q columns, at most all, and the others become 0. */
 void softmax(bf16 *scores, float scale, int64_t rows, int64_t columns, int64_t queries, int64_t group, int64_t seen,
              int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
