@@ -1,7 +1,7 @@
 """The decoder's layers: RMSNorm, rotary position embedding, grouped-query attention, SwiGLU, the pre-norm block.
 
 Shape letters: B batch size, T new positions, S all positions including those in the KV cache, D hidden size (the width
-of the residual stream), H query heads, KV key/value heads.
+of the residual stream), H query heads, KV key/value heads, V vocabulary size.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ IGNORED = -100  # the label of an unsupervised position
 class VLM(nn.Module):
     """Vision encoder `.vision` (or None), projector `.projector` (or None) and language model `.llm`.
 
-    Weights are random unless `llm` is given. The encoder is never created here: pass one, or feed cached features. A
-    batch is any object with ids, labels, attention_mask, image_mask (B, T) and at most one of pixels, features, words.
+    Projector and, unless given, language model start at random weights. The encoder is never created here: pass one or
+    feed cached features. A batch has ids, labels, attention_mask, image_mask (B, T), and pixels, features or words.
     """
 
     vision: VisionTransformer | None
@@ -97,7 +97,7 @@ class VLM(nn.Module):
     def image_embeddings(
         self, pixels: Tensor | None = None, features: Tensor | None = None, words: Tensor | None = None
     ) -> Tensor:
-        """Image embeddings (P, M, D) from exactly one of three sources, ValueError otherwise.
+        """Embeddings (P, M, D) of P images, M positions each, from exactly one of three sources; else ValueError.
 
         pixels (P, 3, H, W) go through encoder and projector, features (P, N, Dv) through the projector alone. words
         (P, M, W) are token ids, padded with -1, whose embeddings are summed at each position.

@@ -102,7 +102,7 @@ class TokenStepper:
         with torch.autocast(device, enabled=False):
             if len(tokens) == 1 and autocast and device == "cpu" and not self._overflows:
                 # On CPUs a float16 matrix-vector product takes half the time of a bfloat16 one (docs/log.md). float16
-                # rounds eight times finer, but overflows at 65504: a model with larger activations stays with `dtype`.
+                # rounds eight times finer but overflows at 65504: models with larger activations fall back to `dtype`.
                 logits = self._growing(torch.float16, tokens, positions, mask, cache)
                 if bool(logits.isfinite().all()):
                     cache.length += 1
