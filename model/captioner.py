@@ -29,7 +29,7 @@ def thin_decoder(vision: VisionConfig, vocab_size: int) -> LMConfig:
 class Captioner(nn.Module):
     """The encoder, a thin decoder that captions from its features, and a linear head that classifies into words.
 
-    Captioning teaches what goes with what (image captioners are scalable vision learners, arXiv 2306.07915);
+    Captioning teaches which things go together (image captioners are scalable vision learners, arXiv 2306.07915);
     classifying the image into its caption's tokens (arXiv 2411.03313) gives a strong signal early; and where the
     contents of each cell of a raster are known, classifying each cell into its words teaches small objects too, and
     to tell an object by its looks rather than by the company it keeps. Only `.vision` is kept after training.

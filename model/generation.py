@@ -76,7 +76,7 @@ def _check_prompt(vlm: VLM, ids: Tensor, attention_mask: Tensor, max_new_tokens:
 
 @dataclass
 class _Running:
-    """The unfinished rows of the batch: each tensor has one row for each of `rows`, their indices in the input."""
+    """The rows still in the batch: each tensor has one row for each of `rows`, their indices in the input."""
 
     rows: list[int]
     positions: Tensor  # (B,) of the next token

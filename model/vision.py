@@ -63,8 +63,8 @@ class Embeddings(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.patch_embedding(pixels).flatten(2).transpose(1, 2)  # (B, N, Dv)
         if self.class_embedding is not None:
-            first = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
-            x = torch.cat((first, x), dim=1)  # (B, 1 + N, Dv)
+            class_token = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
+            x = torch.cat((class_token, x), dim=1)  # (B, 1 + N, Dv)
         return x + self.position_embedding.weight
 
 

@@ -29,9 +29,9 @@ def are_compiled(x: Tensor, *more: Tensor) -> bool:
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
-        exact = torch.promote_types(x.dtype, torch.float32)
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=exact)
-        scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()  # (.., 1)
+        compute_dtype = torch.promote_types(x.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=compute_dtype)
+        scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()  # (..., 1)
         ctx.save_for_backward(x, weight, scale)
         return (x * scale).mul_(weight).to(dtype)
 
@@ -39,14 +39,14 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         x, weight, scale = ctx.saved_tensors
         grad = grad.to(scale.dtype)
-        for_weight = None
+        grad_weight = None
         if ctx.needs_input_grad[1]:
-            for_weight = (grad * x).mul_(scale).flatten(0, -2).sum(0).to(weight.dtype)
+            grad_weight = (grad * x).mul_(scale).flatten(0, -2).sum(0).to(weight.dtype)
         if not ctx.needs_input_grad[0]:
-            return None, for_weight, None, None
+            return None, grad_weight, None, None
         grad = grad * weight
         along = (grad * x).sum(-1, keepdim=True).mul_(scale**3).div_(-x.shape[-1])
-        return grad.mul_(scale).addcmul_(x, along).to(x.dtype), for_weight, None, None
+        return grad.mul_(scale).addcmul_(x, along).to(x.dtype), grad_weight, None, None
 
 
 class _CompiledRMSNorm(torch.autograd.Function):
@@ -61,11 +61,11 @@ class _CompiledRMSNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads: Tensor | None):
         stream, weight, scale = ctx.saved_tensors
-        for_stream, for_out = grads if len(grads) == 2 else (None, *grads)
-        if for_out is None:
-            for_out = torch.zeros_like(stream, dtype=torch.bfloat16)
+        grad_stream, grad_out = grads if len(grads) == 2 else (None, *grads)
+        if grad_out is None:
+            grad_out = torch.zeros_like(stream, dtype=torch.bfloat16)
         wanted = ctx.needs_input_grad[1:3]
-        return *kernels.rms_norm_backward(for_out, for_stream, stream, weight, scale, wanted), None
+        return *kernels.rms_norm_backward(grad_out, grad_stream, stream, weight, scale, wanted), None
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -83,8 +83,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 def add_rms_norm(x: Tensor, update: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """x + update, both (..., D), and the rms_norm of that sum."""
-    exact = x.dtype == weight.dtype == torch.float32
-    if exact and update.dtype == torch.bfloat16 and are_compiled(x, update, weight):
+    float32 = x.dtype == weight.dtype == torch.float32
+    if float32 and update.dtype == torch.bfloat16 and are_compiled(x, update, weight):
         return _CompiledRMSNorm.apply(x, update, weight, eps)
     x = x + update
     return x, rms_norm(x, weight, eps)
@@ -132,7 +132,7 @@ def one_product(x: Tensor, *linears: nn.Linear) -> Tensor:
     return F.linear(x, torch.cat([linear.weight.to(dtype) for linear in linears]))
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: float = 1.0) -> Tensor:
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor, sign: float = 1.0) -> Tensor:
     if x.dim() == 4 and x.dtype == torch.bfloat16 and are_compiled(x, cos, sin):
         return kernels.rotate(x, cos, sin, sign)
     sin = sin if sign == 1.0 else sin * sign
@@ -143,12 +143,12 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin)
+        return _rotate(x, cos, sin)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         cos, sin = ctx.saved_tensors
-        return _turned(grad, cos, sin, -1.0), None, None
+        return _rotate(grad, cos, sin, -1.0), None, None
 
 
 def signed(rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -164,7 +164,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     cos, sin: (1 or B, T, 1, d), as signed() returns them.
     """
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    return _Rotation.apply(x, cos, sin) if torch.is_grad_enabled() else _turned(x, cos, sin)
+    return _Rotation.apply(x, cos, sin) if torch.is_grad_enabled() else _rotate(x, cos, sin)
 
 
 class _CompiledSoftmax(torch.autograd.Function):

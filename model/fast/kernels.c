@@ -68,29 +68,29 @@ void rms_norm(const float *x, const bf16 *update, float *stream, const float *we
 
 /* Gradients of rms_norm from that for out and that for stream (null: none): for x, for update (null: not wanted) and
    for the weight, added to the (threads, width) sums, a row per thread (null: not wanted). */
-void rms_norm_backward(const bf16 *for_out, const float *for_stream, const float *stream, const float *weight,
-                       const float *scale, float *for_x, bf16 *for_update, float *for_weight, int64_t rows,
+void rms_norm_backward(const bf16 *grad_out, const float *grad_stream, const float *stream, const float *weight,
+                       const float *scale, float *grad_x, bf16 *grad_update, float *grad_weight, int64_t rows,
                        int64_t width, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int part = 0; part < threads; part++) {
-        float *sums = for_weight ? for_weight + part * width : 0;
+        float *sums = grad_weight ? grad_weight + part * width : 0;
         for (int64_t row = rows * part / threads; row < rows * (part + 1) / threads; row++) {
-            const bf16 *by = for_out + row * width;
+            const bf16 *by = grad_out + row * width;
             const float *from = stream + row * width;
-            float *to = for_x + row * width, factor = scale[row], along = 0;
+            float *to = grad_x + row * width, factor = scale[row], along = 0;
 #pragma omp simd reduction(+ : along)
             for (int64_t i = 0; i < width; i++) along += wide(by[i]) * weight[i] * from[i];
             along *= factor * factor * factor / width;
-            if (for_stream) {
-                const float *also = for_stream + row * width;
+            if (grad_stream) {
+                const float *also = grad_stream + row * width;
 #pragma omp simd
                 for (int64_t i = 0; i < width; i++) to[i] = also[i] + wide(by[i]) * weight[i] * factor - from[i] * along;
             } else {
 #pragma omp simd
                 for (int64_t i = 0; i < width; i++) to[i] = wide(by[i]) * weight[i] * factor - from[i] * along;
             }
-            if (for_update) {
-                bf16 *half = for_update + row * width;
+            if (grad_update) {
+                bf16 *half = grad_update + row * width;
 #pragma omp simd
                 for (int64_t i = 0; i < width; i++) half[i] = narrow(to[i]);
             }
@@ -114,17 +114,17 @@ void swiglu(const bf16 *gate_up, bf16 *out, int64_t rows, int64_t width, int thr
 }
 
 /* The gradient for gate_up. */
-void swiglu_backward(const bf16 *grad, const bf16 *gate_up, bf16 *for_gate_up, int64_t rows, int64_t width,
+void swiglu_backward(const bf16 *grad, const bf16 *gate_up, bf16 *grad_gate_up, int64_t rows, int64_t width,
                      int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < rows; row++) {
         const bf16 *by = grad + row * width, *gate = gate_up + row * 2 * width, *up = gate + width;
-        bf16 *for_gate = for_gate_up + row * 2 * width, *for_up = for_gate + width;
+        bf16 *grad_gate = grad_gate_up + row * 2 * width, *grad_up = grad_gate + width;
 #pragma omp simd
         for (int64_t i = 0; i < width; i++) {
             float g = wide(gate[i]), s = sigmoid(g);
-            for_gate[i] = narrow(wide(by[i]) * wide(up[i]) * s * (1.0f + g * (1.0f - s)));
-            for_up[i] = narrow(wide(by[i]) * g * s);
+            grad_gate[i] = narrow(wide(by[i]) * wide(up[i]) * s * (1.0f + g * (1.0f - s)));
+            grad_up[i] = narrow(wide(by[i]) * g * s);
         }
     }
 }
@@ -178,12 +178,12 @@ void softmax(bf16 *scores, float scale, int64_t rows, int64_t columns, int64_t q
 }
 
 /* The gradient for the scores, from that for their softmax and the softmax itself. */
-void softmax_backward(const bf16 *grad, const bf16 *softmax, float scale, bf16 *for_scores, int64_t rows,
+void softmax_backward(const bf16 *grad, const bf16 *softmax, float scale, bf16 *grad_scores, int64_t rows,
                       int64_t columns, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < rows; row++) {
         const bf16 *by = grad + row * columns, *share = softmax + row * columns;
-        bf16 *to = for_scores + row * columns;
+        bf16 *to = grad_scores + row * columns;
         float along = 0;
 #pragma omp simd reduction(+ : along)
         for (int64_t i = 0; i < columns; i++) along += wide(by[i]) * wide(share[i]);

@@ -93,18 +93,18 @@ def rms_norm(x: Tensor, update: Tensor | None, weight: Tensor, eps: float) -> tu
 
 
 def rms_norm_backward(
-    for_out: Tensor, for_stream: Tensor | None, stream: Tensor, weight: Tensor, scale: Tensor, wanted: tuple[bool, bool]
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    grad_out: Tensor, grad_stream: Tensor | None, stream: Tensor, weight: Tensor, scale: Tensor,
+    wanted: tuple[bool, bool],
+) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
     """Gradients for x and, where wanted, update and weight, from those for rms_norm's out and stream."""
-    for_out, width, threads = for_out.contiguous(), stream.shape[-1], torch.get_num_threads()
-    for_stream = None if for_stream is None else for_stream.contiguous()
-    for_x = torch.empty_like(stream)
-    for_update = torch.empty_like(stream, dtype=torch.bfloat16) if wanted[0] else None
+    grad_out, width, threads = grad_out.contiguous(), stream.shape[-1], torch.get_num_threads()
+    grad_stream = None if grad_stream is None else grad_stream.contiguous()
+    grad_x = torch.empty_like(stream)
+    grad_update = torch.empty_like(stream, dtype=torch.bfloat16) if wanted[0] else None
     sums = stream.new_zeros((threads, width)) if wanted[1] else None
-    _call(
-        "rms_norm_backward", for_out, for_stream, stream, weight, scale, for_x, for_update, sums, scale.numel(), width
-    )
-    return for_x, for_update, None if sums is None else sums.sum(0)
+    grads = (grad_x, grad_update, sums)
+    _call("rms_norm_backward", grad_out, grad_stream, stream, weight, scale, *grads, scale.numel(), width)
+    return grad_x, grad_update, None if sums is None else sums.sum(0)
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
@@ -118,9 +118,9 @@ def swiglu(gate_up: Tensor) -> Tensor:
 def swiglu_backward(grad: Tensor, gate_up: Tensor) -> Tensor:
     """The gradient for gate_up."""
     grad, gate_up = grad.contiguous(), gate_up.contiguous()
-    for_gate_up = torch.empty_like(gate_up)
-    _call("swiglu_backward", grad, gate_up, for_gate_up, grad.numel() // grad.shape[-1], grad.shape[-1])
-    return for_gate_up
+    grad_gate_up = torch.empty_like(gate_up)
+    _call("swiglu_backward", grad, gate_up, grad_gate_up, grad.numel() // grad.shape[-1], grad.shape[-1])
+    return grad_gate_up
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
@@ -144,9 +144,9 @@ def softmax_(scores: Tensor, scale: float, queries: int, group: int, seen: int) 
 def softmax_backward(grad: Tensor, softmax: Tensor, scale: float) -> Tensor:
     """The gradient for the scores."""
     grad, columns = grad.contiguous(), softmax.shape[-1]
-    for_scores = torch.empty_like(softmax)
-    _call("softmax_backward", grad, softmax, scale, for_scores, softmax.numel() // columns, columns)
-    return for_scores
+    grad_scores = torch.empty_like(softmax)
+    _call("softmax_backward", grad, softmax, scale, grad_scores, softmax.numel() // columns, columns)
+    return grad_scores
 
 
 def add_layer_norm_(x: Tensor, update: Tensor | None, bias: Tensor | None, norm: nn.LayerNorm) -> Tensor:

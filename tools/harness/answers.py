@@ -30,7 +30,7 @@ class Answerer:
     decoding: Decoding
 
     def answer(self, questions: Sequence[Sequence[Part]], **decoding) -> list[str]:
-        """One answer a question, in order, greedy unless told otherwise (decoding: fields of Decoding).
+        """One answer per question, in order, greedy by default (decoding: fields of Decoding to change).
 
         A question that is too long, or whose picture cannot be read, is answered with "", with a warning.
         """
