@@ -1,4 +1,4 @@
-"""The KV cache of a decoder."""
+"""The decoder's KV cache."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from model.config import LMConfig
 
 
 class KVCache:
-    """Keys and values of every layer, allocated at the first write for max_length positions.
+    """Keys and values of every layer, preallocated for max_length positions at the first write.
 
-    `length` counts the positions that are filled; LanguageModel.forward advances it.
+    `length` is the number of filled positions; LanguageModel.forward advances it.
     """
 
     def __init__(self, config: LMConfig, max_length: int):
@@ -20,11 +20,11 @@ class KVCache:
         self._values: list[Tensor | None] = [None] * config.num_hidden_layers
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores keys and values (B, KV, T, head_dim) behind the filled positions; returns views of all filled ones,
-        (B, KV, S, head_dim). ValueError where they do not fit."""
+        """Appends keys and values (B, KV, T, head_dim); returns views of all positions so far, (B, KV, S, head_dim).
+        ValueError where they do not fit."""
         end = self.length + keys.shape[2]
         if end > self.max_length:
-            raise ValueError(f"the cache holds {self.max_length} positions, {end} were asked of it")
+            raise ValueError(f"the cache holds {self.max_length} positions, {end} are needed; raise max_length")
         all_keys, all_values = self._keys[layer], self._values[layer]
         if all_keys is None or all_values is None:
             shape = (*keys.shape[:2], self.max_length, keys.shape[3])
@@ -35,6 +35,6 @@ class KVCache:
         return all_keys[:, :, :end], all_values[:, :, :end]
 
     def keep(self, rows: Tensor) -> None:
-        """Keeps only `rows` (int64) of the batch, in that order."""
+        """Keeps only `rows` (int64 indices) of the batch, in that order."""
         self._keys = [None if keys is None else keys[rows] for keys in self._keys]
         self._values = [None if values is None else values[rows] for values in self._values]

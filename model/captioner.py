@@ -1,4 +1,4 @@
-"""What trains the embedded encoder: it must let a thin decoder say what is in the picture."""
+"""How the small encoder is trained: its features must let a thin decoder describe the image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.vlm import IGNORED, VLM
 
 
 def thin_decoder(vision: VisionConfig, vocab_size: int) -> LMConfig:
-    """A decoder as wide as the encoder and two layers deep: what it cannot work out, the encoder must."""
+    """A decoder as wide as the encoder but only two layers deep: what it cannot work out, the encoder must."""
     return LMConfig(
         hidden_size=vision.hidden_size,
         num_hidden_layers=2,
@@ -27,18 +27,18 @@ def thin_decoder(vision: VisionConfig, vocab_size: int) -> LMConfig:
 
 
 class Captioner(nn.Module):
-    """The encoder, a thin decoder that captions from its features, and a head that names words.
+    """The encoder, a thin decoder that captions from its features, and a linear head that classifies into words.
 
-    Captioning teaches what goes with what (image captioners are scalable vision learners, arXiv 2306.07915);
-    classifying the picture into its caption's tokens (arXiv 2411.03313) gives a strong signal early; and where it is
-    known what lies in each cell of a raster, classifying each cell into its words teaches small things too, and to
-    tell a thing by its looks and not by the company it keeps. All beside `.vision` is thrown away when training ends.
+    Captioning teaches which things go together (image captioners are scalable vision learners, arXiv 2306.07915);
+    classifying the image into its caption's tokens (arXiv 2411.03313) gives a strong signal early; and where the
+    contents of each cell of a raster are known, classifying each cell into its words teaches small objects too, and
+    to tell an object by its looks rather than by the company it keeps. Only `.vision` is kept after training.
     """
 
     def __init__(
         self, vision: VisionConfig, vocab_size: int, word_weight: float = 0.2, cell_weight: float = 1.0
     ):
-        """word_weight, cell_weight: of the picture's and of its cells' words, against the caption's loss per token."""
+        """word_weight, cell_weight: of the image's and the cells' word losses, against the caption loss per token."""
         super().__init__()
         decoder = thin_decoder(vision, vocab_size)
         projector = ProjectorConfig("ldp", vision.hidden_size, decoder.hidden_size)
@@ -53,19 +53,20 @@ class Captioner(nn.Module):
         return self.decoder.image_tokens
 
     def loss(self, batch) -> tuple[Tensor, int]:
-        """(caption loss summed over tokens plus as many word losses, supervised tokens); one picture a row.
+        """(loss, number of supervised tokens) of a batch with one image per row.
 
-        batch.words, where given, are the words (B, M, W) of the cells of a square raster of M cells.
+        The mean word losses are multiplied by that number, since the caption loss is a sum over tokens. batch.words,
+        if not None, holds the words (B, M, W) of the M cells of a square raster.
         """
         features = self.vision(batch.pixels)  # (B, N, Dv)
-        pictures = self.decoder.image_embeddings(features=features)
-        hidden = self.decoder.llm(self.decoder.embed(batch.ids, batch.image_mask, pictures))
+        images = self.decoder.image_embeddings(features=features)
+        hidden = self.decoder.llm(self.decoder.embed(batch.ids, batch.image_mask, images))
         targets = batch.labels[:, 1:]
-        places = targets != IGNORED
-        logits = self.decoder.llm.logits(hidden[:, :-1][places]).float()
-        caption = F.cross_entropy(logits, targets[places], reduction="sum")
+        supervised = targets != IGNORED
+        logits = self.decoder.llm.logits(hidden[:, :-1][supervised]).float()
+        caption = F.cross_entropy(logits, targets[supervised], reduction="sum")
         words = word_loss(self.words(features.mean(1)).float(), batch.labels)
-        count = int(places.sum())
+        count = int(supervised.sum())
         loss = caption + self.word_weight * words * count
         if batch.words is not None:
             cells = pool(features, batch.words.shape[1])  # (B, M, Dv)
@@ -75,16 +76,16 @@ class Captioner(nn.Module):
 
 
 def pool(features: Tensor, cells: int) -> Tensor:
-    """Features (B, N, Dv) of a square of patches, averaged over the cells of a coarser square: (B, cells, Dv)."""
+    """Features (B, N, Dv) of a square grid, average-pooled to a coarser square grid of `cells`: (B, cells, Dv)."""
     side = math.isqrt(features.shape[1])
     plane = features.transpose(1, 2).unflatten(2, (side, side))  # (B, Dv, side, side)
     return F.adaptive_avg_pool2d(plane, math.isqrt(cells)).flatten(2).transpose(1, 2)
 
 
 def word_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross entropy of logits (B, V) against the set of tokens that each row of labels (B, T) holds.
+    """Mean cross entropy of logits (B, V) against the set of tokens in each row of labels (B, T).
 
-    What is negative in labels is no token.
+    Negative labels are ignored.
     """
     held = torch.zeros_like(logits)
     held.scatter_add_(1, labels.clamp(min=0), (labels >= 0).to(held.dtype))

@@ -1,4 +1,4 @@
-"""The sizes of every part, as frozen dataclasses; model/checkpoints/own.py writes them as JSON."""
+"""The config of every part as a frozen dataclass; model/checkpoints/own.py writes them as JSON."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ def _require_one_of(config, name: str, allowed: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """How Llama 3.1 and later stretch their rotary positions, under Hugging Face's names."""
+    """The long-context RoPE scaling of Llama 3.1 and later, under Hugging Face's names."""
 
-    factor: float  # the slow frequencies are divided by it
-    low_freq_factor: float  # slow: turns less often than this within the original length
-    high_freq_factor: float  # fast, and left alone: turns more often than this; in between is a mixture
-    original_max_position_embeddings: int  # the length before stretching
+    factor: float  # divides the low frequencies
+    low_freq_factor: float  # low: fewer rotations than this within the original context length
+    high_freq_factor: float  # high, left alone: more rotations than this; in between is interpolated
+    original_max_position_embeddings: int  # the context length before scaling
 
     def __post_init__(self):
         _require_positive(self, "original_max_position_embeddings")
         if not (self.factor >= 1 and 0 < self.low_freq_factor < self.high_freq_factor):
             raise ValueError(
                 f"RopeScaling: found factor {self.factor}, low_freq_factor {self.low_freq_factor}, high_freq_factor "
-                f"{self.high_freq_factor}; expected a factor of 1 or more, and a low below the high one"
+                f"{self.high_freq_factor}; expected a factor of 1 or more, and a low below the high freq_factor"
             )
 
 
 @dataclass(frozen=True)
 class LMConfig:
-    """A Llama-shaped decoder; the defaults make 25,829,888 parameters."""
+    """A Llama-style decoder; the defaults give 25,829,888 parameters."""
 
     hidden_size: int = 512
     num_hidden_layers: int = 8
     num_attention_heads: int = 8
     num_key_value_heads: int = 2  # each is shared by num_attention_heads / num_key_value_heads query heads
-    intermediate_size: int = 1408  # width inside the SwiGLU
+    intermediate_size: int = 1408  # hidden width of the SwiGLU MLP
     vocab_size: int = 6400
     rope_theta: float = 1e6
     rms_norm_eps: float = 1e-5
-    max_position_embeddings: int = 8192  # longer sequences are refused
-    tie_word_embeddings: bool = True  # the head is the embedding matrix
-    attention_bias: bool = False  # biases on q, k and v (not o), as Qwen2 has
+    max_position_embeddings: int = 8192  # longer sequences raise ValueError
+    tie_word_embeddings: bool = True  # the output head is the embedding matrix
+    attention_bias: bool = False  # biases on q, k and v (not o), as in Qwen2
     head_width: int | None = None  # None: hidden_size / num_attention_heads
     rope_scaling: RopeScaling | None = None  # None: plain RoPE
 
@@ -69,7 +69,7 @@ class LMConfig:
         if self.head_width is None and self.hidden_size % (2 * self.num_attention_heads):
             raise ValueError(
                 f"LMConfig: hidden_size {self.hidden_size} does not split into {self.num_attention_heads} "
-                "heads of even width; choose a multiple of twice the heads"
+                "heads of even width; choose a multiple of twice the number of heads"
             )
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(
@@ -84,24 +84,24 @@ class LMConfig:
 
 @dataclass(frozen=True)
 class VisionConfig:
-    """A vision transformer: CLIP's, SigLIP's or InternViT's, or the small one that is trained here."""
+    """A vision transformer: CLIP, SigLIP, InternViT or the small encoder trained here."""
 
     hidden_size: int
     intermediate_size: int
     num_hidden_layers: int
     num_attention_heads: int
-    image_size: int  # pixels a side
-    patch_size: int  # pixels a side
+    image_size: int  # pixels per side
+    patch_size: int  # pixels per side
     hidden_act: str = "quick_gelu"
     layer_norm_eps: float = 1e-5
     class_token: bool = True
     pre_norm: bool = True  # a LayerNorm between the embeddings and the first layer
     stem: str = "patch"  # 'patch': one convolution; 'conv': stride-2 convolutions down to the same grid
-    feature_layer: int = -1  # hidden state to return: -1 the last, -2 the one before, as in LLaVA
+    feature_layer: int = -1  # hidden state to return: -1 the last, -2 the one before it, as in LLaVA
     patch_bias: bool = False  # a bias on the 'patch' stem
-    post_norm: str = "none"  # a LayerNorm on the last hidden state: 'applied', or 'kept' only to be written out again
-    layer_scale: bool = False  # a learned factor per channel on what each attention and each MLP adds
-    pixel_shuffle: int = 1  # so many by so many neighbouring features become one, that much wider
+    post_norm: str = "none"  # a final LayerNorm: 'applied' to the last hidden state, or only 'kept' for export
+    layer_scale: bool = False  # a learned scale per channel on the output of each attention and MLP
+    pixel_shuffle: int = 1  # blocks of n x n neighbouring features become one, n² times as wide
 
     def __post_init__(self):
         _require_positive(self, "hidden_size", "intermediate_size", "num_hidden_layers")
@@ -110,7 +110,7 @@ class VisionConfig:
         _require_one_of(self, "stem", STEMS)
         _require_one_of(self, "post_norm", POST_NORMS)
         if self.image_size < self.patch_size:
-            raise ValueError(f"VisionConfig: no patch of {self.patch_size} fits in a picture of {self.image_size}")
+            raise ValueError(f"VisionConfig: no patch of {self.patch_size} fits in an image of {self.image_size}")
         if self.image_size // self.patch_size % self.pixel_shuffle:
             raise ValueError(
                 f"VisionConfig: a grid {self.image_size // self.patch_size} wide does not split into blocks "
@@ -140,29 +140,29 @@ class VisionConfig:
 
     @property
     def num_features(self) -> int:
-        """N, how many features a picture gives."""
+        """N, the number of features per image."""
         return self.num_patches // self.pixel_shuffle**2
 
     @property
     def feature_size(self) -> int:
-        """Dv, how wide a feature is."""
+        """Dv, the width of a feature."""
         return self.hidden_size * self.pixel_shuffle**2
 
 
 @dataclass(frozen=True)
 class ProjectorConfig:
-    """How image features become language-model embeddings."""
+    """The map from image features to input embeddings of the language model."""
 
     kind: str  # 'linear' | 'mlp' | 'ldp'
-    in_features: int  # width of the encoder
-    out_features: int  # width of the language model
+    in_features: int  # VisionConfig.feature_size
+    out_features: int  # LMConfig.hidden_size
 
     def __post_init__(self):
         _require_one_of(self, "kind", PROJECTORS)
         _require_positive(self, "in_features", "out_features")
 
     def tokens_out(self, patches: int) -> int:
-        """How many tokens `patches` features become: 'ldp' halves each side of the grid, rounding up."""
+        """Number of tokens for `patches` features: 'ldp' halves each side of the grid, rounding up."""
         if self.kind != "ldp":
             return patches
         side = math.isqrt(patches)
@@ -173,7 +173,7 @@ class ProjectorConfig:
 
 @dataclass(frozen=True)
 class VLMConfig:
-    """Decoder, encoder and projector together; ValueError where they do not fit each other."""
+    """Decoder, encoder and projector together; ValueError where their widths do not match."""
 
     lm: LMConfig
     vision: VisionConfig | None = None  # None: language only
@@ -193,7 +193,7 @@ class VLMConfig:
 
     @property
     def image_tokens(self) -> int:
-        """M, the number of tokens that one picture takes in the language model's context."""
+        """M, the number of positions that one image takes up in the language model's context."""
         if self.vision is None or self.projector is None:
             raise ValueError("the number of image tokens needs both a vision and a projector config")
         return self.projector.tokens_out(self.vision.num_features)

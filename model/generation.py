@@ -1,4 +1,4 @@
-"""Decoding: batched, left padded, from a preallocated cache; greedy or sampled."""
+"""Text generation in left-padded batches with a preallocated KV cache: greedy decoding or sampling."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from model.vlm import VLM
 
 @dataclass(frozen=True)
 class Generated:
-    """What was generated for each row, and whether the row ended by itself."""
+    """The generated tokens of each row, and whether the row ended by itself."""
 
     ids: list[list[int]]  # without the end token
     stopped: list[bool]  # False: cut off at max_new_tokens
@@ -23,26 +23,26 @@ class Generated:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen; temperature 0 takes the likeliest."""
+    """How the next token is chosen; temperature 0 is greedy decoding."""
 
     temperature: float = 0.0
-    top_p: float = 1.0  # draw among the likeliest tokens that hold this share of the probability
+    top_p: float = 1.0  # sample from the likeliest tokens that together have this probability
     repetition_penalty: float = 1.0  # divides positive logits of tokens seen before, multiplies negative ones
-    generator: torch.Generator | None = None  # on the model's device; needed where temperature > 0
+    generator: torch.Generator | None = None  # on the model's device; required for temperature > 0
 
     def __post_init__(self):
         if not self.temperature >= 0:
             raise ValueError(f"temperature: found {self.temperature}, expected 0 (greedy) or more")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p: found {self.top_p}, expected a share above 0 and up to 1")
+            raise ValueError(f"top_p: found {self.top_p}, expected more than 0 and at most 1")
         if not self.repetition_penalty > 0:
             raise ValueError(f"repetition_penalty: found {self.repetition_penalty}, expected more than 0")
         if self.temperature > 0 and self.generator is None:
-            raise ValueError("sampling at a temperature needs a torch.Generator, so that it can be repeated")
+            raise ValueError("sampling (temperature above 0) needs a torch.Generator, for reproducibility")
 
 
 def choose(logits: Tensor, seen: Tensor | None, sampling: Sampling) -> Tensor:
-    """The next token (B,) from logits (B, V); seen (B, V) bool marks the tokens that are penalised."""
+    """The next token (B,) from logits (B, V); seen (B, V) bool marks the tokens to penalise."""
     logits = logits.float()
     if seen is not None:
         penalty = sampling.repetition_penalty
@@ -52,7 +52,7 @@ def choose(logits: Tensor, seen: Tensor | None, sampling: Sampling) -> Tensor:
     probabilities = (logits / sampling.temperature).softmax(-1)
     if sampling.top_p < 1:
         ordered, order = probabilities.sort(-1, descending=True)
-        before = ordered.cumsum(-1) - ordered  # what likelier tokens hold already; 0 for the first
+        before = ordered.cumsum(-1) - ordered  # probability of all likelier tokens; 0 for the first
         probabilities = torch.zeros_like(ordered).scatter(-1, order, ordered * (before < sampling.top_p))
     return torch.multinomial(probabilities, 1, generator=sampling.generator).squeeze(-1)
 
@@ -60,7 +60,7 @@ def choose(logits: Tensor, seen: Tensor | None, sampling: Sampling) -> Tensor:
 def _check_prompt(vlm: VLM, ids: Tensor, attention_mask: Tensor, max_new_tokens: int) -> None:
     if ids.dim() != 2 or ids.shape != attention_mask.shape:
         raise ValueError(
-            f"ids {tuple(ids.shape)} and attention_mask {tuple(attention_mask.shape)}: expected (B, T) twice"
+            f"ids {tuple(ids.shape)} and attention_mask {tuple(attention_mask.shape)}: expected the same shape (B, T)"
         )
     if not bool(attention_mask[:, -1].all()):
         raise ValueError("a prompt ends with padding; pad prompts on the left for generation")
@@ -69,25 +69,25 @@ def _check_prompt(vlm: VLM, ids: Tensor, attention_mask: Tensor, max_new_tokens:
     longest = vlm.config.lm.max_position_embeddings
     if ids.shape[1] + max_new_tokens > longest:
         raise ValueError(
-            f"a prompt of {ids.shape[1]} tokens and {max_new_tokens} new ones pass the model's {longest} "
-            "positions; shorten the prompt or ask for less"
+            f"a prompt of {ids.shape[1]} tokens and {max_new_tokens} new ones exceed the model's {longest} "
+            "positions; shorten the prompt or lower max_new_tokens"
         )
 
 
 @dataclass
 class _Running:
-    """The prompts that still run: each tensor has one row for each of `rows`, their numbers in the input."""
+    """The rows still in the batch: each tensor has one row for each of `rows`, their indices in the input."""
 
     rows: list[int]
     positions: Tensor  # (B,) of the next token
     mask: Tensor | None  # (B, T + max_new_tokens), None where no prompt is padded
-    seen: Tensor | None  # (B, V), None where no penalty needs it
+    seen: Tensor | None  # (B, V), None without a repetition penalty
     cache: KVCache
 
-    def keep(self, places: list[int]) -> Tensor:
-        """Drops all rows but those at `places`; returns the places as a tensor."""
-        kept = torch.tensor(places, device=self.positions.device)
-        self.rows = [self.rows[place] for place in places]
+    def keep(self, indices: list[int]) -> Tensor:
+        """Drops all rows but those at `indices`, which are returned as a tensor."""
+        kept = torch.tensor(indices, device=self.positions.device)
+        self.rows = [self.rows[index] for index in indices]
         self.positions = self.positions[kept]
         self.mask = None if self.mask is None else self.mask[kept]
         self.seen = None if self.seen is None else self.seen[kept]
@@ -96,13 +96,13 @@ class _Running:
 
 
 def _seen_tokens(ids: Tensor, counts: Tensor, vocab_size: int) -> Tensor:
-    """(B, V) bool: the tokens that row b of ids (B, T) holds where `counts` is True."""
+    """(B, V) bool: which tokens occur in each row of ids (B, T) where `counts` is True."""
     seen = torch.zeros(len(ids), vocab_size + 1, dtype=torch.bool, device=ids.device)
     seen.scatter_(1, ids.masked_fill(~counts, vocab_size), True)
-    return seen[:, :vocab_size].contiguous()  # the last column took what does not count
+    return seen[:, :vocab_size].contiguous()  # the extra column took all others
 
 
-@torch.no_grad()  # not inference_mode, in which autocast casts every weight anew for every token
+@torch.no_grad()  # not inference_mode, under which autocast casts every weight again at every step
 def generate(
     vlm: VLM,
     ids: Tensor,
@@ -120,19 +120,19 @@ def generate(
     generator: torch.Generator | None = None,
     stream: Callable[[int, int], None] | None = None,
 ) -> Generated:
-    """What the model says after each prompt (B, T), which is padded on the left.
+    """Generates an answer to each prompt (B, T); prompts are left-padded.
 
-    Each row stops at its first end token, of one or several kinds; rows that are done leave the batch once they
-    are half of it. The penalty counts a row's real text, prompt included, not its pictures. stream(row, token) is
-    called for each new token in turn, end tokens apart. ValueError for a prompt padded on the right or too long.
+    Each row stops at its first end token (any one of `end_id`); finished rows leave the batch once they make up half
+    of it. The repetition penalty covers a row's real text, prompt included, but not its images. stream(row, token) is
+    called for every new token except end tokens. ValueError for a right-padded prompt or one that is too long.
     """
     end_ids = [end_id] if isinstance(end_id, int) else list(end_id)
     sampling = Sampling(temperature, top_p, repetition_penalty, generator)
     attention_mask = attention_mask.bool()
     _check_prompt(vlm, ids, attention_mask, max_new_tokens)
     given = (pixels, features, words)
-    pictures = None if all(source is None for source in given) else vlm.image_embeddings(*given)
-    embeddings = vlm.embed(ids, image_mask, pictures)  # (B, T, D)
+    images = None if all(source is None for source in given) else vlm.image_embeddings(*given)
+    embeddings = vlm.embed(ids, image_mask, images)  # (B, T, D)
 
     answers: list[list[int]] = [[] for _ in ids]
     stopped = [False] * len(ids)
@@ -157,13 +157,13 @@ def generate(
             answers[row].append(token)
             if stream is not None:
                 stream(row, token)
-        places = [place for place, row in enumerate(run.rows) if not stopped[row]]
-        if not places or step + 1 == max_new_tokens:
+        alive = [index for index, row in enumerate(run.rows) if not stopped[row]]
+        if not alive or step + 1 == max_new_tokens:
             break
-        if 2 * len(places) <= len(run.rows):
-            tokens = tokens[run.keep(places)]
+        if 2 * len(alive) <= len(run.rows):
+            tokens = tokens[run.keep(alive)]
         if run.seen is not None:
             run.seen.scatter_(1, tokens[:, None], True)
         mask = None if run.mask is None else run.mask[:, : length + step + 1]
-        logits = vlm.llm.next_logits(tokens, run.positions + step, mask, run.cache)  # a finished row is fed anything
+        logits = vlm.llm.next_logits(tokens, run.positions + step, mask, run.cache)  # finished rows too, unused
     return Generated(answers, stopped)

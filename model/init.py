@@ -1,4 +1,4 @@
-"""Initialisations: the vision transformer's, and one of the language model beside the ordinary normal(0, 0.02)."""
+"""Weight initialisation: of the vision transformer, and an alternative to normal(0, 0.02) for the language model."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NOISE = 0.02
 
 @torch.no_grad()
 def match_like_with_like(model: LanguageModel, generator: torch.Generator | None = None) -> None:
-    """Let each head start out looking for what resembles its own position, and copying what it finds.
+    """Initialise each head to attend to positions similar to its own, and to copy what it finds there.
 
-    A query head begins as its group's key matrix plus noise, so that equal vectors match; the output matrix begins as
-    the transposed value matrix, so that what is found is added as it was. Recall by name (told a noun, find the
-    position that holds it) then forms in a fraction of the steps. Nothing else changes, neither shapes nor the
-    architecture. The idea of weights that begin near the identity is that of mimetic initialisation (arXiv 2305.09828).
+    A query head starts as its group's key matrix plus noise, so that equal vectors match; the output matrix starts as
+    the transposed value matrix, so that a retrieved vector is added back roughly as it was. Associative recall (given
+    a noun, find the position that holds it) then forms in a fraction of the steps. Architecture and shapes stay the
+    same. Starting near the identity is the idea of mimetic initialisation (arXiv 2305.09828).
     """
     config = model.config
     group = config.num_attention_heads // config.num_key_value_heads

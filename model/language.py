@@ -1,4 +1,4 @@
-"""The language model: a Llama-shaped decoder under Hugging Face's parameter names."""
+"""The language model: a Llama-style decoder with Hugging Face's parameter names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from model.layers import DecoderLayer, RMSNorm, rotary_embedding
 
 
 class Decoder(nn.Module):
-    """What Hugging Face calls `model`: embedding, layers, final norm."""
+    """What Hugging Face calls `model`: token embedding, layers, final norm."""
 
     def __init__(self, config: LMConfig):
         super().__init__()
@@ -23,10 +23,10 @@ class Decoder(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Embeddings (B, T, D) in, hidden states (B, T, D) out; `logits` maps those to (.., V).
+    """Embeddings (B, T, D) in, hidden states (B, T, D) out; `logits` maps those to (..., V).
 
-    Matrices are initialised from normal(0, 0.02), drawn from `generator` (default: torch's global one), norms at one.
-    With `checkpointing` the backward pass recomputes each layer instead of keeping its activations.
+    Weight matrices start from normal(0, 0.02), drawn from `generator` (default: torch's global one), biases from zero,
+    norms from one. `checkpointing`: the backward pass recomputes each layer's activations instead of storing them.
     """
 
     checkpointing = False
@@ -48,7 +48,7 @@ class LanguageModel(nn.Module):
 
     @property
     def head(self) -> nn.Embedding | nn.Linear:
-        """The module whose weight (V, D) maps hidden states to logits."""
+        """The module whose weight (V, D) maps hidden states to logits: the embedding itself if the two are tied."""
         return self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -60,9 +60,9 @@ class LanguageModel(nn.Module):
     ) -> Tensor:  # fmt: skip
         """Hidden states after the final norm, (B, T, D).
 
-        attention_mask: (B, cached + T) bool, True where a token is real; None where none is padding. Right padding
-        needs no mask, as causal attention never looks at it. positions: (T,) or (B, T), counted from the mask where
-        they are not given. ValueError beyond max_position_embeddings or for a mask of another shape.
+        attention_mask: bool (B, cached + T), True for real tokens; None: no padding. Right padding needs no mask,
+        since no real token attends to it. positions: (T,) or (B, T), by default counted from the mask.
+        ValueError beyond max_position_embeddings or for a mask of the wrong shape.
         """
         x = embeddings
         cached = 0 if cache is None else cache.length
@@ -83,11 +83,11 @@ class LanguageModel(nn.Module):
         return self.model.norm(x)
 
     def new_cache(self, max_length: int) -> KVCache:
-        """An empty cache for one batch of at most max_length positions a row."""
+        """An empty KV cache for one batch of sequences of at most max_length positions."""
         return KVCache(self.config, max_length)
 
     def next_logits(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache) -> Tensor:
-        """Logits (B, V) after one more token (B,) in each row; positions (B,) and mask (B, S + 1) as in forward."""
+        """Decode step: logits (B, V) after one token (B,) per row; positions (B,), mask (B, S + 1) as in forward."""
         hidden = self(self.embed(tokens[:, None]), mask, cache, positions[:, None])
         return self.logits(hidden[:, -1])
 
@@ -95,27 +95,27 @@ class LanguageModel(nn.Module):
         rows, new = x.shape[:2]
         if cached + new > self.config.max_position_embeddings:
             raise ValueError(
-                f"a sequence of {cached + new} positions was given, the model was made for at most "
+                f"found a sequence of {cached + new} positions, this model takes at most "
                 f"{self.config.max_position_embeddings}; shorten the text"
             )
         if attention_mask is not None and attention_mask.shape != (rows, cached + new):
             raise ValueError(
                 f"attention_mask: found shape {tuple(attention_mask.shape)}, expected {(rows, cached + new)} "
-                "(batch, cached and new positions)"
+                "(batch, cached + new positions)"
             )
 
 
 def token_positions(attention_mask: Tensor | None, cached: int, new: int, device: torch.device) -> Tensor:
-    """Positions of the new tokens: (T,), or (B, T) where padding, which counts for nothing, makes rows differ."""
+    """Positions of the new tokens: (T,), or with an attention mask (B, T), where padding is not counted."""
     if attention_mask is None:
         return torch.arange(cached, cached + new, device=device)
     return (attention_mask.cumsum(1) - 1).clamp(min=0)[:, cached:]
 
 
 def causal_mask(attention_mask: Tensor | None, cached: int, new: int, device: torch.device) -> Tensor | None:
-    """(B or 1, 1, T, cached + T) bool, True where a query may look; None where plain causal attention is meant.
+    """Causal and padding mask, bool (B or 1, 1, T, cached + T), True where a query may attend; None if none is needed.
 
-    A padding query sees itself, so that its softmax has something to normalise over.
+    A padding query attends to itself, so that its softmax is not over nothing.
     """
     if attention_mask is None and (cached == 0 or new == 1):
         return None

@@ -1,7 +1,7 @@
 """The decoder's layers: RMSNorm, rotary position embedding, grouped-query attention, SwiGLU, the pre-norm block.
 
-Tensors are named by their shape: B rows, T positions of this call, S positions with those in the KV cache, D the width
-of the residual stream, H query heads, KV key and value heads.
+Shape letters: B batch size, T new positions, S all positions including those in the KV cache, D hidden size (the width
+of the residual stream), H query heads, KV key/value heads, V vocabulary size.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from model.cache import KVCache
 from model.config import LMConfig, RopeScaling
 
-Rotary = tuple[Tensor, Tensor]  # cos and sin, (1 or B, T, 1, head_dim), the same for all heads and layers
+Rotary = tuple[Tensor, Tensor]  # cos and sin, (1 or B, T, 1, head_dim), shared by all heads and layers
 
 
 class RMSNorm(nn.Module):
-    """x over its root mean square, times a weight (arXiv 1910.07467)."""
+    """x / RMS(x) * weight over the last dimension (arXiv 1910.07467)."""
 
     def __init__(self, width: int, eps: float):
         super().__init__()
@@ -31,9 +31,9 @@ class RMSNorm(nn.Module):
 
 
 def rotary_embedding(positions: Tensor, head_dim: int, theta: float, scaling: RopeScaling | None = None) -> Rotary:
-    """cos and sin of the angles at `positions` (T,) or (B, T) (RoFormer, arXiv 2104.09864).
+    """cos and sin of the rotary position embedding (arXiv 2104.09864) at `positions` (T,) or (B, T).
 
-    As in Llama, dimension i is rotated together with dimension i + head_dim / 2.
+    As in Llama, dimension i is paired with dimension i + head_dim / 2.
     """
     exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
     periods = theta**exponents  # positions per radian, (head_dim / 2,)
@@ -47,10 +47,10 @@ def rotary_embedding(positions: Tensor, head_dim: int, theta: float, scaling: Ro
 
 
 def scale_periods(periods: Tensor, scaling: RopeScaling) -> Tensor:
-    """Llama 3.1's long-context scaling: long periods are multiplied by the factor, short ones are kept."""
-    turns = scaling.original_max_position_embeddings / (2 * math.pi * periods)  # within the original length
+    """Llama 3.1's long-context RoPE scaling: long periods are stretched by the factor, short ones are left alone."""
+    turns = scaling.original_max_position_embeddings / (2 * math.pi * periods)  # within the original context
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    kept = ((turns - low) / (high - low)).clamp(0, 1)  # how much of the original frequency is kept
+    kept = ((turns - low) / (high - low)).clamp(0, 1)  # share of the original frequency that is kept
     return periods / (kept + (1 - kept) / scaling.factor)
 
 
@@ -75,14 +75,14 @@ class Attention(nn.Module):
         self.o_proj = nn.Linear(width, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor, rotary: Rotary, mask: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
-        """x (B, T, D) to (B, T, D). mask: (B or 1, 1, T, S) bool, True where a query may look; None: causal."""
+        """x (B, T, D) -> (B, T, D). mask: bool (B or 1, 1, T, S), True where a query may attend; None: causal."""
         split = (-1, self.head_dim)
         query = apply_rotary(self.q_proj(x).unflatten(-1, split), rotary).transpose(1, 2)  # (B, H, T, head_dim)
         key = apply_rotary(self.k_proj(x).unflatten(-1, split), rotary).transpose(1, 2)  # (B, KV, T, head_dim)
         value = self.v_proj(x).unflatten(-1, split).transpose(1, 2)
         if cache is not None:
             key, value = cache.append(self.layer, key, value)  # (B, KV, S, head_dim)
-        causal = mask is None and x.shape[1] > 1  # a single new position sees everything before it
+        causal = mask is None and x.shape[1] > 1  # a single new query attends to all positions so far
         out = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal, enable_gqa=True)
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
@@ -101,7 +101,7 @@ class MLP(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """A pre-norm transformer block: attention and MLP each read the normed residual stream and add to it."""
+    """Pre-norm transformer block: attention and MLP each read the normalised residual stream and add to it."""
 
     def __init__(self, config: LMConfig, layer: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Low-rank adapters (arXiv 2106.09685) beside frozen linear layers, and their merging into the weights."""
+"""LoRA (arXiv 2106.09685): low-rank adapters on frozen linear layers, and merging them into the weights."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 
 
 class LoRALinear(nn.Module):
-    """base(x) + (alpha / rank) * B A x, base a linear layer; B starts at zero, so at first it is base."""
+    """base(x) + (alpha / rank) * B A x for a linear layer `base`; B starts at zero, so the output starts as base(x)."""
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None):
         super().__init__()
         self.base = base
         self.scale = alpha / rank
-        bound = 1 / math.sqrt(base.in_features)  # as a linear layer of that input starts
+        bound = 1 / math.sqrt(base.in_features)  # nn.Linear's default for this fan-in
         start = torch.empty(rank, base.in_features).uniform_(-bound, bound, generator=generator)
         self.lora_a = nn.Parameter(start.to(base.weight))
         self.lora_b = nn.Parameter(base.weight.new_zeros(base.out_features, rank))
@@ -26,14 +26,14 @@ class LoRALinear(nn.Module):
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
-        """The linear layer that does the same alone: base, its weight changed in place."""
+        """The base layer with the adapter merged into its weight, in place."""
         delta = self.lora_b.float() @ self.lora_a.float() * self.scale
         self.base.weight.copy_(self.base.weight.float() + delta)
         return self.base
 
 
 def linear_names(module: nn.Module) -> dict[str, list[str]]:
-    """The linear layers below a module: the last part of their name -> the whole names."""
+    """The linear layers inside a module: last part of the name (`q_proj`) -> full names."""
     found: dict[str, list[str]] = {}
     for name, child in module.named_modules():
         if isinstance(child, nn.Linear):
@@ -44,9 +44,9 @@ def linear_names(module: nn.Module) -> dict[str, list[str]]:
 def add_lora(
     module: nn.Module, targets: tuple[str, ...], rank: int, alpha: float, generator: torch.Generator | None = None
 ) -> None:
-    """Put an adapter beside every linear layer of the module that bears one of these names.
+    """Add an adapter to every linear layer of the module whose last name part is one of `targets`.
 
-    ValueError for a name that none bears. What is random is drawn in the module's own order.
+    ValueError for a target that matches none. Random weights are drawn in the order of module.named_modules().
     """
     there = linear_names(module)
     for target in targets:
@@ -60,7 +60,7 @@ def add_lora(
 
 
 def merge_lora(module: nn.Module) -> None:
-    """Add every adapter below the module to its base and take it out: the names are what they were before add_lora."""
+    """Merge every adapter into its base layer and remove it: parameters have the names they had before add_lora."""
     for name, child in list(module.named_modules()):
         if isinstance(child, LoRALinear):
             parent, _, last = name.rpartition(".")
@@ -68,10 +68,10 @@ def merge_lora(module: nn.Module) -> None:
 
 
 def lora_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """The adapters alone, by their names in the module."""
+    """The adapters' weights alone, by their names in the module."""
     return {name: tensor.detach() for name, tensor in module.named_parameters() if is_adapter(name)}
 
 
 def is_adapter(name: str) -> bool:
-    """Whether a weight of this name belongs to an adapter."""
+    """Whether the parameter of this name belongs to an adapter."""
     return name.rpartition(".")[2] in ("lora_a", "lora_b")

@@ -1,4 +1,4 @@
-"""Projectors: image features (B, N, Dv) become M embeddings (B, M, D) of the language model."""
+"""Projectors: image features (B, N, Dv) to M input embeddings (B, M, D) of the language model."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from model.config import ProjectorConfig
 
 
 def build_projector(config: ProjectorConfig) -> Projector:
-    """The projector that `config` names, at random weights (PyTorch's default ones)."""
+    """The projector that `config` names, with PyTorch's default initialisation."""
     return Projector(config)
 
 
 class Projector(nn.Module):
     """`linear`; `mlp`: linear, GELU, linear; `ldp`: mlp, then pooling to a quarter of the tokens.
 
-    ldp is MobileVLM V2's LDPv2 (arXiv 2402.03766): average pooling over the grid and a depthwise 3x3
-    convolution with a residual, which gives the tokens their position. It pools to half the grid's side,
+    ldp is MobileVLM V2's LDPv2 (arXiv 2402.03766): average pooling over the grid, then a depthwise 3x3
+    convolution with a residual connection, which encodes position. It pools to half the grid's side,
     rounded up, where MobileVLM pools to a fixed 12x12. All layers have biases.
     """
 
@@ -36,7 +36,7 @@ class Projector(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         if features.dim() != 3 or features.shape[-1] != self.config.in_features:
             raise ValueError(
-                f"features: found shape {tuple(features.shape)}, expected (pictures, patches, "
+                f"features: found shape {tuple(features.shape)}, expected (images, patches, "
                 f"{self.config.in_features}); use the encoder that this projector was made for"
             )
         x = self.linear_1(features)  # (B, N, D)

@@ -1,6 +1,6 @@
-"""The image encoder: one vision transformer for CLIP, SigLIP, InternViT and the small one trained here.
+"""The vision encoder: one vision transformer for CLIP, SigLIP, InternViT and the small encoder trained here.
 
-Parameters are named as in Hugging Face's CLIP; model/checkpoints/vision.py maps the other families' names.
+Parameters are named as in Hugging Face's CLIP; model/checkpoints/vision.py maps the names of the other families.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from model.init import init_vision
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """CLIP's cheaper GELU."""
+    """CLIP's sigmoid approximation of GELU."""
     return x * torch.sigmoid(1.702 * x)
 
 
@@ -30,14 +30,14 @@ ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def patch_stem(config: VisionConfig) -> nn.Module:
-    """(B, 3, H, W) -> (B, Dv, h, w): one linear map per patch; pixels beyond the last whole patch are left out."""
+    """(B, 3, H, W) -> (B, Dv, h, w): one linear map per patch; pixels beyond the last whole patch are cropped."""
     return nn.Conv2d(3, config.hidden_size, config.patch_size, stride=config.patch_size, bias=config.patch_bias)
 
 
 def conv_stem(config: VisionConfig) -> nn.Module:
-    """(B, 3, H, W) -> (B, Dv, h, w) by log2(patch_size) halvings, each as wide again as the one before.
+    """(B, 3, H, W) -> (B, Dv, h, w) by log2(patch_size) stride-2 convolutions that double the channels.
 
-    Convolutions see across patch borders and train faster than one big patch (arXiv 2106.14881).
+    They see across patch borders and train faster than one projection per patch (arXiv 2106.14881).
     """
     halvings = config.patch_size.bit_length() - 1
     layers: list[nn.Module] = []
@@ -51,7 +51,7 @@ def conv_stem(config: VisionConfig) -> nn.Module:
 
 
 class Embeddings(nn.Module):
-    """Patches plus learned positions, after a class token where the config has one."""
+    """Patch embeddings, after a class token if the config has one, plus learned position embeddings."""
 
     def __init__(self, config: VisionConfig):
         super().__init__()
@@ -63,13 +63,13 @@ class Embeddings(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         x = self.patch_embedding(pixels).flatten(2).transpose(1, 2)  # (B, N, Dv)
         if self.class_embedding is not None:
-            first = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
-            x = torch.cat((first, x), dim=1)  # (B, 1 + N, Dv)
+            class_token = self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1)
+            x = torch.cat((class_token, x), dim=1)  # (B, 1 + N, Dv)
         return x + self.position_embedding.weight
 
 
 class Attention(nn.Module):
-    """Full attention among the patches, with biases."""
+    """Bidirectional self-attention, with biases."""
 
     def __init__(self, config: VisionConfig):
         super().__init__()
@@ -100,7 +100,7 @@ class MLP(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """A pre-norm block with LayerNorm; InternViT also scales what each half adds, channel by channel (LayerScale)."""
+    """Pre-norm block with LayerNorm; InternViT also scales each branch's output per channel (LayerScale)."""
 
     def __init__(self, config: VisionConfig):
         super().__init__()
@@ -128,7 +128,7 @@ class Encoder(nn.Module):
 
 
 class KeptNorm(nn.Module):
-    """The weights of a LayerNorm that no feature goes through: buffers, so that nothing counts or trains them."""
+    """A LayerNorm that the features skip, kept for export: its weights are buffers, neither counted nor trained."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -137,10 +137,10 @@ class KeptNorm(nn.Module):
 
 
 def shuffle_pixels(x: Tensor, factor: int) -> Tensor:
-    """(B, N, Dv) -> (B, N / factor², factor² · Dv): each square block of the grid becomes one feature.
+    """(B, N, Dv) -> (B, N / factor², factor² · Dv): each factor x factor block of the grid becomes one feature.
 
-    Blocks stand row by row, and in a feature its patches row by row: InternVL's pixel shuffle with ps_version v2,
-    that of InternVL 1.5 and later. (v1 had the same features with the blocks column by column.)
+    Blocks are in row-major order, and so are the patches within each: InternVL's pixel shuffle with ps_version v2,
+    that of InternVL 1.5 and later. (v1 has the same features with the blocks in column-major order.)
     """
     side = math.isqrt(x.shape[1]) // factor
     blocks = x.unflatten(1, (side, factor, side, factor)).transpose(2, 3)  # (B, h, w, factor, factor, Dv)
@@ -148,11 +148,11 @@ def shuffle_pixels(x: Tensor, factor: int) -> Tensor:
 
 
 class VisionTransformer(nn.Module):
-    """Pixels (B, 3, H, W) in, features (B, N, Dv) out: a hidden state without its class token.
+    """Pixels (B, 3, H, W) in, features (B, N, Dv) out: one of the hidden states, without the class token.
 
-    The hidden state is config.feature_layer's. The LayerNorm at the end is part of the last one in SigLIP
-    (post_norm 'applied'); CLIP has it for the class token alone, so its features are taken before it ('kept').
-    Random weights are scaled as CLIP's are (arXiv 2103.00020), from torch's global generator.
+    config.feature_layer selects it. SigLIP applies the final LayerNorm to its last hidden state (post_norm 'applied');
+    CLIP uses it for the class token only, so the features are taken before it ('kept').
+    Random weights follow CLIP's initialisation (arXiv 2103.00020), from torch's global generator.
     """
 
     def __init__(self, config: VisionConfig):
@@ -160,7 +160,7 @@ class VisionTransformer(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps) if config.pre_norm else None
-        self.pre_layrnorm = norm  # the name, misspelt, is Hugging Face's
+        self.pre_layrnorm = norm  # [sic]: Hugging Face's name
         self.encoder = Encoder(config)
         self.post_layernorm: nn.Module | None = None
         if config.post_norm == "applied":
@@ -170,11 +170,11 @@ class VisionTransformer(nn.Module):
         init_vision(self)
 
     def hidden_state(self, pixels: Tensor) -> Tensor:
-        """The chosen hidden state as it is, with any class token, (B, 1 + N, Dv); ValueError for other sizes."""
+        """The selected hidden state, (B, 1 + N, Dv) if there is a class token; ValueError for other image sizes."""
         size = self.config.image_size
         if pixels.dim() != 4 or pixels.shape[1:] != (3, size, size):
             raise ValueError(
-                f"pixels: found shape {tuple(pixels.shape)}, expected (pictures, 3, {size}, {size}); "
+                f"pixels: found shape {tuple(pixels.shape)}, expected (images, 3, {size}, {size}); "
                 "preprocess with this encoder's own settings"
             )
         x = self.embeddings(pixels)
@@ -186,7 +186,7 @@ class VisionTransformer(nn.Module):
         return x
 
     def run_layers(self, x: Tensor) -> Tensor:
-        """x (B, 1 + N, Dv) after the layers up to config.feature_layer."""
+        """x (B, 1 + N, Dv) through the layers up to config.feature_layer."""
         for layer in self.encoder.layers[: self.config.num_hidden_layers + 1 + self.config.feature_layer]:
             x = layer(x)
         return x

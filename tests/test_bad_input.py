@@ -319,7 +319,7 @@ def test_a_vision_folder_that_is_none_is_refused(tiny, tmp_path, capsys):
     shutil.copy(tiny / "vision" / "model.safetensors", bert)
     data = ["--data", tiny / "data.jsonl", "--images", tiny / "images", "--llm", tiny / "lm", "--out", tmp_path / "o"]
     for folder, message in (
-        (tmp_path / "gone", "no such folder, expected a vision encoder's"),
+        (tmp_path / "gone", "no such folder, expected one of a vision encoder"),
         (other, "expected config.json and model.safetensors of a vision encoder"),
         (tiny / "images", "expected config.json and model.safetensors of a vision encoder"),
         (bert, "found model_type 'bert', expected one of"),

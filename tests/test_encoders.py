@@ -12,7 +12,7 @@ from encoders import FAMILIES, LIBRARY, NAMES, SIZES, library_features, pixels, 
 from safetensors.torch import load_file, save_file
 
 from model.checkpoints import load_vision, load_vlm, save_hf_vision, save_vision, save_vlm
-from model.checkpoints.files import read_weights
+from model.checkpoints.files import find_weights, read_tensors
 from model.checkpoints.sizes import from_dict, to_dict
 from model.checkpoints.vision_families import FORMATS, family_of, processor_settings, vision_config
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
@@ -66,7 +66,7 @@ def test_an_intern_vit_is_written_back_tensor_for_tensor(tmp_path):
     write_family(tmp_path / "theirs", "intern_vit")
     vision, settings = load_vision(tmp_path / "theirs")
     save_hf_vision(tmp_path / "ours", vision, settings, "intern_vit")
-    assert same(read_weights(tmp_path / "ours"), read_weights(tmp_path / "theirs"))
+    assert same(read_tensors(find_weights(tmp_path / "ours")), read_tensors(find_weights(tmp_path / "theirs")))
     written, original = (json.loads((tmp_path / d / "config.json").read_text()) for d in ("ours", "theirs"))
     assert {key: written[key] for key in original if key != "use_flash_attn"} == {
         key: value for key, value in original.items() if key != "use_flash_attn"
@@ -78,15 +78,15 @@ def test_one_intern_vit_in_both_forms_is_the_same_encoder(tmp_path):
     write_family(tmp_path / "a", "intern_vit")
     vision, settings = load_vision(tmp_path / "a")
     save_hf_vision(tmp_path / "b", vision, settings)  # as transformers names it
-    assert "embeddings.cls_token" in read_weights(tmp_path / "b")
+    assert "embeddings.cls_token" in read_tensors(find_weights(tmp_path / "b"))
     assert same(load_vision(tmp_path / "b")[0].state_dict(), vision.state_dict())
 
 
 def test_clips_last_norm_is_kept_to_be_written_out_and_changes_no_feature(tmp_path):
     theirs = write_family(tmp_path, "clip")(pixels())
     vision, settings = load_vision(tmp_path)
-    name = next(name for name in read_weights(tmp_path) if name.endswith("post_layernorm.weight"))
-    assert torch.equal(vision.state_dict()["post_layernorm.weight"], read_weights(tmp_path)[name])
+    name = next(name for name in read_tensors(find_weights(tmp_path)) if name.endswith("post_layernorm.weight"))
+    assert torch.equal(vision.state_dict()["post_layernorm.weight"], read_tensors(find_weights(tmp_path))[name])
     assert not any(name.startswith("post_layernorm") for name, _ in vision.named_parameters())
     tensors = load_file(tmp_path / "model.safetensors")
     save_file({k: v for k, v in tensors.items() if "post_layernorm" not in k}, tmp_path / "model.safetensors")

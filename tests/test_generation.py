@@ -219,7 +219,7 @@ def test_a_strong_penalty_says_nothing_twice():
         ({"top_p": 0.0}, "top_p: found 0.0"),
         ({"repetition_penalty": 0.0}, "repetition_penalty: found 0.0"),
         ({"new": 0}, "max_new_tokens: found 0"),
-        ({"new": 60}, "pass the model's 64 positions"),
+        ({"new": 60}, "exceed the model's 64 positions"),
     ],
 )
 def test_impossible_requests_are_refused(given, message):

@@ -170,7 +170,7 @@ def test_lmms_evals_likelihood_is_least_for_what_the_model_says(lmms, answerer, 
     one, same = (SimpleNamespace(args=("问", t, visual, 0, "task", "test")) for t in ("红色", target))
     [(loss, greedy), (again, _)] = model.loglikelihood([one, same])
     assert loss == again > 0 and greedy is False
-    with pytest.raises(NotImplementedError, match="several rounds"):
+    with pytest.raises(NotImplementedError, match="multi-round tasks"):
         model.generate_until_multi_round([])
 
 

@@ -111,7 +111,7 @@ def test_a_folder_of_before_these_settings_existed_still_loads(tmp_path):
 
 @pytest.mark.parametrize("change, message", [
     ({"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 99}}, "'yarn'.* 99 tokens"),
-    ({"rope_scaling": {"rope_type": "longrope"}}, "rope type 'longrope', this decoder does default and llama3"),
+    ({"rope_scaling": {"rope_type": "longrope"}}, "rope type 'longrope', this decoder supports default and llama3"),
     ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4}}, "'dynamic'"),
     ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "expected one set of them for all layers"),
     ({"rope_scaling": {**LLAMA3, "low_freq_factor": None}}, r"lacks \['low_freq_factor'\]"),

@@ -165,7 +165,7 @@ def test_a_run_that_minimind_vs_code_cannot_run_is_refused_in_words(tiny_run, tm
     out = tmp_path / "sft_vlm_32.pth"
     assert guarded(lambda: export_minimind.main([str(run), str(out)])) == 1
     said = capsys.readouterr().err
-    assert "MiniMind-V runs the last features of a CLIP ViT-B/16" in said and "stem 'conv'" in said
+    assert "MiniMind-V takes the last hidden state of a CLIP ViT-B/16" in said and "stem 'conv'" in said
     assert not out.exists()
     assert guarded(lambda: export_minimind.main([str(run), str(tmp_path / "a.bin")])) == 1
     assert "expected a file that ends in .pth" in capsys.readouterr().err

@@ -75,7 +75,7 @@ def test_ldp_averages_two_by_two_and_adds_its_neighbours():
 
 
 def test_features_of_another_width_are_refused():
-    with pytest.raises(ValueError, match=r"found shape \(1, 4, 7\), expected \(pictures, patches, 12\)"):
+    with pytest.raises(ValueError, match=r"found shape \(1, 4, 7\), expected \(images, patches, 12\)"):
         projector_of("mlp")(torch.zeros(1, 4, 7))
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from model.checkpoints import load_language, save_vlm
-from model.checkpoints.files import WeightsError, find_weights, read_tensors, read_weights
+from model.checkpoints.files import WeightsError, find_weights, read_tensors
 from model.config import LMConfig, VLMConfig
 from model.vlm import VLM
 
@@ -36,7 +36,7 @@ def write_shards(folder: Path, tensors: dict, form: str = "safetensors", count: 
 @pytest.mark.parametrize("form", ["safetensors", "bin"])
 def test_shards_are_read_as_one(tmp_path, form):
     index = write_shards(tmp_path, TENSORS, form)
-    read = read_weights(tmp_path)
+    read = read_tensors(find_weights(tmp_path))
     assert find_weights(tmp_path) == index and read.keys() == TENSORS.keys()
     assert all(torch.equal(read[name], TENSORS[name]) for name in TENSORS)
 
@@ -46,7 +46,7 @@ def test_only_the_shards_that_hold_something_wanted_are_opened(tmp_path):
     (tmp_path / "model-00002-of-00002.safetensors").unlink()  # holds layers 1 and 3
     assert set(read_tensors(index, lambda name: "0" in name or "4" in name)) == {"layers.0.weight", "layers.4.weight"}
     with pytest.raises(WeightsError, match="names model-00002-of-00002.safetensors, which are not in .*all 2 shards"):
-        read_weights(tmp_path)
+        read_tensors(find_weights(tmp_path))
 
 
 def test_one_whole_file_comes_before_shards_and_safetensors_before_pickles(tmp_path):
@@ -60,7 +60,7 @@ def test_one_whole_file_comes_before_shards_and_safetensors_before_pickles(tmp_p
 def test_a_language_model_in_shards_is_the_same_model(tmp_path):
     vlm = VLM(VLMConfig(LMConfig(32, 2, 8, 2, 48, 60)))
     save_vlm(tmp_path, vlm)
-    write_shards(tmp_path, read_weights(tmp_path), count=3)
+    write_shards(tmp_path, read_tensors(find_weights(tmp_path)), count=3)
     (tmp_path / "model.safetensors").unlink()
     loaded = load_language(tmp_path).state_dict()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in vlm.llm.state_dict().items())
@@ -71,7 +71,7 @@ def test_a_torn_shard_is_named(tmp_path):
     shard = tmp_path / "model-00002-of-00002.safetensors"
     shard.write_bytes(shard.read_bytes()[:-3])
     with pytest.raises(WeightsError, match="model-00002-of-00002.safetensors: found .* bytes that cannot be read"):
-        read_weights(tmp_path)
+        read_tensors(find_weights(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_an_index_that_does_not_fit_its_shards_is_refused(tmp_path, change, mess
     document["weight_map"] |= change
     index.write_text(json.dumps(document))
     with pytest.raises(WeightsError, match=message):
-        read_weights(tmp_path)
+        read_tensors(find_weights(tmp_path))
 
 
 def test_a_folder_without_weights_says_what_is_there(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(WeightsError, match=r"found \['notes.txt'\], expected one of model.safetensors"):
-        read_weights(tmp_path)
+        read_tensors(find_weights(tmp_path))
     with pytest.raises(WeightsError, match="no such folder"):
-        read_weights(tmp_path / "nowhere")
+        read_tensors(find_weights(tmp_path / "nowhere"))

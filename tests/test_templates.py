@@ -147,7 +147,7 @@ def test_a_saved_and_a_pickled_copy_know_the_template_the_ends_and_the_image(tmp
 @pytest.mark.parametrize("template, message", [
     (QWEN2.replace("message['content']", "message.content.split('</think>')[-1]"), "thinking"),
     (QWEN2.replace("message['content']", "message['content'].upper()"), r"edits \('.upper\('\)"),
-    (QWEN2.replace("message['content']", "message['content'] + eos_token"), "an end of text after a turn"),
+    (QWEN2.replace("message['content']", "message['content'] + eos_token"), "an end-of-text token after a turn"),
     (QWEN2.replace("+ message['content']", "+ '<|vision_start|>' + message['content']"), "the markers <.vision_start"),
     (QWEN2.replace("assistant\\n'", "assistant\\nSure: '"), "answers that do not begin after"),
     (QWEN2.replace("+ '<|im_end|>' + '\\n'", "+ '<|im_end|>'"), r"turns that are not .*CONTENT<\|im_end\|>\\n'"),
@@ -157,7 +157,7 @@ def test_a_saved_and_a_pickled_copy_know_the_template_the_ends_and_the_image(tmp
     ("{{ messages }}", "the markers none"),
     (LLAMA3, "the markers <.start_header_id"),
     ([{"name": "tool_use", "template": QWEN2}], r"named \['tool_use'\], expected one named 'default'"),
-    (7, "a chat_template that is no text"),
+    (7, "a chat_template that is not a string"),
 ])  # fmt: skip
 def test_a_template_of_no_known_family_is_refused_in_words(tmp_path, template, message):
     write_tokenizer(tmp_path, "qwen2", template)

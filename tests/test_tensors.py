@@ -24,7 +24,7 @@ from model.config import LMConfig, VLMConfig
 from model.language import LanguageModel
 from model.vlm import VLM
 
-ROOT = Path(files.__file__).parents[1]
+ROOT = Path(files.__file__).parents[2]
 LM = LMConfig(32, 2, 8, 2, 48, 60)
 
 
@@ -144,7 +144,7 @@ def test_a_full_disk_is_told_with_the_files_name_and_the_old_file_stays(tmp_path
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(OSError, match=r"No space left on device, and what stood there.*config\.json") as error:
+    with pytest.raises(OSError, match=r"No space left on device; the previous file.*config\.json") as error:
         files.write_json(file, {"new": 2})
     assert error.value.errno == errno.ENOSPC
     assert files.read_json(file) == {"old": 1} and [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -126,7 +126,7 @@ def test_bfloat16_autocast_stays_near_fp32():
 
 
 def test_pixels_of_another_size_are_refused():
-    with pytest.raises(ValueError, match=r"found shape \(1, 3, 16, 16\), expected \(pictures, 3, 32, 32\)"):
+    with pytest.raises(ValueError, match=r"found shape \(1, 3, 16, 16\), expected \(images, 3, 32, 32\)"):
         VisionTransformer(CLIP_SMALL)(torch.zeros(1, 3, 16, 16))
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.checkpoints.sizes import vlm_from_dict, vlm_to_dict
+from model.checkpoints.sizes import to_dict, vlm_from_dict
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vision import VisionTransformer
 from model.vlm import IGNORED, VLM
@@ -256,6 +256,6 @@ def test_the_order_of_weights_does_not_depend_on_when_the_encoder_comes():
 
 
 def test_the_config_round_trips():
-    assert vlm_from_dict(vlm_to_dict(CONFIG)) == CONFIG
+    assert vlm_from_dict(to_dict(CONFIG)) == CONFIG
     with pytest.raises(ValueError, match="vision"):
-        vlm_from_dict({"lm": vlm_to_dict(CONFIG)["lm"], "projector": None})
+        vlm_from_dict({"lm": to_dict(CONFIG)["lm"], "projector": None})

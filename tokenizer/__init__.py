@@ -1,1 +1,1 @@
-"""Text to ids and back, and the chat template. Imports nothing else of this project."""
+"""Text to token ids and back, and the chat template. Imports nothing else of this project."""

@@ -1,6 +1,6 @@
-"""A conversation as token ids, by the chat template of the tokenizer's folder (tokenizer/template.py).
+"""Renders a conversation to token ids with the chat template of the tokenizer's folder (tokenizer/template.py).
 
-Markers are placed as ids and text is encoded as text: what a user types cannot become a marker or an image.
+Markers are inserted as ids and text is encoded as plain text: nothing a user types can become a marker or an image.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ __all__ = ["DEFAULT_SYSTEM", "Segment", "render"]
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a conversation that is learned from as a whole, or not at all."""
+    """A span of a conversation that is supervised as a whole, or not at all."""
 
-    ids: list[int]  # empty for an image: the caller puts the image's tokens here
+    ids: list[int]  # empty for an image: the caller inserts the image tokens
     supervised: bool
     image: bool = False
 
 
 def render(tokenizer: Tokenizer, turns: Sequence[Any], for_generation: bool = False) -> list[Segment]:
-    r"""The segments of a conversation; their ids in order are what the template gives.
+    r"""The segments of a conversation; their ids, concatenated, are what the template gives.
 
     turns: objects with .role ("system", "user" or "assistant") and .parts: a str is text, else an image.
-    Supervised are an answer's content and its end marker, not the line break after it. For generation the
+    The content and end marker of each answer are supervised, not the line break after it. For generation the
     last turn must be the user's: the result then ends with the opening of an answer.
-    Raises ValueError for no turns, an unknown role, and a system turn that is not the first, which
-    templates would silently drop or refuse.
+    ValueError for no turns, an unknown role, or a system turn that is not the first, which templates would
+    silently drop or refuse.
 
-    An answer is encoded apart from the line break before it, as generation meets it. A tool that encodes both
-    in one go gets other ids where an answer starts with white space that the vocabulary merges with "\n". Our
-    vocabulary has no such merge, and Llama 3's template drops such white space.
+    An answer is encoded separately from the line break before it, as in generation. Tools that encode both in
+    one go get other ids if an answer starts with white space that the vocabulary merges with "\n". Our
+    vocabulary has no such merge, and Llama 3's template strips such white space.
     """
     _check(turns, for_generation)
     template = tokenizer.template
@@ -60,7 +60,7 @@ def render(tokenizer: Tokenizer, turns: Sequence[Any], for_generation: bool = Fa
 
 
 def _trimmed(parts: Sequence[Any]) -> list[Any]:
-    """The parts without white space at the two ends of the whole."""
+    """The parts with white space stripped from both ends of the whole content."""
     kept = list(parts)
     for end, strip in ((0, str.lstrip), (-1, str.rstrip)):
         while kept and isinstance(kept[end], str):
@@ -72,7 +72,7 @@ def _trimmed(parts: Sequence[Any]) -> list[Any]:
 
 
 class _Writer:
-    """Collects text until a marker, an image or a segment's end, then encodes it in one piece."""
+    """Collects text up to the next marker, image or end of a segment, then encodes it in one piece."""
 
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer = tokenizer
@@ -85,7 +85,7 @@ class _Writer:
         self._text += text
 
     def marker(self, name: str) -> None:
-        """A special token; none where the name is empty."""
+        """Inserts a special token; nothing if the name is empty."""
         if name:
             self._encode()
             self._ids.append(self.tokenizer.special(name))
@@ -118,7 +118,7 @@ class _Writer:
         self.text(self.template.after_end)
 
     def flush(self, supervised: bool = False) -> None:
-        """Ends the segment under way, if it holds anything."""
+        """Ends the current segment, if it holds anything."""
         self._encode()
         if self._ids:
             self.segments.append(Segment(self._ids, supervised))

@@ -1,7 +1,7 @@
-"""Which chat template a tokenizer's folder has: recognised by what it writes around a turn, never executed.
+"""Recognises the chat template of a tokenizer's folder by the text it writes around a turn; it is never executed.
 
-A chat template is a Jinja program. The families known here write a turn as fixed text around a role and a
-content, so that labels can be built with the ids. Whatever else a folder's template does is refused in words.
+A chat template is a Jinja program. The families known here render a turn as fixed text around role and content, so
+that labels can be built along with the ids. A template that does anything else is an error that says what it does.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 DEFAULT_SYSTEM = "You are a helpful assistant"
-LLAMA3_DATE = "26 Jul 2024"  # what Llama 3.1's and 3.2's templates fall back on
+LLAMA3_DATE = "26 Jul 2024"  # the fallback in Llama 3.1's and 3.2's templates
 
 
 class TokenizerError(ValueError):
-    """A folder is not a tokenizer that this project can use; the message says what to do."""
+    """A folder holds no tokenizer that this project can use; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A turn is start, role, after_role, gap, content, end, after_end; the markers among them are single ids."""
+    """A turn is start, role, after_role, gap, content, end, after_end; markers are special tokens, one id each."""
 
     name: str
     start: str  # marker
     after_role: str  # marker, or empty
     gap: str  # text between the role and the content
-    end: str  # marker: what an answer ends with
+    end: str  # marker, which ends an answer
     after_end: str  # text
     begin: str = ""  # marker before the first turn, or empty
-    default_system: str | None = None  # of a conversation without a system turn; None: it has no system block
-    system_prefix: str = ""  # text before the content of every system block
-    trims: bool = False  # white space at both ends of a content is dropped
-    opens_answers: bool = False  # a user turn is always followed by the opening of an answer, as MiniMind2 has it
+    default_system: str | None = None  # for a conversation without a system turn; None: no system block then
+    system_prefix: str = ""  # text before the content of every system turn
+    trims: bool = False  # strips white space from both ends of a content
+    opens_answers: bool = False  # every user turn is followed by the opening of an answer, as in MiniMind2
 
     @property
     def markers(self) -> tuple[str, ...]:
@@ -52,29 +52,29 @@ LLAMA3 = ChatTemplate("Llama 3", "<|start_header_id|>", "<|end_header_id|>", "\n
                       begin="<|begin_of_text|>", trims=True)  # fmt: skip
 MINIMIND2 = dataclasses.replace(CHATML, name="MiniMind2", default_system=DEFAULT_SYSTEM, opens_answers=True)
 FAMILIES = (CHATML, LLAMA3)
-TOOL_MARKERS = ("<|python_tag|>", "<|eom_id|>")  # Llama 3 writes them where tools are called, and nowhere else
+TOOL_MARKERS = ("<|python_tag|>", "<|eom_id|>")  # in Llama 3's template, for tool calls only
 
-# What a template is rewritten to before it is looked at, so that spelling does not matter.
+# Expressions are replaced by these characters before a template is matched, so that spelling does not matter.
 ROLE, CONTENT, TRIMMED = "\ue000", "\ue001", "\ue002"
 _ROLE = r"\b\w+(?:\[['\"]role['\"]\]|\.role)"
 _CONTENT = r"\b(?:\w+(?:\[0\])?(?:\[['\"]content['\"]\]|\.content\b)|content\b|system_message\b)"
-_CHANGES = (  # what other templates do to a content, and no reading of fixed text can follow
+_CHANGES = (  # what other templates do to a content, which fixed text cannot express
     (r"</?think|reasoning_content|enable_thinking", "thinking"),
     (r"\.(?:split|[lr]?strip|replace|upper|lower|title|capitalize)\(|\|\s*(?:replace|upper|lower|title)\b", "edits"),
-    (r"\beos_token\b", "an end of text after a turn"),
+    (r"\beos_token\b", "an end-of-text token after a turn"),
 )
 _ADVICE = (
-    "give a tokenizer whose template is one of those (Qwen2, Qwen2.5, Llama 3 to 3.2, MiniMind2), or remove the "
+    "use a tokenizer whose template is one of those (Qwen2, Qwen2.5, Llama 3 to 3.2, MiniMind2), or remove the "
     "template from the folder to use its family's plain form"
 )
 
 
 def recognise(text: str | None, specials: Collection[str], bos: str, where: str) -> ChatTemplate:
-    """The template whose source is `text`; for a folder without one, its family's plain form.
+    """The template with the Jinja source `text`; without one (None), the plain form of the family.
 
-    Without a source, ChatML's markers mean MiniMind2's template, and Llama 3's headers have no system block
-    of their own. A Llama 3.1 or 3.2 template's date is its own fallback, never today's: the same conversation
-    is the same ids on every day. TokenizerError for markers or a source of no known family.
+    Without a source, ChatML's markers mean MiniMind2's template, and Llama 3's have no default system block. The
+    date in a Llama 3.1 or 3.2 template is its own fallback, never today's: the same conversation gives the same
+    ids every day. TokenizerError for markers or a source of no known family.
     """
     families = [family for family in FAMILIES if set(family.markers) <= set(specials)]
     if not families:
@@ -102,7 +102,7 @@ def _without_markers(specials: Collection[str], where: str) -> TokenizerError:
 
 
 def _flat(text: str) -> str:
-    """A template's source without comments, its string joins resolved and its role and content as one character."""
+    """A template's source without comments, string concatenations joined, role and content one character each."""
     text = re.sub(r"\{#.*?#\}", "", text, flags=re.DOTALL)
     text = re.sub(r"\\(.)", lambda match: {"n": "\n", "t": "\t"}.get(match[1], match[1]), text)
     for expression, sign in ((_ROLE, ROLE), (_CONTENT + r"\s*\|\s*trim\b", TRIMMED), (_CONTENT, CONTENT)):
@@ -117,7 +117,7 @@ def _markers(flat: str) -> str:
 
 
 def _read(flat: str, family: ChatTemplate, bos: str, where: str) -> ChatTemplate:
-    """The family's template with what this source does in particular; TokenizerError for what is not known."""
+    """The family's template, adapted to this source; TokenizerError for anything that is not known."""
 
     def refusal(found: str) -> TokenizerError:
         return TokenizerError(f"{where}: found a chat template with {found}, expected {family.name}'s; {_ADVICE}")
@@ -149,14 +149,14 @@ def _read(flat: str, family: ChatTemplate, bos: str, where: str) -> ChatTemplate
 
 
 def _turn(flat: str, family: ChatTemplate, role: str) -> str | None:
-    """The sign that stands for the content where the template writes a turn of this role; None where it does not."""
+    """CONTENT or TRIMMED, whichever the template writes in a turn of this role; None if it writes no such turn."""
     opening = f"{re.escape(family.start)}(?:{ROLE}|{role}){re.escape(family.after_role + family.gap)}"
     match = re.search(f"{opening}([{CONTENT}{TRIMMED}]){re.escape(family.closing)}", flat)
     return match[1] if match else None
 
 
 def _dates(flat: str) -> str:
-    """The lines that Llama 3.1 and later put before every system text, or nothing."""
+    """The lines that Llama 3.1 and later put before every system text, or an empty text."""
     knowledge = re.search(r"Cutting Knowledge Date: ([^\n'\"]+)\n", flat)
     if not knowledge or "Today Date: " not in flat:
         return ""
@@ -165,7 +165,7 @@ def _dates(flat: str) -> str:
 
 
 def _system_texts(flat: str, family: ChatTemplate) -> set[str]:
-    """The system texts that a template writes where the conversation has none; at most one where it is sound."""
+    """The system texts that a template writes if the conversation has none; a sound template has at most one."""
     code = r"\{\{|\}\}|\{%|%\}|<\||[" + ROLE + CONTENT + TRIMMED + "]"
     block = re.escape(family.opening("system")) + f"((?:(?!{code}).)*)" + re.escape(family.closing)
     literal = "|".join(f"{quote}([^<{CONTENT}{TRIMMED}{quote}]+){quote}" for quote in "'\"")

@@ -1,8 +1,8 @@
-"""Text to token ids and back, so that no text can forge a special token.
+"""Text to token ids and back; no text can forge a special token.
 
-A tokenizer is a folder with Hugging Face's `tokenizer.json`; beside it may stand `tokenizer_config.json`,
+A tokenizer is a folder with Hugging Face's `tokenizer.json` and, optionally, `tokenizer_config.json`,
 `chat_template.jinja` and `generation_config.json`. No code in it is run. Any byte-level BPE with the markers of a
-known chat template loads: ours, MiniMind2's, Qwen2's and 2.5's, Llama 3's to 3.2's.
+known chat template loads: ours and those of MiniMind2, Qwen2 and 2.5, Llama 3 to 3.2.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tokenizer.template import TokenizerError, recognise
 PAD, START, END, IMAGE_TOKEN = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image|>"
 SPECIALS = (PAD, START, END, IMAGE_TOKEN)  # ours have the ids 0, 1, 2, 3
 PAD_NAMES = (PAD, "<|finetune_right_pad_id|>", "<|end_of_text|>")  # the last two are Llama 3's
-# ours; MiniMind-3V's and Qwen2.5's; one that Llama 3 has never seen
+# ours; MiniMind-3V's and Qwen2.5's; a reserved one that Llama 3 was never trained on
 IMAGE_NAMES = (IMAGE_TOKEN, "<|image_pad|>", "<|reserved_special_token_0|>")
 MINIMIND2_IMAGE_ID = 34  # "@": MiniMind2 has no image token of its own
 
@@ -63,20 +63,20 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
 
 
 def _rows(model_text: str) -> int:
-    """The rows of the embedding that a config.json beside a tokenizer speaks of; 0 where it speaks of none."""
+    """The embedding's number of rows by the config.json beside a tokenizer; 0 if unknown."""
     try:
         config = json.loads(model_text)
         rows = config.get("lm", config).get("vocab_size", 0)  # ours has it under lm, Hugging Face's at the top
     except (json.JSONDecodeError, AttributeError):
-        return 0  # whoever loads the model says what is wrong with it
+        return 0  # loading the model reports what is wrong with it
     return rows if isinstance(rows, int) else 0
 
 
 class Tokenizer:
-    """Encodes and decodes text by a tokenizer.json; knows its chat template, its markers and where answers end.
+    """Encodes and decodes text; knows the chat template, its special tokens and what ends an answer.
 
-    Made from the texts of that file and, by name, of those beside it; `save` writes all of them unchanged.
-    rows: of the model's embedding, where it is known; an image may stand as one that the vocabulary leaves free.
+    Built from the contents of tokenizer.json and, by name, of the files beside it; `save` writes all unchanged.
+    rows: of the model's embedding, if known; one beyond the vocabulary can serve as the image token.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Tokenizer:
         data = _parse(json_text, where)
         self._source = (json_text, dict(beside or {}), rows, where)
         for token in data["added_tokens"]:
-            # Qwen2.5 leaves some of its markers, such as <|file_sep|>, open to being typed.
+            # Qwen2.5 does not mark all of these as special, <|file_sep|> for one, so that they could be typed.
             token["special"] = token.get("special", False) or bool(re.fullmatch(r"<\|.*\|>", token["content"]))
         try:
             self._fast = tokenizers.Tokenizer.from_str(json.dumps(data))
@@ -110,16 +110,16 @@ class Tokenizer:
         self.end_ids = self._end_ids(_token(config, "eos_token"), generation.get("eos_token_id"))
         self.vocab_size = max(self._fast.get_vocab(with_added_tokens=True).values()) + 1
         self.image_id = self._image_id(rows)
-        self.vocab_size = max(self.vocab_size, self.image_id + 1)  # of ids that a model must have rows for
+        self.vocab_size = max(self.vocab_size, self.image_id + 1)  # rows that the model's embedding needs
 
     def _end_ids(self, eos_token: str, eos_ids: int | list[int] | None) -> tuple[int, ...]:
-        """What ends an answer: the template's end first, which is learned, then what the folder's files name."""
+        """Ids that end an answer: the template's end marker, which is trained on, then those that the files name."""
         named = [self._specials[eos_token]] if eos_token in self._specials else []
         listed = eos_ids if isinstance(eos_ids, list) else [eos_ids]
         return tuple(dict.fromkeys([self.end_id, *named, *(i for i in listed if isinstance(i, int))]))
 
     def _image_id(self, rows: int) -> int:
-        """The id that stands where an image's features go. A mask carries the places: it can be any id."""
+        """The id at image positions. It can be any id, since a mask marks these positions."""
         for name in IMAGE_NAMES:
             if name in self._specials:
                 return self._specials[name]
@@ -128,15 +128,15 @@ class Tokenizer:
         return self.vocab_size if rows > self.vocab_size else self.pad_id  # Qwen2's embedding has rows to spare
 
     def special(self, name: str) -> int:
-        """The id of a special token, such as "<|im_end|>"; KeyError names what there is."""
+        """The id of a special token, such as "<|im_end|>"; KeyError lists those there are."""
         if name not in self._specials:
             raise KeyError(f"no special token {name!r}; this tokenizer has {', '.join(self._specials)}")
         return self._specials[name]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text, never a special one: "<|im_end|>" in the text becomes ordinary characters.
+        """Ids of plain text, never special tokens: "<|im_end|>" in the text becomes ordinary characters.
 
-        A lone surrogate (half a character, from a broken terminal or JSON) is no text and becomes U+FFFD.
+        A lone surrogate (half a character, from a broken terminal or JSON) is not valid text and becomes U+FFFD.
         """
         try:
             text.encode()
@@ -145,11 +145,11 @@ class Tokenizer:
         return self._fast.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
-        """Text of ids; special tokens are left out, or shown by name. Bytes that are not UTF-8: U+FFFD."""
+        """Text of ids; special tokens are skipped, or shown by name. Invalid UTF-8 becomes U+FFFD."""
         return self._fast.decode([int(i) for i in ids], skip_special_tokens=skip_special)
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that one id stands for; none for a special token and for an id outside the vocabulary."""
+        """The bytes of one id; empty for a special token or an id outside the vocabulary."""
         name = self._fast.id_to_token(int(token))
         if name is None or name in self._specials:
             return b""
@@ -162,7 +162,7 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits that change with the vocabulary or the merges: kept in checkpoints."""
+        """16 hex digits that change with the vocabulary or the merges; stored in checkpoints."""
         data = json.loads(self._source[0])
         vocabulary = {**data["model"]["vocab"], **{t["content"]: t["id"] for t in data["added_tokens"]}}
         merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in data["model"]["merges"]]
@@ -177,12 +177,12 @@ class Tokenizer:
             (folder / name).write_text(text, encoding="utf-8")
 
     def __reduce__(self):
-        # The library's own pickle forgets encode_special_tokens: in a worker, text could forge markers.
+        # The library's own pickling loses encode_special_tokens: in a worker, text could forge markers.
         return Tokenizer, self._source
 
 
 class TextStream:
-    """Turns ids into text one by one, never half a character: `push` returns what can be shown so far."""
+    """Decodes ids one by one, never half a character: `push` returns the text that can now be shown."""
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
@@ -193,14 +193,14 @@ class TextStream:
         return self._decoder.decode(self._tokenizer.token_bytes(token))
 
     def finish(self) -> str:
-        """What is left: U+FFFD where the last character never became whole, else nothing."""
+        """The rest: U+FFFD if the last character is incomplete, else nothing."""
         return self._decoder.decode(b"", final=True)
 
 
 def byte_characters() -> list[str]:
     """The printable character that stands for each of the 256 bytes in a byte-level vocabulary, as in GPT-2.
 
-    Printable Latin-1 stands for itself; the other bytes take U+0100, U+0101, ... in order.
+    Printable Latin-1 stands for itself; the other bytes map to U+0100, U+0101, ... in order.
     """
     plain = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     spare = iter(range(0x100, 0x200))
@@ -208,7 +208,7 @@ def byte_characters() -> list[str]:
 
 
 def _parse(json_text: str, where: str) -> dict:
-    """The tokenizer.json as a dict with the parts that are needed here, or TokenizerError."""
+    """The tokenizer.json as a dict that has all parts needed here, or TokenizerError."""
     what = "Expected the tokenizer.json of a byte-level BPE tokenizer: give another folder, or copy it again."
     try:
         data = json.loads(json_text)
@@ -225,7 +225,7 @@ def _parse(json_text: str, where: str) -> dict:
 
 
 def _beside(name: str, texts: Mapping[str, str], where: str) -> dict:
-    """The JSON object in a file beside tokenizer.json, empty where there is none."""
+    """The JSON object in a file beside tokenizer.json; empty if there is no such file."""
     try:
         value = json.loads(texts.get(name, "{}"))
     except json.JSONDecodeError as error:
@@ -236,14 +236,14 @@ def _beside(name: str, texts: Mapping[str, str], where: str) -> dict:
 
 
 def _token(config: dict, name: str) -> str:
-    """The text of a token that tokenizer_config.json names, as a string or as an object; empty where it does not."""
+    """The text of a token in tokenizer_config.json, given as a string or an object; empty if it is absent."""
     token = config.get(name)
     token = token.get("content") if isinstance(token, dict) else token
     return token if isinstance(token, str) else ""
 
 
 def _template_in(config: dict, where: str) -> str | None:
-    """The source of the chat template in tokenizer_config.json: one, or the one named default of a list."""
+    """The source of the chat template in tokenizer_config.json: a single one, or the one named default in a list."""
     source = config.get("chat_template")
     if isinstance(source, list):
         named = {entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)}
@@ -254,5 +254,5 @@ def _template_in(config: dict, where: str) -> str | None:
             )
         source = named["default"]
     if source is not None and not isinstance(source, str):
-        raise TokenizerError(f"{CONFIG_FILE} beside {where} has a chat_template that is no text; copy it again.")
+        raise TokenizerError(f"{CONFIG_FILE} beside {where} has a chat_template that is not a string; copy it again.")
     return source

@@ -1,11 +1,11 @@
 """Trains the 6,400-token vocabulary: `python -m tokenizer.train_tokenizer --text FILE [--out DIR]`.
 
-FILE is UTF-8, one text a line. U+001F marks places that no token may span, such as the borders of Chinese
+FILE is UTF-8, one text per line. U+001F marks boundaries that no token may cross, such as those of Chinese
 words; it is not part of the text. The same file gives the same vocabulary, byte for byte. 20 MB take seconds.
 
-What the 6,400 ids are, in order: 4 special tokens, 256 bytes, every hanzi of GB2312 level 1 and the
-punctuation below (with the two-byte beginnings that byte-level merges need to build them), other characters
-that the text uses often, words and parts of words by falling frequency, and where the text has too few of
+The 6,400 ids are, in order: 4 special tokens, 256 bytes, every hanzi of GB2312 level 1 and the punctuation
+below (with the two-byte prefixes that byte-level merges need to build them), other characters that are
+frequent in the text, words and parts of words by decreasing frequency, and, if the text has too few of
 those, hanzi of GB2312 level 2.
 """
 
@@ -37,14 +37,14 @@ from tokenizer.tokenizer import (
 
 VOCAB_SIZE = 6400
 SEPARATOR = "\x1f"
-TEMPLATE_WORDS = SEPARATOR.join((DEFAULT_SYSTEM, "system", "user", "assistant"))  # learned from every text
+TEMPLATE_WORDS = SEPARATOR.join((DEFAULT_SYSTEM, "system", "user", "assistant"))  # added to every training text
 MAX_TOKEN_BYTES = 12  # four hanzi, or a word of twelve letters
 PUNCTUATION = "，。、；：？！“”‘’（）《》【】…—·～"
-RARE = 20_000  # a character outside GB2312 level 1 that is less than one in this many takes no token
+RARE = 20_000  # a character outside GB2312 level 1 that is rarer than one in this many gets no token
 MAX_OTHER_CHARACTERS = 200
 
-# Where text is cut before merging: hanzi in runs, other words with the space before them, digits one by one,
-# punctuation in runs, white space. Merges inside a run go by rank, so running Chinese needs no word borders.
+# Pre-tokenization: runs of hanzi, other words with the space before them, single digits, runs of punctuation,
+# white space. Merges within a run are applied by rank, so plain Chinese needs no word boundaries.
 PIECES = (
     r"\p{Han}+"
     r"|'(?:s|t|d|m|ll|re|ve)(?!\p{L})"
@@ -57,7 +57,7 @@ PIECES = (
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--text", type=Path, required=True, help="training text, one text a line")
+    parser.add_argument("--text", type=Path, required=True, help="training text, one text per line")
     parser.add_argument("--out", type=Path, default=default_folder(), help="folder (default: %(default)s)")
     args = parser.parse_args(argv)
     try:
@@ -73,20 +73,20 @@ def main(argv: list[str] | None = None) -> None:
 def read_lines(file: Path) -> list[str]:
     """The texts of a training file, or TokenizerError."""
     if not file.is_file():
-        raise TokenizerError(f"There is no training text {file}. Expected one text a line: check the path.")
+        raise TokenizerError(f"There is no training text {file}. Expected one text per line: check the path.")
     try:
         lines = [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
     except UnicodeDecodeError as error:
         raise TokenizerError(f"{file} is not UTF-8 ({error}). Save the text as UTF-8.") from error
     if not lines:
-        raise TokenizerError(f"{file} holds no text. Expected one text a line: write some into it.")
+        raise TokenizerError(f"{file} holds no text. Expected one text per line: write some into it.")
     return lines
 
 
 def train(lines: list[str]) -> tuple[FastTokenizer, dict[str, int]]:
-    """The tokenizer of these texts, and how many tokens of each kind it has.
+    """The tokenizer trained on these texts, and its number of tokens by kind.
 
-    Words are learned over characters, not bytes: a token is always whole characters, or the start of one.
+    Merges are learned over characters, not bytes: a token is always whole characters, or the start of one.
     """
     vocabulary = _Vocabulary()
     vocabulary.extend("hanzi and punctuation", hanzi(1) + list(PUNCTUATION))
@@ -115,7 +115,7 @@ def write(tokenizer: FastTokenizer, folder: Path) -> None:
 
 
 class _Vocabulary:
-    """Tokens as bytes, in the order of their ids, and the merges that make them."""
+    """Tokens as bytes, in the order of their ids, and the merges that build them."""
 
     def __init__(self):
         self.tokens: dict[bytes, None] = dict.fromkeys(bytes([b]) for b in range(256))  # an ordered set
@@ -127,7 +127,7 @@ class _Vocabulary:
         return VOCAB_SIZE - len(SPECIALS) - len(self.tokens)
 
     def extend(self, kind: str, characters: list[str]) -> None:
-        """Gives each character its own token, built byte by byte from the left, as far as there is room."""
+        """Gives each character its own token, merged byte by byte from the left, while there is room."""
         before = self.room
         for character in characters:
             data = character.encode()
@@ -139,7 +139,7 @@ class _Vocabulary:
         self.counts[kind] = before - self.room
 
     def extend_words(self, kind: str, merges: list[tuple[str, str]]) -> None:
-        """Takes learned merges in their order; skips the too long and those whose halves are no tokens."""
+        """Adds learned merges in order; skips those that are too long or whose halves are not tokens."""
         before = self.room
         for pair in merges:
             left, right = (part.encode() for part in pair)
@@ -154,7 +154,7 @@ class _Vocabulary:
 
 
 def _frequent_characters(lines: list[str]) -> list[str]:
-    """Characters beyond ASCII by falling frequency; equally frequent ones in Unicode order."""
+    """Characters beyond ASCII by decreasing frequency; ties in Unicode order."""
     counts: Counter[str] = Counter()
     for line in lines:
         counts.update(line)
@@ -164,7 +164,7 @@ def _frequent_characters(lines: list[str]) -> list[str]:
 
 
 def _word_merges(lines: list[str]) -> list[tuple[str, str]]:
-    """Merges of characters into words, the most frequent first, by the library's BPE trainer."""
+    """Merges of characters into words, most frequent first, from the library's BPE trainer."""
     learner = FastTokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -174,7 +174,7 @@ def _word_merges(lines: list[str]) -> list[tuple[str, str]]:
     )
     alphabet = len(set(TEMPLATE_WORDS).union(*lines))
     trainer = trainers.BpeTrainer(
-        vocab_size=alphabet + VOCAB_SIZE,  # more than can be used: some will be too long
+        vocab_size=alphabet + VOCAB_SIZE,  # more than needed: some will be too long
         min_frequency=2,
         max_token_length=MAX_TOKEN_BYTES,
         show_progress=False,
@@ -184,7 +184,7 @@ def _word_merges(lines: list[str]) -> list[tuple[str, str]]:
 
 
 def _assemble(vocabulary: _Vocabulary) -> FastTokenizer:
-    """The library's tokenizer with these tokens, in the byte-level spelling."""
+    """The library's tokenizer with these tokens, in byte-level spelling."""
     table = byte_characters()
 
     def spell(data: bytes) -> str:
@@ -205,7 +205,7 @@ def _assemble(vocabulary: _Vocabulary) -> FastTokenizer:
 
 
 def _config() -> dict:
-    """tokenizer_config.json: what transformers needs to use the folder, with chat.py's template in Jinja."""
+    """tokenizer_config.json: what transformers needs to load the folder, with chat.py's template in Jinja."""
     template = (
         "{% if messages[0].role != 'system' %}"
         "{{ '" + START + "system\\n" + DEFAULT_SYSTEM + END + "\\n' }}"

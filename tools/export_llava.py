@@ -42,7 +42,7 @@ def export(trained: Trained, out: Path, dtype: torch.dtype = torch.float32) -> N
     """The whole folder; WeightsError, with nothing written, for a model that LLaVA cannot express."""
     vlm, tokenizer = trained.model, trained.tokenizer
     special = {"pad_token_id": tokenizer.pad_id, "bos_token_id": tokenizer.start_id, "eos_token_id": tokenizer.end_id}
-    llava_config(vlm, 0, special, vlm.config.lm.vocab_size)  # refuses before anything is written
+    llava_config(vlm, 0, special, vlm.config.lm.vocab_size)  # raises before anything is written
     image_id = save_llava_tokenizer(out, tokenizer, vlm.config.lm.max_position_embeddings)
     rows = max(vlm.config.lm.vocab_size, image_id + 1)
     config = llava_config(vlm, image_id, special, rows)
@@ -58,7 +58,7 @@ def export(trained: Trained, out: Path, dtype: torch.dtype = torch.float32) -> N
 
 
 def processor_settings(config) -> dict:
-    """What LlavaProcessor counts image tokens by: (side // patch_size)² + additional ones, less one by "default"."""
+    """How LlavaProcessor counts image tokens: (side // patch_size)² + additional ones, minus one for "default"."""
     return {
         "processor_class": "LlavaProcessor",
         "patch_size": config.vision.patch_size,
@@ -69,7 +69,7 @@ def processor_settings(config) -> dict:
 
 
 def picture_settings(encoder: Encoder) -> dict:
-    """preprocessor_config.json; crop_size also where nothing is cropped, since token counts are read from it."""
+    """preprocessor_config.json; has crop_size even if nothing is cropped, since token counts are read from it."""
     height, width = encoder.spec.shape
     crop = {"crop_size": {"height": height, "width": width}, "processor_class": "LlavaProcessor"}
     return {**crop, **encoder.spec.to_settings()}

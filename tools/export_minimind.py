@@ -1,7 +1,7 @@
 """Write a run as MiniMind2-V's own checkpoint: python -m tools.export_minimind RUN OUT.pth
 
 RUN is a run's folder, or a MiniMind2-V .pth (with --vision and --tokenizer). OUT.pth is what MiniMind-V's scripts read:
-fp16, no encoder, the embedding twice. A model that its code would read and compute otherwise is refused.
+fp16, no encoder, the embedding twice. A model that its code would load but compute differently is an error.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def check_encoder(trained: Trained) -> None:
-    """WeightsError for an encoder that MiniMind-V's code does not run: it has CLIP ViT-B/16's sizes written into it."""
+    """WeightsError for an encoder that MiniMind-V's code does not run: CLIP ViT-B/16 is hard-coded there."""
     vision = trained.model.config.vision
     wanted = {
         "hidden_size": 768,
@@ -47,13 +47,13 @@ def check_encoder(trained: Trained) -> None:
            if getattr(vision, name) != value]  # fmt: skip
     if odd:
         raise WeightsError(
-            f"{trained.path}: MiniMind-V runs the last features of a CLIP ViT-B/16, this model's encoder has "
+            f"{trained.path}: MiniMind-V takes the last hidden state of a CLIP ViT-B/16, this model's encoder has "
             f"{', '.join(odd)}; train with such an encoder (--vision), or keep our own format"
         )
 
 
 def how_to_load(trained: Trained, out: Path) -> list[str]:
-    """What MiniMind-V must be told beside the file."""
+    """What MiniMind-V needs to be told to load the file."""
     lm, image = trained.model.config.lm, trained.tokenizer.image_id
     lines = [
         f"MiniMind-V reads it with --hidden_size {lm.hidden_size} --num_hidden_layers {lm.num_hidden_layers}, under "

@@ -1,4 +1,4 @@
-"""How many lines there are: of the spine, of all that a training step runs through, and of the whole product."""
+"""Line counts: of the spine, of all that a training step runs through, and of the whole product."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ SPINE = (
     "model/config.py", "model/layers.py", "model/cache.py", "model/language.py", "model/vision.py",
     "model/projector.py", "model/vlm.py", "engine/loop.py", "train_lm.py", "train_pretrain.py", "train_sft.py",
 )  # fmt: skip
-# What one has to read to follow train_pretrain.py from a flag to a weight update; the rest of PATH keeps its promises
-# without being read: drawing, captions, the chat template, file formats, the feature cache, memory plan and log.
+# What one has to read to follow train_pretrain.py from a flag to a weight update; the rest of PATH can be taken on
+# trust: drawing, captions, the chat template, file formats, the feature cache, memory plan and log.
 READING = (
     "train_pretrain.py", "engine/arguments.py", "engine/build.py", "engine/trainer.py", "engine/dataloader.py",
     "engine/freeze.py", "engine/loop.py", "engine/recorder.py", "engine/optimizer.py", "dataset/splits.py",
     "dataset/record.py", "dataset/encoding.py", "dataset/batching.py", "model/vlm.py", "model/projector.py",
     "model/vision.py", "model/language.py", "model/layers.py", "model/config.py",
 )  # fmt: skip
-# The modules of which a function runs between `python train_pretrain.py` and the first change of a weight: picture
-# book, shipped encoder, language model already trained, plain model (--fast off). tests/test_architecture.py traces it.
-# A file counts whole, also where one short function of it is called.
+# The modules that run between `python train_pretrain.py` and the first change of a weight: picture book, shipped
+# encoder, language model already trained, plain model (--fast off). tests/test_architecture.py traces it.
+# A file counts in full even if only one short function of it is called.
 PATH = (
     "train_pretrain.py",
     "engine/command.py", "engine/arguments.py", "engine/trainer.py", "engine/build.py", "engine/device.py",
@@ -48,7 +48,7 @@ PATH = (
 
 
 def count(name: str) -> int:
-    """The lines of a file of the repo, blank ones and docstrings included."""
+    """The lines of a file of the repo, including blank lines and docstrings."""
     return len((ROOT / name).read_text("utf-8").splitlines())
 
 
@@ -65,7 +65,7 @@ def product() -> list[str]:
 
 
 def fast() -> list[str]:
-    """What --fast on, the default, runs in place of the plain forward passes."""
+    """What --fast on, the default, runs instead of the plain forward passes."""
     return [name for name in product() if name.startswith("model/fast/")]
 
 
@@ -78,7 +78,7 @@ def by_folder(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def report() -> str:
-    """The four figures, each with what it is made of."""
+    """The four figures, each with its parts."""
     lines = [f"{total(SPINE):>7,}  the spine: {len(SPINE)} files"]
     lines += [f"{count(name):>9,}  {name}" for name in SPINE]
     title = f"to follow train_pretrain.py from a flag to a weight update: {len(READING)} files"

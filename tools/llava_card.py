@@ -52,7 +52,7 @@ VLLM_LINEAR = """- **vLLM** (read from its public source, not run): its table of
 LLAMA_CPP = """- **llama.cpp** (read from its public source, not run): its converter takes the language part as {lm}. It
   knows pre-tokenizers by a hash and asks for this one's to be added unless it has it. Its `--mmproj` takes only
   Pixtral towers for this architecture: the picture part needs a GGUF written by other means{gelu}."""
-GELU = "; and its LLaVA graph always applies a GELU, which this model's linear projector has not"
+GELU = "; and its LLaVA graph always applies a GELU, which this model's linear projector does not have"
 
 
 def model_card(trained: Trained, config: dict, dtype: str) -> str:
@@ -80,13 +80,13 @@ def model_card(trained: Trained, config: dict, dtype: str) -> str:
 
 
 def token_note(trained: Trained, image_id: int) -> str:
-    """What became of the tokenizer's mark for a picture."""
+    """What became of the tokenizer's image token."""
     ours = trained.tokenizer.image_id
     if image_id == ours:
         name = next((name for name in IMAGE_NAMES if name in trained.tokenizer.decode([ours], skip_special=False)), "")
         return f"The image token is id {ours}, in Glimpse called `{name}`; prompts have the same ids in both."
     mark = trained.tokenizer.decode([ours], skip_special=False)
     return (
-        f"The image token is the new id {image_id}. In Glimpse id {ours} (`{mark}`) marks a picture's place, and text "
-        "may hold it too; LLaVA would take it for a picture. All other ids are the same."
+        f"The image token is the new id {image_id}. In Glimpse id {ours} (`{mark}`) marks a picture's place, but "
+        "text may contain it too, and LLaVA would take that for a picture. All other ids are the same."
     )

@@ -1,4 +1,4 @@
-"""A tokenizer's folder for Hugging Face's LlavaProcessor: one id for "<image>", its chat template with pictures."""
+"""A tokenizer for Hugging Face's LlavaProcessor: one id for "<image>", and a chat template with pictures."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from model.checkpoints.files import read_json, write_json
 from tokenizer.template import ChatTemplate
 from tokenizer.tokenizer import CONFIG_FILE, IMAGE_NAMES, TEMPLATE_FILE, TOKENIZER_FILE, Tokenizer
 
-IMAGE = "<image>"  # what LLaVA's processor, and the tools around it, write for a picture
+IMAGE = "<image>"  # the placeholder for a picture in LLaVA's processor and the tools around it
 
-# One turn's content: a text, or parts. A picture that text follows gets a line break after it, as our prompts have.
+# One turn's content: a text, or parts. A picture followed by text gets a line break after it, as in our prompts.
 CONTENT = (
     "{%- set turn = namespace(text='') -%}"
     "{%- if message['content'] is string -%}{%- set turn.text = message['content'] -%}"
@@ -30,11 +30,11 @@ CONTENT = (
 
 
 def chat_template(template: ChatTemplate) -> str:
-    """The Jinja source that writes what tokenizer/chat.py writes for this template."""
-    prefix = "{%- if message['role'] == 'system' -%}" + said(template.system_prefix) + "{%- endif -%}"
-    opening = said(template.start) + "{{- message['role'] -}}" + said(template.after_role + template.gap)
+    """The Jinja source that renders what tokenizer/chat.py renders for this template."""
+    prefix = "{%- if message['role'] == 'system' -%}" + literal(template.system_prefix) + "{%- endif -%}"
+    opening = literal(template.start) + "{{- message['role'] -}}" + literal(template.after_role + template.gap)
     text = "{{- turn.text | trim -}}" if template.trims else "{{- turn.text -}}"
-    answer = said(template.opening("assistant"))
+    answer = literal(template.opening("assistant"))
     after_user = "{%- if message['role'] == 'user' -%}" + answer + "{%- endif -%}"
     at_the_end = "{%- if add_generation_prompt -%}" + answer + "{%- endif -%}"
     if template.opens_answers:
@@ -42,17 +42,17 @@ def chat_template(template: ChatTemplate) -> str:
     system = ""
     if template.default_system is not None:
         block = template.opening("system") + template.system_prefix + template.default_system + template.closing
-        system = "{%- if messages[0]['role'] != 'system' -%}" + said(block) + "{%- endif -%}"
-    turns = opening + prefix + CONTENT + text + said(template.closing)
+        system = "{%- if messages[0]['role'] != 'system' -%}" + literal(block) + "{%- endif -%}"
+    turns = opening + prefix + CONTENT + text + literal(template.closing)
     return (
-        said(template.begin) + system + "{%- for message in messages -%}" + turns
+        literal(template.begin) + system + "{%- for message in messages -%}" + turns
         + (after_user if template.opens_answers else "") + "{%- endfor -%}"
         + ("" if template.opens_answers else at_the_end)
     )  # fmt: skip
 
 
-def said(text: str) -> str:
-    """Jinja that writes this text; nothing for none."""
+def literal(text: str) -> str:
+    """Jinja code that writes this text; empty for an empty text."""
     quoted = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
     return "{{- '" + quoted + "' -}}" if text else ""
 
@@ -60,8 +60,8 @@ def said(text: str) -> str:
 def save_llava_tokenizer(folder: Path, tokenizer: Tokenizer, max_length: int) -> int:
     """Write tokenizer.json, its config and the template into `folder`; returns the id of "<image>".
 
-    A tokenizer with an image token keeps its id under the new name. One that marks pictures with a token of its text
-    (MiniMind2's "@") or with its padding gets a new token after its last: LLaVA takes every such id for a picture.
+    A tokenizer with an image token keeps its id under the new name. One that marks pictures with an ordinary token
+    (MiniMind2's "@") or its padding token gets a new last token: LLaVA takes every image id for a picture.
     """
     tokenizer.save(folder)
     data = read_json(folder / TOKENIZER_FILE)
@@ -76,7 +76,7 @@ def save_llava_tokenizer(folder: Path, tokenizer: Tokenizer, max_length: int) ->
             data["model"]["vocab"] = {IMAGE if name == old else name: i for name, i in data["model"]["vocab"].items()}
     else:
         named = old is not None or image_id in data["model"]["vocab"].values()
-        image_id = tokenizer.vocab_size if named else image_id  # Qwen2's place for it is an id that nothing has
+        image_id = tokenizer.vocab_size if named else image_id  # Qwen2's is an unused id
         added.append({"id": image_id, "content": IMAGE, "single_word": False, "lstrip": False, "rstrip": False,
                       "normalized": False, "special": True})  # fmt: skip
     for token in added:
@@ -102,7 +102,7 @@ def tokenizer_config(tokenizer: Tokenizer, added: list[dict], max_length: int) -
         "add_eos_token": False,
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
-        "padding_side": "left",  # of a batch to generate from
+        "padding_side": "left",  # for batched generation
         "model_input_names": ["input_ids", "attention_mask"],  # transformers 4 would add token_type_ids
         "model_max_length": max_length,
         "processor_class": "LlavaProcessor",

@@ -1,9 +1,9 @@
-"""What a model knows of a thing that it has just named: python -m tools.probe RUN [--attribute side|colour|column]
+"""What a model knows about a thing that it has just named: python -m tools.probe RUN [--attribute side|colour|column]
 
-A caption of a scene is given up to the noun in the sentence about one of its things ("... 兔子"), and it is asked,
-after each layer, whether the thing's side, colour or column can be read at the noun by a linear classifier; then,
-without any classifier, whether the model's own next words say it right (teacher-forced: all before them is true). By
-number of things in the scene, since with one there is nothing to look up. A language model's run (train_lm.py) reads
+The model reads a caption of a scene up to the noun in the sentence about one of its things ("... 兔子"). A linear probe
+then predicts the thing's side, colour or column from the residual stream at the noun, after each layer; and, without
+a probe, the model's own next words are checked (teacher-forced: all before them is true). Accuracies are also given by
+number of things in the scene, since with one there is nothing to look up. A language model (a run of train_lm.py) reads
 word pictures.
 """
 
@@ -46,7 +46,7 @@ COLOUR_NAMES = tuple(COLOURS)
 
 @dataclass(frozen=True)
 class Probed:
-    """A caption that ends with a noun: the thing it names, of so many."""
+    """A caption that ends with a noun: its scene, the thing that the noun names, the label to predict."""
 
     scene: Scene
     thing: Thing
@@ -57,7 +57,7 @@ class Probed:
         return len(self.scene.things)
 
 
-# attribute -> (which things have it, its number, how many there are, what stands behind the noun, each value's word)
+# attribute -> (whether a thing has it, its label, number of classes, text after the noun, each class's word)
 ATTRIBUTES = {
     "side": (lambda t: clear_side(t) and not in_sky(t), lambda t: list(SIDES).index(t.side), len(SIDES), "在画面的",
              tuple(SIDES.values())),
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("run", type=Path, help="a run of train_lm.py, train_pretrain.py or train_sft.py, in Chinese")
     parser.add_argument("--attribute", choices=tuple(ATTRIBUTES), default="side", help="default: side")
     parser.add_argument("--n", type=int, default=600, help="scenes to fit on, half as many to score")
-    parser.add_argument("--json", metavar="FILE", help="write the figures")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     args = parser.parse_args(argv)
     if args.n < 20:
@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     classes = ATTRIBUTES[args.attribute][2]
     labels = [torch.tensor([p.label for p in some]) for some in (fit, test)]
     layers = [accuracy(*labels, one, other, classes) for one, other in zip(*states, strict=True)]
-    said = told(model, tokenizer, load, tokens, test, args.attribute)
+    said = said_right(model, tokenizer, load, tokens, test, args.attribute)
     report = {
         "run": str(args.run), "attribute": args.attribute, "fit": len(fit), "scored": len(test),
         "chance": int(labels[1].bincount(minlength=classes).max()) / len(test),
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def load_any(run: Path) -> tuple[VLM, Tokenizer, PictureLoader, int]:
-    """(model, tokenizer, what loads its pictures, tokens a picture): word pictures for a language model."""
+    """(model, tokenizer, picture loader, tokens per picture); word pictures for a language model."""
     tokenizer = get_tokenizer("", run)
     model = load_vlm(run) if (run / "config.json").is_file() else None
     if model is not None and model.projector is None:
@@ -110,7 +110,7 @@ def load_any(run: Path) -> tuple[VLM, Tokenizer, PictureLoader, int]:
 
 
 def probed(split: str, count: int, attribute: str) -> list[Probed]:
-    """One thing that has the attribute in each of the first `count` scenes of a split that have such a thing."""
+    """One thing that has the attribute from each of the first `count` scenes of a split with such a thing."""
     has, label, *_ = ATTRIBUTES[attribute]
     found, index = [], 0
     while len(found) < count:
@@ -124,13 +124,13 @@ def probed(split: str, count: int, attribute: str) -> list[Probed]:
 
 
 def prompts(
-    tokenizer: Tokenizer, tokens: int, probed: Sequence[Probed], behind: str = ""
+    tokenizer: Tokenizer, tokens: int, probed: Sequence[Probed], suffix: str = ""
 ) -> list[Example]:
-    """The request, a true list of the scene's things, and the noun, with what is `behind` it."""
+    """The request, a true list of the scene's things, and the noun with a suffix."""
     made = []
     for number, one in enumerate(probed):
         place = PLACES[one.scene.place].zh
-        text = OPENINGS[0].format(place, listing(list(one.scene.things))) + KINDS[one.thing.kind].zh + behind
+        text = OPENINGS[0].format(place, listing(list(one.scene.things))) + KINDS[one.thing.kind].zh + suffix
         turn = Turn("user", (IMAGE, "\n" + prompt_for("long")))
         asked = encode_prompt((turn,), tokenizer, tokens, (one.scene,), row_id=str(number))
         ids = torch.tensor([*asked.ids.tolist(), *tokenizer.encode(text)], dtype=torch.int32).numpy()
@@ -143,7 +143,7 @@ def prompts(
 def hidden_states(
     model: VLM, tokenizer: Tokenizer, load: PictureLoader, tokens: int, probed: Sequence[Probed]
 ) -> Tensor:
-    """The residual stream at the noun's last token before the first and after each layer, (layers + 1, rows, D)."""
+    """The residual stream at the noun's last token, before the first layer and after each: (layers + 1, rows, D)."""
     kept: list[list[Tensor]] = [[] for _ in range(len(model.llm.model.layers) + 1)]
     for batch in batches(tokenizer, load, prompts(tokenizer, tokens, probed)):
         batch = batch.to(next(model.parameters()).device)
@@ -180,7 +180,7 @@ def batches(tokenizer: Tokenizer, load: PictureLoader, examples: Sequence[Exampl
 
 
 def accuracy(fit: Tensor, test: Tensor, fit_states: Tensor, test_states: Tensor, classes: int) -> Tensor:
-    """(test rows,) whether a ridge regression on one-hot labels, of states of unit variance, picks the right one."""
+    """(test rows,) bool: whether ridge regression to one-hot labels on standardised states picks the right class."""
     mean, std = fit_states.mean(0), fit_states.std(0) + 1e-6
     one, other = (torch.cat(((x - mean) / std, torch.ones(len(x), 1)), 1) for x in (fit_states, test_states))
     gram = one.T @ one + RIDGE * len(one) * torch.eye(one.shape[1])
@@ -189,14 +189,14 @@ def accuracy(fit: Tensor, test: Tensor, fit_states: Tensor, test_states: Tensor,
 
 
 @torch.no_grad()
-def told(
+def said_right(
     model: VLM, tokenizer: Tokenizer, load: PictureLoader, tokens: int, probed: Sequence[Probed], attribute: str
 ) -> Tensor:
-    """(rows,) whether, of the attribute's words, the model holds the right one likeliest behind the noun."""
-    *_, behind, words = ATTRIBUTES[attribute]
+    """(rows,) bool: whether the right one of the attribute's words has the highest logit after the noun."""
+    *_, suffix, words = ATTRIBUTES[attribute]
     ids = torch.tensor([tokenizer.encode(word)[0] for word in words])
     right = []
-    for batch in batches(tokenizer, load, prompts(tokenizer, tokens, probed, behind)):
+    for batch in batches(tokenizer, load, prompts(tokenizer, tokens, probed, suffix)):
         batch = batch.to(next(model.parameters()).device)
         last = batch.attention_mask.sum(1) - 1
         logits = model.logits(batch)[torch.arange(len(last), device=last.device), last].cpu()
@@ -205,7 +205,7 @@ def told(
 
 
 def by_things(probed: Sequence[Probed], right: Tensor) -> dict[str, float]:
-    """The share of right rows: of all, and by the number of things in the scene."""
+    """Accuracy over all rows, and by the number of things in the scene."""
     groups = defaultdict(list)
     for one, good in zip(probed, right.tolist(), strict=True):
         groups["all"].append(good)
@@ -214,9 +214,9 @@ def by_things(probed: Sequence[Probed], right: Tensor) -> dict[str, float]:
 
 
 def table(report: dict) -> str:
-    """The figures as lines of text: one a layer, then what the model says itself."""
+    """The figures as text: one line per layer, then what the model itself says."""
     names = sorted(report["teacher_forced"])
-    title = f"{report['attribute']} at the noun: {report['run']}, {report['scored']} scenes, commonest value"
+    title = f"{report['attribute']} at the noun: {report['run']}, {report['scored']} scenes, majority class"
     head = "  ".join([" " * 24, *(f"{name:>5}" for name in names)]) + "   (things)"
     lines = [f"{title} {report['chance']:.2f}", head]
     rows = [("before layer 1", report["by_layer"][0])]

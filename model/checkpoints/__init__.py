@@ -1,4 +1,4 @@
-"""Checkpoints in and out: our own folders, and the formats of MiniMind, Llama and Qwen2, vision encoders and LLaVA."""
+"""Reading and writing checkpoints: our own format, MiniMind, Llama and Qwen2, vision encoders, LLaVA."""
 
 from model.checkpoints.files import (
     WeightsError,

@@ -1,4 +1,4 @@
-"""Weight and config files: read strictly, written so that a torn file is never taken for a good one."""
+"""Weight and config files: read strictly, written atomically."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-# Tables that a model computes by itself and some files hold all the same.
+# Buffers that the model computes itself; some files store them all the same.
 BUFFERS = ("position_ids", "rotary_emb.inv_freq", "freqs_cos", "freqs_sin", "pos_cis")
 
-# A folder's weights, the best form first; an index names the file (shard) that holds each tensor.
+# A folder's weights in order of preference; an index maps each tensor to the file (shard) that holds it.
 INDEX_SUFFIX = ".index.json"
 WEIGHT_FILES = (
     "model.safetensors", "model.safetensors" + INDEX_SUFFIX, "pytorch_model.bin", "pytorch_model.bin" + INDEX_SUFFIX,
 )  # fmt: skip
 
-# A key table: (our prefix, their prefix) pairs; a key is renamed by the first pair that it starts with.
+# A key table: (our prefix, their prefix) pairs; the first pair whose prefix a key starts with renames it.
 KeyTable = tuple[tuple[str, str], ...]
 SAME: KeyTable = (("", ""),)
 
 
 class WeightsError(ValueError):
-    """A weight or config file that is missing, torn or does not fit; says what to do."""
+    """A weight or config file is missing, corrupt or does not fit the model; the message says what to do."""
 
 
 def read_json(path: Path | str) -> dict:
@@ -48,7 +48,7 @@ def read_json(path: Path | str) -> dict:
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes beside `path`, flushes to the disk, renames: the old file stays until the new one is whole."""
+    """Writes to a temporary file, fsyncs and renames it: the old file stays until the new one is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -58,14 +58,14 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and not error.filename:  # as a full disk is reported
-            what = f"{error.strerror}, and what stood there before is as it was"
+        if isinstance(error, OSError) and error.errno and not error.filename:  # how a full disk is reported
+            what = f"{error.strerror}; the previous file, if any, is unchanged"
             raise OSError(error.errno, what, str(path)) from error
         raise
 
 
 def discard(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it, if it is there."""
+    """Remove a file, or a folder with all its contents, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -73,7 +73,7 @@ def discard(path: Path) -> None:
 
 
 def write_json(path: Path | str, value: dict) -> None:
-    """`value` as readable JSON in `path`, atomically."""
+    """Writes `value` to `path` as indented JSON, atomically."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
     _replace(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
@@ -81,17 +81,18 @@ def write_json(path: Path | str, value: dict) -> None:
 def save_safetensors(
     path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
-    """`tensors` in `path`, atomically; OSError (and the old file untouched) where the disk is full.
+    """Writes `tensors` to `path`, atomically; OSError (and the old file untouched) when the disk is full.
 
-    safetensors writes by way of a file beside its target, under a name that it makes up and with access for the owner
-    alone. So it gets a folder, where what a killed process leaves is found, and access is set to the usual.
+    safetensors itself writes through a temporary file beside its target, with a random name and permissions for the
+    owner only. So it gets a folder of its own, where leftovers of a killed process are found, and the permissions are
+    reset to the default ones.
     """
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     path = Path(path)
     folder = path.with_name(path.name + ".folder.tmp")
 
     def write(temporary: Path) -> None:
-        discard(folder)  # of a process that was killed
+        discard(folder)  # left by a killed process
         temporary.touch()
         try:
             folder.mkdir()
@@ -107,13 +108,13 @@ def save_safetensors(
 
 
 def save_pickle(path: Path | str, tensors: dict[str, Tensor]) -> None:
-    """`tensors` as a plain PyTorch state dict in `path`, atomically; for programs that read nothing else."""
+    """Writes `tensors` to `path` as a plain PyTorch state dict, atomically; for programs that read nothing else."""
     ready = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
     _replace(Path(path), lambda temporary: torch.save(ready, temporary))
 
 
 def read_metadata(path: Path | str) -> dict[str, str]:
-    """The strings stored beside the tensors of a safetensors file."""
+    """The metadata strings of a safetensors file."""
     with _open_safetensors(Path(path)) as file:
         return dict(file.metadata() or {})
 
@@ -131,15 +132,15 @@ def _torn(path: Path, error: Exception) -> WeightsError:
         pointer = file.read(24).startswith(b"version https://git-lfs")
     cause = "a Git LFS pointer: run `git lfs pull`" if pointer else "truncated, or another format"
     return WeightsError(
-        f"{path}: found {size} bytes that cannot be read as weights ({cause}); expected a whole "
+        f"{path}: found {size} bytes that cannot be read as weights ({cause}); expected a complete "
         f"{path.suffix} file. Copy or download it again. [{type(error).__name__}: {error}]"
     )
 
 
 def read_tensors(path: Path | str, wanted: Callable[[str], bool] | None = None) -> dict[str, Tensor]:
-    """Names and tensors of a .safetensors, a PyTorch state dict or a shard index, on the CPU; runs no pickled code.
+    """The state dict in a .safetensors file, a PyTorch file or a shard index, on the CPU; never runs pickled code.
 
-    `wanted` picks by name, so that of a large safetensors file only a part is read, and of shards only those needed.
+    `wanted` filters by name, so that only part of a large safetensors file, or only some shards, are read.
     """
     path = Path(path)
     if not path.is_file():
@@ -179,11 +180,6 @@ def find_weights(folder: Path | str) -> Path:
     )
 
 
-def read_weights(folder: Path | str, wanted: Callable[[str], bool] | None = None) -> dict[str, Tensor]:
-    """Names and tensors of a Hugging Face folder, whole or in shards, on the CPU; `wanted` as in `read_tensors`."""
-    return read_tensors(find_weights(folder), wanted)
-
-
 def _read_shards(index: Path, wanted: Callable[[str], bool] | None) -> dict[str, Tensor]:
     """The tensors that an index lists, each from the shard it names; WeightsError where the two disagree."""
     places = read_json(index).get("weight_map")
@@ -205,13 +201,13 @@ def _read_shards(index: Path, wanted: Callable[[str], bool] | None) -> dict[str,
     if lost:
         raise WeightsError(
             f"{index}: lists {_listed(lost)}, which the files it names do not hold; the index and the shards are "
-            "of different checkpoints: download them again together"
+            "from different checkpoints: download them again together"
         )
     return tensors
 
 
 def their_name(key: str, table: KeyTable) -> str:
-    """Our `key` under a foreign format's name; KeyError where the table has no place for it."""
+    """The other format's name for our `key`; KeyError where the table has none."""
     for ours, theirs in table:
         if key.startswith(ours):
             return theirs + key[len(ours) :]
@@ -219,7 +215,7 @@ def their_name(key: str, table: KeyTable) -> str:
 
 
 def rename(tensors: dict[str, Tensor], table: KeyTable) -> dict[str, Tensor]:
-    """`tensors` under their names instead of ours."""
+    """`tensors` under the other format's names instead of ours."""
     return {their_name(key, table): tensor for key, tensor in tensors.items()}
 
 
@@ -236,11 +232,11 @@ def load_strict(
     table: KeyTable = SAME,
     other_parts: tuple[str, ...] = (),
 ) -> None:
-    """Fills every weight of `module` from `tensors`, in the module's dtype, or raises WeightsError.
+    """Loads every weight of `module` from `tensors`, in the module's dtype, or raises WeightsError.
 
-    `tensors` carry the file's own names; `table` says what ours are called there. Nothing may be missing,
-    misshaped or left over, apart from BUFFERS and names that begin with one of `other_parts`. A module on the
-    meta device gets its memory here.
+    `tensors` has the file's own names, to which `table` maps ours. Missing, unexpected and misshaped tensors are
+    errors, apart from BUFFERS and names that start with one of `other_parts`. A module on the meta device is
+    materialised here.
     """
     state = module.state_dict()
     expected = {their_name(key, table): key for key in state}

@@ -1,4 +1,4 @@
-"""Llama's and Qwen2's config.json, as transformers 4 and 5 write them, in this decoder's terms."""
+"""Llama and Qwen2 config.json files, as transformers 4 and 5 write them, read as an LMConfig."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ ROPE_TYPES = ("default", "llama3")
 
 
 def llama_config(config: dict, where: Path | str) -> LMConfig:
-    """A Llama's or Qwen2's config.json as ours; WeightsError names what this decoder does not do."""
+    """A Llama or Qwen2 config.json as an LMConfig; WeightsError names what this decoder does not support."""
     missing = [name for name in SIZES if name not in config]
     if missing:
-        raise WeightsError(f"{where}: missing {missing}; expected a Llama's or Qwen2's config.json")
+        raise WeightsError(f"{where}: missing {missing}; expected the config.json of a Llama or Qwen2")
     qwen = config.get("model_type") == "qwen2"
     _check_kind(config, qwen, where)
     rope = _rope(config, where)
     heads = config["num_attention_heads"]
     try:
-        own = config["hidden_size"] // heads  # what head_dim is where nothing else is said
+        own = config["hidden_size"] // heads  # the default head_dim
         return LMConfig(
             **{name: config[name] for name in SIZES},
             num_key_value_heads=config.get("num_key_value_heads") or heads,
@@ -46,27 +46,27 @@ def llama_config(config: dict, where: Path | str) -> LMConfig:
 
 
 def _check_kind(config: dict, qwen: bool, where: Path | str) -> None:
-    """WeightsError for an option that makes another model than this decoder."""
-    wanted = {  # name: (found, what this decoder does)
+    """WeightsError for an option that this decoder does not support."""
+    wanted = {  # name: (found, what this decoder supports)
         "hidden_act": (config.get("hidden_act", "silu"), "silu"),
         "attention_bias": (bool(config.get("attention_bias", qwen)), qwen),
         "mlp_bias": (bool(config.get("mlp_bias", False)), False),
     }
     for name, (found, does) in wanted.items():
         if found != does:
-            raise WeightsError(f"{where}: found {name} {found!r}, this decoder does only {does!r}; give another model")
+            raise WeightsError(f"{where}: found {name} {found!r}, this decoder supports {does!r}; use another model")
     kinds = sorted(set(config.get("layer_types") or ()) - {"full_attention"})
     if config.get("use_sliding_window") or kinds:
         raise WeightsError(
-            f"{where}: found use_sliding_window {config.get('use_sliding_window')!r} and layers of the kinds "
-            f"{kinds or ['full_attention']}; this decoder always attends to everything. Texts within the window "
-            f"({config.get('sliding_window')} tokens) need no other: set use_sliding_window to false and leave "
-            "layer_types out"
+            f"{where}: found use_sliding_window {config.get('use_sliding_window')!r} and layer_types "
+            f"{kinds or ['full_attention']}; this decoder has full attention only. Within the window "
+            f"({config.get('sliding_window')} tokens) the two are the same: for such texts set use_sliding_window to "
+            "false and remove layer_types"
         )
 
 
 def _rope(config: dict, where: Path | str) -> dict:
-    """The RoPE settings: `rope_parameters` of transformers 5, else `rope_scaling` of 4 or nothing."""
+    """The RoPE settings: `rope_parameters` (transformers 5), else `rope_scaling` (4), else none."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
         raise WeightsError(f"{where}: found rope settings {rope!r}, expected one set of them for all layers")
@@ -74,12 +74,12 @@ def _rope(config: dict, where: Path | str) -> dict:
     if kind not in ROPE_TYPES:
         length = rope.get("original_max_position_embeddings", config.get("max_position_embeddings"))
         raise WeightsError(
-            f"{where}: found rope type {kind!r}, this decoder does {' and '.join(ROPE_TYPES)}. Give another model; "
-            f"where {kind!r} was only added for texts beyond {length} tokens, take it out of the file"
+            f"{where}: found rope type {kind!r}, this decoder supports {' and '.join(ROPE_TYPES)}. Use another model; "
+            f"if {kind!r} was only added for texts beyond {length} tokens, remove it from the file"
         )
     share = rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
     if share != 1.0:
-        raise WeightsError(f"{where}: found partial_rotary_factor {share!r}, this decoder does 1.0; give another model")
+        raise WeightsError(f"{where}: found partial_rotary_factor {share!r}, this decoder needs 1.0; use another model")
     return {**rope, "rope_type": kind}
 
 

@@ -1,7 +1,7 @@
-"""Our VLM as Hugging Face's LlavaForConditionalGeneration: config and weights under its names.
+"""Exporting our VLM as Hugging Face's LlavaForConditionalGeneration: config and weights under its names.
 
 LLaVA is a CLIP or SigLIP tower, two linear layers with an activation between them, and a Llama or Qwen2. Key names are
-those of transformers 4.49 and before, which later versions of it, and vLLM, still read.
+those of transformers up to 4.49, which later versions and vLLM still read.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SHARED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attentio
 
 
 def llava_config(vlm: VLM, image_id: int, special_ids: dict[str, int], vocab_size: int) -> dict:
-    """config.json; WeightsError for a model that LLaVA cannot express, with the reason and what to do.
+    """The config.json; WeightsError, with the reason and what to do, for a model that LLaVA cannot express.
 
     special_ids: pad_token_id, bos_token_id, eos_token_id. vocab_size: rows of the embedding as exported.
     """
@@ -53,29 +53,29 @@ def llava_config(vlm: VLM, image_id: int, special_ids: dict[str, int], vocab_siz
 
 
 def select_strategy(config: VLMConfig) -> str:
-    """LLaVA's word for dropping the class token ("default") or having none ("full")."""
+    """LLaVA's name for dropping the class token ("default") or having none ("full")."""
     return "default" if config.vision is not None and config.vision.class_token else "full"
 
 
 def projector_activation(config: ProjectorConfig) -> str:
-    """LLaVA's activation between its two linear layers that makes them our projector."""
+    """The activation between LLaVA's two linear layers that makes them equal to our projector."""
     if config.kind == "ldp":
         raise WeightsError(
-            "LLaVA's projector keeps the number of features, ldp pools them to a quarter, so no LLaVA computes what "
-            "this model does; align and tune with --projector mlp (or linear) and export that"
+            "LLaVA's projector keeps the number of features, ldp pools them to a quarter, so no LLaVA can compute what "
+            "this model does; train with --projector mlp (or linear) and export that"
         )
     return "gelu" if config.kind == "mlp" else "linear"
 
 
 def picture_parts(vlm: VLM) -> tuple[VisionConfig, ProjectorConfig]:
-    """The sizes of encoder and projector; WeightsError where the model lacks one."""
+    """The configs of encoder and projector; WeightsError where the model lacks one."""
     if vlm.vision is None or vlm.projector is None:
-        raise WeightsError("this is a language model alone; export a run of train_pretrain.py or train_sft.py")
+        raise WeightsError("this is only a language model; export a run of train_pretrain.py or train_sft.py")
     return vlm.vision.config, vlm.projector.config
 
 
 def vision_tower(vlm: VLM) -> dict:
-    """vision_config; WeightsError for an encoder whose features no CLIP and no SigLIP in a LLaVA gives."""
+    """The vision_config; WeightsError for an encoder whose features LLaVA's CLIP or SigLIP cannot produce."""
     config, _ = picture_parts(vlm)
     plain = not config.layer_scale and config.pixel_shuffle == 1
     kinds: dict[tuple, dict[str, Any]] = {
@@ -92,20 +92,20 @@ def vision_tower(vlm: VLM) -> dict:
             f"LLaVA's encoder is CLIP's or SigLIP's; this model's has stem {config.stem!r}, class_token "
             f"{config.class_token}, pre_norm {config.pre_norm}, patch_bias {config.patch_bias}, layer_scale "
             f"{config.layer_scale} and pixel_shuffle {config.pixel_shuffle}, which neither has (train_vision.py's is "
-            "of a kind of its own). Align with --vision and a CLIP folder, and export that"
+            "an architecture of its own). Train with --vision and a CLIP folder, and export that"
         )
     if config.post_norm == "applied" and config.feature_layer == -1:
         raise WeightsError(
-            "this model's features come after the encoder's last LayerNorm, as SigLIP's do; LLaVA takes them before "
-            "it, and its projector has no LayerNorm to make up for that. Align with a CLIP (--vision), whose features "
-            "LLaVA takes as we do, or with those of an earlier layer (train_pretrain.py --feature_layer -2, LLaVA's "
-            "own), and export that"
+            "this model's features are taken after the encoder's last LayerNorm, as SigLIP's are; LLaVA takes them "
+            "before it, and its projector has no LayerNorm to make up for that. Train with a CLIP (--vision), whose "
+            "features LLaVA takes as we do, or with features of an earlier layer (train_pretrain.py --feature_layer "
+            "-2, LLaVA's default), and export that"
         )
     return kinds[shape] | {name: getattr(config, name) for name in SHARED} | {"num_channels": 3}
 
 
 def text_config(config: LMConfig) -> dict:
-    """A Llama's or, with biases on q, k and v, a Qwen2's config."""
+    """The text_config: Llama, or Qwen2 if there are biases on q, k and v."""
     kind = ("qwen2", "Qwen2ForCausalLM") if config.attention_bias else ("llama", "LlamaForCausalLM")
     names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
              "num_key_value_heads", "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings",
@@ -114,23 +114,23 @@ def text_config(config: LMConfig) -> dict:
     theta, rope = {"rope_theta": config.rope_theta}, {"rope_type": "default"}
     if config.rope_scaling is not None:
         rope = {"rope_type": "llama3", **to_dict(config.rope_scaling)}
-        values["rope_scaling"] = rope  # transformers 4's word; 5 reads rope_parameters
+        values["rope_scaling"] = rope  # transformers 4's name; 5 reads rope_parameters
     values |= theta | {"rope_parameters": rope | theta}
     biases = {} if config.attention_bias else {"attention_bias": False, "mlp_bias": False}
     return {"model_type": kind[0], "architectures": [kind[1]], **values, **biases}
 
 
 def llava_tensors(vlm: VLM, vocab_size: int | None = None, unsaid_id: int = 0) -> dict[str, Tensor]:
-    """The weights under LLaVA's names; each tensor has memory of its own.
+    """The state dict under LLaVA's names; no two tensors share memory.
 
-    vocab_size: rows to give the embedding (default: those it has); the new ones are copies of row unsaid_id, which the
-    model learned not to say. The encoder's last LayerNorm, which our features do not use, is the identity where the
-    model does not have it.
+    vocab_size: rows of the exported embedding (default: unchanged); new rows are copies of row unsaid_id, a token that
+    the model learned not to generate. If the model lacks the encoder's final LayerNorm, which the features skip, it is
+    written as the identity.
     """
     vision, projector = picture_parts(vlm)
     projector_activation(projector)
     tensors = rename(vlm.state_dict(), LLAVA)
-    if projector.kind == "linear":  # then the activation is the identity, and so is the second layer
+    if projector.kind == "linear":  # activation and second layer are the identity
         width = projector.out_features
         tensors["multi_modal_projector.linear_2.weight"] = torch.eye(width)
         tensors["multi_modal_projector.linear_2.bias"] = torch.zeros(width)

@@ -1,4 +1,4 @@
-"""Weights of any known format: which one a file or folder is in, and the model that it holds."""
+"""Loading weights of any known format: recognises the format of a file or folder and builds the model in it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from model.language import LanguageModel
 from model.vision import VisionTransformer
 from model.vlm import VLM
 
-PROCESSOR_FILE = "processor_config.json"  # where transformers 5 puts the same, under image_processor
+PROCESSOR_FILE = "processor_config.json"  # transformers 5 has the same in it, under image_processor
 PICKLE_SUFFIXES = (".pth", ".pt", ".bin")
 
 
@@ -39,9 +39,9 @@ def _locate(path: Path | str, what: str) -> tuple[Path, Path, dict]:
 
 
 def load_language(path: Path | str) -> LanguageModel:
-    """The language model of one of our folders, a Llama or Qwen2 folder, or a MiniMind2 or MiniMind2-V .pth.
+    """The language model in one of our folders, a Llama or Qwen2 folder, or a MiniMind2 or MiniMind2-V .pth.
 
-    In fp32 on the CPU. WeightsError names every key that is missing, unexpected or of another shape.
+    In fp32, on the CPU. WeightsError names every key that is missing, unexpected or of another shape.
     """
     file, config_file, config = _locate(path, "a language model")
     other_parts: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ def load_language(path: Path | str) -> LanguageModel:
     else:
         raise WeightsError(
             f"{config_file}: found model_type {config.get('model_type')!r}, expected one of {LLAMA_TYPES} (Llama 1 to "
-            "3.2, Qwen2 and 2.5), a folder written by this program, or a MiniMind2 .pth; give one of those"
+            "3.2, Qwen2 and 2.5), a folder written by this program, or a MiniMind2 .pth; use one of those"
         )
     with torch.device("meta"):
         language = LanguageModel(lm)
@@ -69,10 +69,10 @@ def load_language(path: Path | str) -> LanguageModel:
 
 
 def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
-    """The model of one of our folders, or of a MiniMind2-V .pth, in fp32 on the CPU.
+    """The vision-language model in one of our folders or a MiniMind2-V .pth, in fp32 on the CPU.
 
-    Files without an encoder take `vision`, or make a model that reads features only; an encoder in the file
-    comes before `vision`. WeightsError where the encoder or any key does not fit.
+    An encoder in the file takes precedence over `vision`; with neither, the model takes only features. WeightsError
+    where the encoder or any key does not fit.
     """
     file, config_file, config = _locate(path, "a vision-language model")
     table: KeyTable = SAME
@@ -86,7 +86,7 @@ def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
         if weight is None:
             raise WeightsError(
                 f"{file}: found no vision_proj.vision_proj.0.weight, expected a MiniMind2-V state dict; "
-                "a language model alone is what train_pretrain.py takes: --llm"
+                "a plain language model goes to train_pretrain.py --llm"
             )
         projector = ProjectorConfig("linear", weight.shape[1], lm.hidden_size)
         sizes = _joined(lm, None if vision is None else vision.config, projector, file)
@@ -106,7 +106,7 @@ def _fill_vlm(
     stored = any(name.startswith("vision.") for name in tensors)
     if not stored and vision is not None and vision.config != config.vision:
         raise WeightsError(
-            f"{file}: was trained with the encoder {config.vision}, found {vision.config}; give the former"
+            f"{file}: was trained with the encoder {config.vision}, found {vision.config}; use the former"
         )
     with torch.device("meta"):
         encoder = VisionTransformer(config.vision) if stored and config.vision else None
@@ -118,15 +118,15 @@ def _fill_vlm(
 
 
 def load_vision(folder: Path | str) -> tuple[VisionTransformer, dict]:
-    """The encoder in one of our folders or a Hugging Face one, and its preprocessor settings; fp32 on the CPU.
+    """The encoder in one of our folders or a Hugging Face one, in fp32 on the CPU, and its preprocessor settings.
 
-    A Hugging Face folder is of one of vision_families.py's families, the whole model or its vision half, in one file or
-    in shards; without preprocessor settings it gets its family's, with a warning. WeightsError names every key
-    that is missing, unexpected or of another shape, and says what a vision folder holds where this is none.
+    A Hugging Face folder belongs to one of vision_families.py's families: the whole model or its vision half, in one
+    file or in shards. If it has no preprocessor settings, the family's are used, with a warning. WeightsError names
+    every key that is missing, unexpected or of another shape, and says what a vision folder should hold.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise WeightsError(f"{folder}: no such folder, expected a vision encoder's with {CONFIG_FILE}")
+        raise WeightsError(f"{folder}: no such folder, expected one of a vision encoder, with {CONFIG_FILE}")
     file, config_file, document = _locate(folder, "a vision encoder")
     if document.get("format") != FORMAT:
         family, vision = read_vision(file, config_file, document)
@@ -141,7 +141,7 @@ def load_vision(folder: Path | str) -> tuple[VisionTransformer, dict]:
 
 
 def _preprocess_settings(folder: Path, family: str, size: int) -> dict:
-    """What a folder says of preprocessing; the family's own settings, with a warning, where it says nothing."""
+    """The folder's preprocessor settings; if it has none, the family's, with a warning."""
     own = processor_settings(family, size)
     if (folder / PREPROCESSOR_FILE).is_file():
         settings: object = read_json(folder / PREPROCESSOR_FILE)
@@ -149,14 +149,14 @@ def _preprocess_settings(folder: Path, family: str, size: int) -> dict:
         whole = read_json(folder / PROCESSOR_FILE) if (folder / PROCESSOR_FILE).is_file() else {}
         settings = whole.get("image_processor")
     if not isinstance(settings, dict):
-        warnings.warn(f"{folder}: no {PREPROCESSOR_FILE}; taking the settings of {family}'s own", stacklevel=3)
+        warnings.warn(f"{folder}: no {PREPROCESSOR_FILE}; using the default settings of {family}", stacklevel=3)
         return own
     named = settings.get("image_processor_type") or settings.get("feature_extractor_type")
-    if named or family == "clip":  # which is what no name means
+    if named or family == "clip":  # CLIP's is the default where none is named
         return settings
     return {**settings, "image_processor_type": own["image_processor_type"]}
 
 
 def clip_preprocess(size: int) -> dict:
-    """CLIPImageProcessor's defaults for pictures of `size` pixels a side."""
+    """CLIPImageProcessor's defaults for images of `size` x `size` pixels."""
     return processor_settings("clip", size)

@@ -1,7 +1,7 @@
 """Our own format: a folder with config.json (format, version, sizes) and model.safetensors.
 
-The weights are named as in VLM.state_dict() (`llm.`, `projector.`, `vision.`) or, for an encoder alone, as in
-VisionTransformer.state_dict(); preprocessor_config.json says how images are prepared for it.
+Weights are named as in VLM.state_dict() (`llm.`, `projector.`, `vision.`) or, for an encoder alone, as in
+VisionTransformer.state_dict(); preprocessor_config.json says how to prepare images for the encoder.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from model.checkpoints.files import WeightsError, save_safetensors, write_json
-from model.checkpoints.sizes import from_dict, to_dict, vlm_from_dict, vlm_to_dict
+from model.checkpoints.sizes import from_dict, to_dict, vlm_from_dict
 from model.config import VisionConfig, VLMConfig
 from model.vision import VisionTransformer
 from model.vlm import VLM
@@ -22,7 +22,7 @@ PREPROCESSOR_FILE = "preprocessor_config.json"
 
 
 def config_document(parts: dict) -> dict:
-    """What config.json says: format, version, then the sizes in `parts`."""
+    """The contents of config.json: format, version, then the sizes in `parts`."""
     return {"format": FORMAT, "format_version": FORMAT_VERSION, **parts}
 
 
@@ -38,7 +38,7 @@ def own_parts(document: dict, where: Path) -> dict:
 
 
 def vlm_config(document: dict, where: Path) -> VLMConfig:
-    """The sizes of all parts that a config.json holds; WeightsError for another version or other keys."""
+    """The sizes of all parts in a config.json; WeightsError for another version or unknown keys."""
     try:
         return vlm_from_dict(own_parts(document, where))
     except WeightsError:
@@ -48,7 +48,7 @@ def vlm_config(document: dict, where: Path) -> VLMConfig:
 
 
 def vision_config(document: dict, where: Path) -> VisionConfig:
-    """The encoder's sizes that a config.json holds; WeightsError for another version or other keys."""
+    """The encoder's sizes in a config.json; WeightsError for another version or unknown keys."""
     try:
         return from_dict(VisionConfig, own_parts(document, where).get("vision"))
     except WeightsError:
@@ -58,16 +58,16 @@ def vision_config(document: dict, where: Path) -> VisionConfig:
 
 
 def save_vlm(folder: Path | str, vlm: VLM, with_vision: bool = False, metadata: dict | None = None) -> None:
-    """One of our folders: sizes, language model, projector, and the encoder where it is asked for."""
+    """Writes one of our folders: sizes, language model, projector and, with `with_vision`, the encoder."""
     state = vlm.state_dict()
     if not with_vision:
         state = {key: tensor for key, tensor in state.items() if not key.startswith("vision.")}
-    write_json(Path(folder) / CONFIG_FILE, config_document(vlm_to_dict(vlm.config)))
+    write_json(Path(folder) / CONFIG_FILE, config_document(to_dict(vlm.config)))
     save_safetensors(Path(folder) / WEIGHTS_FILE, state, metadata)
 
 
 def save_vision(folder: Path | str, vision: VisionTransformer, preprocess: dict) -> None:
-    """An encoder's folder; `preprocess` are settings under the names of a CLIP preprocessor_config.json."""
+    """Writes an encoder's folder; `preprocess`: settings under the names of CLIP's preprocessor_config.json."""
     folder = Path(folder)
     write_json(folder / CONFIG_FILE, config_document({"vision": to_dict(vision.config)}))
     write_json(folder / PREPROCESSOR_FILE, preprocess)

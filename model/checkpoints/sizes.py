@@ -1,4 +1,4 @@
-"""The sizes of our models as JSON values, read strictly: no unknown keys, and none missing but those that are new."""
+"""Configs of our models as JSON values, read strictly: no unknown keys, and none missing but those added later."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 
 from model.config import LMConfig, ProjectorConfig, RopeScaling, VisionConfig, VLMConfig
 
-# Not in the files of earlier versions; their defaults say the same.
+# Absent in files of earlier versions, whose models have the defaults.
 LATER = ("patch_bias", "post_norm", "layer_scale", "pixel_shuffle", "head_width", "rope_scaling")
 
 
@@ -30,21 +30,16 @@ def from_dict(kind, values: object):
     return kind(**values)
 
 
-def vlm_to_dict(config: VLMConfig) -> dict:
-    """The sizes of all parts as JSON values."""
-    return to_dict(config)
-
-
 def vlm_from_dict(values: dict) -> VLMConfig:
-    """The reverse of `vlm_to_dict`; ValueError names unknown and missing keys of each part."""
-    whole = from_dict(_Parts, values)
-    lm = from_dict(LMConfig, whole.lm)
+    """The reverse of `to_dict` for a VLMConfig; ValueError names unknown and missing keys of each part."""
+    parts = from_dict(_Parts, values)
+    lm = from_dict(LMConfig, parts.lm)
     if isinstance(lm.rope_scaling, dict):
         lm = dataclasses.replace(lm, rope_scaling=from_dict(RopeScaling, lm.rope_scaling))
     return VLMConfig(
         lm=lm,
-        vision=None if whole.vision is None else from_dict(VisionConfig, whole.vision),
-        projector=None if whole.projector is None else from_dict(ProjectorConfig, whole.projector),
+        vision=None if parts.vision is None else from_dict(VisionConfig, parts.vision),
+        projector=None if parts.projector is None else from_dict(ProjectorConfig, parts.projector),
     )
 
 

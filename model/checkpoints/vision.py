@@ -1,4 +1,4 @@
-"""Vision encoders in and out of the folders of other projects, by the tables of vision_families.py."""
+"""Reading and writing other projects' vision encoders, by the tables of vision_families.py."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from model.checkpoints.vision_families import FORMATS, VisionFormat, family_of, 
 from model.config import VisionConfig
 from model.vision import VisionTransformer
 
-PATCHES = "embeddings.patch_embedding.weight"  # every family has it, and nothing but a vision encoder does
+PATCHES = "embeddings.patch_embedding.weight"  # in every family, and only in vision encoders
 
 
 def read_vision(file: Path, config_file: Path, document: dict) -> tuple[str, VisionTransformer]:
-    """(family, encoder) of a folder's weights (or shard index) and its config.json, in fp32 on the CPU.
+    """(family, encoder) from a weights file (or shard index) and its config.json, in fp32 on the CPU.
 
     WeightsError names every key of the vision half that is missing, unexpected or of another shape.
     """
@@ -35,18 +35,18 @@ def read_vision(file: Path, config_file: Path, document: dict) -> tuple[str, Vis
 
 
 def vision_of(tensors: dict[str, Tensor], family: str, config: VisionConfig, where: Path | str) -> VisionTransformer:
-    """The encoder of a family's tensors under its names, which may have any one prefix; WeightsError as above."""
+    """The encoder from tensors under a family's names, all with one arbitrary prefix; WeightsError as above."""
     form = FORMATS[family]
     patches = rename({PATCHES: torch.empty(0)}, form.table).popitem()[0]
     anchors = [name for name in tensors if name.endswith(patches)]
     if len(anchors) != 1:
         raise WeightsError(
-            f"{where}: found {len(anchors)} times {patches} in {len(tensors)} tensors such as {sorted(tensors)[:4]}, "
-            f"expected the one of a {family} encoder, which its config says this is; give the right folder"
+            f"{where}: found {patches} {len(anchors)} times in {len(tensors)} tensors such as {sorted(tensors)[:4]}, "
+            f"expected the one of a {family} encoder, which its config says this is; use the right folder"
         )
     prefix = anchors[0].removesuffix(patches)
     if config.post_norm == "kept" and f"{prefix}post_layernorm.weight" not in tensors:
-        config = replace(config, post_norm="none")  # some files leave it out; the features do not need it
+        config = replace(config, post_norm="none")  # some files omit it; the features do not need it
     with torch.device("meta"):
         vision = VisionTransformer(config)
     table = tuple((ours, prefix + theirs) for ours, theirs in key_table(form, config))
@@ -56,13 +56,13 @@ def vision_of(tensors: dict[str, Tensor], family: str, config: VisionConfig, whe
 
 
 def key_table(form: VisionFormat, config: VisionConfig) -> KeyTable:
-    """The family's table with a row for each layer."""
+    """The family's table, written out for every layer."""
     rows = ((ours, theirs, config.num_hidden_layers if "{n}" in ours else 1) for ours, theirs in form.table)
     return tuple((ours.format(n=n), theirs.format(n=n)) for ours, theirs, count in rows for n in range(count))
 
 
 def vision_tensors(vision: VisionTransformer, family: str = "", prefix: str = "") -> dict[str, Tensor]:
-    """The encoder's weights under a family's names (its own where none is given), as that family's files hold them."""
+    """The encoder's weights as a family's files hold them, under its names; by default those of family_of()."""
     form = FORMATS[family or family_of(vision.config)]
     _require(vision.config, form)
     theirs = rename(vision.state_dict(), key_table(form, vision.config))
@@ -77,7 +77,7 @@ def vision_tensors(vision: VisionTransformer, family: str = "", prefix: str = ""
 
 
 def save_hf_vision(folder: Path | str, vision: VisionTransformer, settings: dict, family: str = "") -> None:
-    """The encoder as a Hugging Face folder of its family's vision half; `settings` make its preprocessor_config.json.
+    """Writes the encoder as a Hugging Face folder of its family's vision half, `settings` as preprocessor_config.json.
 
     family: a key of FORMATS; by default the first that fits, so 'clip' for a Chinese-CLIP. ValueError where none does.
     """
@@ -99,7 +99,7 @@ def _require(config: VisionConfig, form: VisionFormat) -> None:
 
 
 def _plain(tensors: dict[str, Tensor], form: VisionFormat, prefix: str) -> dict[str, Tensor]:
-    """Their tensors with the axes that ours have: a fused linear in three, and no axes of size 1 in front."""
+    """Their tensors in our shapes: a fused qkv linear split in three, leading axes of size 1 removed."""
     plain: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if form.fused and form.fused in name and tensor.shape[0] % 3 == 0:

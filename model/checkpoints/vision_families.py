@@ -1,14 +1,14 @@
-"""The vision encoders of other projects: what their configs mean here, and what each family calls our weights.
+"""The vision encoders of other projects: how their configs map to ours, and what each family calls our weights.
 
-What a picture's features are, by family (in brackets: model_type of the whole model, and of its vision half):
+What an image's features are, by family (in brackets: model_type of the whole model, and of its vision half):
 
 - clip, chinese_clip (clip, clip_vision_model, and the same after chinese_): the last hidden state without the class
-  token, before post_layernorm, which is kept to be written out again.
-- siglip (siglip, siglip_vision_model), SigLIP 2 of fixed resolution too: the last hidden state after post_layernorm.
-  There is no class token; the attention pooling (`head`) is left out.
-- internvl (internvl, internvl_vision): the last hidden state without the class token, then 2 x 2 neighbours as one,
-  (N / 4, 4 Dv). The layer and the block follow a config that names them.
-- intern_vit (internvl_chat, intern_vit_6b): the same encoder as InternVL's own code writes it.
+  token, before post_layernorm, which is kept only for export.
+- siglip (siglip, siglip_vision_model), also SigLIP 2 of fixed resolution: the last hidden state after post_layernorm.
+  There is no class token; the attention pooling (`head`) is omitted.
+- internvl (internvl, internvl_vision): the last hidden state without the class token, each 2 x 2 block merged into one
+  feature, (N / 4, 4 Dv). A config can name another layer and block size.
+- intern_vit (internvl_chat, intern_vit_6b): the same encoder, as InternVL's own code stores it.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from model.config import VisionConfig
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
-BICUBIC = 3  # as preprocessor_config.json numbers it
+BICUBIC = 3  # its number in preprocessor_config.json
 
 
 @dataclass(frozen=True)
 class VisionFormat:
-    """How one family's folder says what a VisionTransformer is; used for reading and for writing."""
+    """How one family's folder describes a VisionTransformer; used for reading and for writing."""
 
-    whole: str  # model_type of a model with other halves, whose vision half is in vision_config
+    whole: str  # model_type of the whole model, which has its vision half in vision_config
     vision: str  # model_type of the vision half alone
-    architecture: str  # the class of that half
-    sizes: dict[str, Any]  # config keys, equal to ours, and the values of their config class for absent ones
+    architecture: str  # the class of the vision half
+    sizes: dict[str, Any]  # config keys, named as ours, and their config class's defaults
     fixed: dict[str, Any]  # fields of VisionConfig that every encoder of the family has
-    only: dict[str, tuple] = field(default_factory=dict)  # config key: (what absence means, the one value done here)
-    table: KeyTable = SAME  # our names and theirs; {n} is the number of a layer
-    fused: str = ""  # a linear that computes query, key and value at once
-    padded: dict[str, int] = field(default_factory=dict)  # their name: axes of size 1 before ours
-    prefix: str = "vision_model."  # of every name in a folder that is written; one that is read may have any
+    only: dict[str, tuple] = field(default_factory=dict)  # config key: (default, the one value supported)
+    table: KeyTable = SAME  # our names and theirs; {n} is the layer index
+    fused: str = ""  # the linear that computes query, key and value at once
+    padded: dict[str, int] = field(default_factory=dict)  # their name: number of leading axes of size 1
+    prefix: str = "vision_model."  # of every name when writing; any is accepted when reading
     other_parts: tuple[str, ...] = ()  # the other halves of a whole model
-    unused: tuple[str, ...] = ()  # parts of the vision half that no feature goes through
-    written: dict[str, Any] = field(default_factory=dict)  # further config keys of a folder that is written
+    unused: tuple[str, ...] = ()  # parts of the vision half that the features do not pass through
+    written: dict[str, Any] = field(default_factory=dict)  # further config keys when writing
     processor: str = "CLIPImageProcessor"
     mean: tuple = CLIP_MEAN
     std: tuple = CLIP_STD
-    crops: bool = True  # the shorter edge to size and the centre of it; else height and width to size
+    crops: bool = True  # resize the shorter edge, then centre-crop; else resize height and width
 
 
 _CLIP_SIZES = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
@@ -122,23 +122,23 @@ NAFLEX = ("siglip2", "siglip2_vision_model")
 
 
 def vision_config(document: dict, where: Path | str) -> tuple[str, VisionConfig]:
-    """(family, our config) of a folder's config.json; WeightsError names what this encoder does not do."""
+    """(family, our config) of a folder's config.json; WeightsError names what this encoder does not support."""
     kind = document.get("model_type")
     if kind in NAFLEX:
         raise WeightsError(
-            f"{where}: found model_type {kind!r}, a NaFlex SigLIP 2: its pictures keep their shape and give varying "
-            "numbers of patches, and this encoder has one grid; take a SigLIP 2 of fixed resolution (their "
+            f"{where}: found model_type {kind!r}, a NaFlex SigLIP 2: its images keep their shape and give varying "
+            "numbers of patches, but this encoder has one fixed grid; take a SigLIP 2 of fixed resolution (their "
             "model_type is 'siglip')"
         )
     family = next((name for name, form in FORMATS.items() if kind in (form.whole, form.vision)), None)
     if family is None:
         kinds = tuple(kind for form in FORMATS.values() for kind in (form.whole, form.vision))
         raise WeightsError(
-            f"{where}: found model_type {kind!r}, expected one of {kinds} (or an encoder trained here); give the "
+            f"{where}: found model_type {kind!r}, expected one of {kinds} (or an encoder trained here); use the "
             "folder of a CLIP, Chinese-CLIP, SigLIP, SigLIP 2 (fixed resolution) or InternViT model"
         )
     form, vision = FORMATS[family], document
-    if kind == form.whole:  # early CLIP configs say it in vision_config_dict, which then counts
+    if kind == form.whole:  # early CLIP configs have a vision_config_dict, which takes precedence
         parts = [document.get(name) or {} for name in ("vision_config", "vision_config_dict")]
         if not all(isinstance(part, dict) for part in parts):
             raise WeightsError(f"{where}: found vision_config {parts[0]!r}, expected a JSON object")
@@ -162,15 +162,15 @@ def _check(form: VisionFormat, vision: dict, where: Path | str) -> None:
     for name, (absent, does) in {"num_channels": (3, 3), **form.only}.items():
         if vision.get(name, absent) != does:
             found = repr(vision[name]) if name in vision else f"none, which means {absent!r}"
-            example = " (InternViT-300M is such a one)" if name in form.only else " (RGB)"
-            raise WeightsError(f"{where}: found {name} {found}, this encoder does only {does!r}{example}")
+            example = " (as InternViT-300M has)" if name in form.only else " (RGB)"
+            raise WeightsError(f"{where}: found {name} {found}, this encoder supports only {does!r}{example}")
 
 
 def _internvl(document: dict) -> dict[str, int]:
-    """The block of the pixel shuffle and the layer that is read; InternVL's own where an InternViT stands alone."""
+    """Block size of the pixel shuffle and feature layer; InternVL's defaults for an InternViT alone."""
     ratio = document.get("downsample_ratio", 0.5)
     if ratio * round(1 / ratio) != 1:
-        raise ValueError(f"found downsample_ratio {ratio}, expected one over a whole number")
+        raise ValueError(f"found downsample_ratio {ratio}, expected 1 / n for a whole number n")
     layer = document.get("select_layer", document.get("vision_feature_layer", -1))
     return {"pixel_shuffle": round(1 / ratio), "feature_layer": layer}
 
@@ -178,24 +178,24 @@ def _internvl(document: dict) -> dict[str, int]:
 def _square(value: Any, name: str, where: Path | str) -> Any:
     if isinstance(value, (list, tuple)):
         if len(value) != 2 or value[0] != value[1]:
-            raise WeightsError(f"{where}: found {name} {value}, this encoder does only squares")
+            raise WeightsError(f"{where}: found {name} {value}, this encoder supports only squares")
         return value[0]
     return value
 
 
 def family_of(config: VisionConfig) -> str:
-    """The first family whose folder can hold such an encoder; ValueError where none can."""
+    """The first family whose format can hold such an encoder; ValueError where none can."""
     for family, form in FORMATS.items():
         if config.stem == "patch" and all(getattr(config, name) == value for name, value in form.fixed.items()):
             return family
     raise ValueError(
-        f"no Hugging Face folder holds the encoder {config}: only those of {', '.join(FORMATS)} are written, and a "
-        "CLIP without its post_layernorm is none; keep our own format"
+        f"no Hugging Face folder holds the encoder {config}: only those of {', '.join(FORMATS)} can be written, and a "
+        "CLIP without its post_layernorm is not one; keep our own format"
     )
 
 
 def vision_document(config: VisionConfig, family: str) -> dict:
-    """The config.json of the vision half alone; which layer is read is in InternVL's only."""
+    """The config.json of the vision half alone; only InternVL's records the feature layer."""
     form = FORMATS[family]
     document = {"architectures": [form.architecture], "model_type": form.vision, "num_channels": 3}
     document |= {name: getattr(config, name) for name in form.sizes}
@@ -206,7 +206,7 @@ def vision_document(config: VisionConfig, family: str) -> dict:
 
 
 def processor_settings(family: str, size: int) -> dict[str, Any]:
-    """The preprocessor_config.json of such an encoder for pictures of `size` pixels a side."""
+    """The family's preprocessor_config.json for images of `size` x `size` pixels."""
     form = FORMATS[family]
     square = {"height": size, "width": size}
     settings = {

@@ -1,7 +1,7 @@
-"""What makes the model quick, apart from what makes it a model.
+"""Faster implementations of the model's modules, kept apart from the model itself.
 
-enable(model) exchanges the classes of a model's modules for subclasses with the same parameters, names and results,
-whose forward passes read and write less memory. This folder can be deleted: nothing in model/ imports it.
+enable(model) swaps the classes of a model's modules for subclasses with the same parameters, names and results, whose
+forward passes move less memory. This folder can be deleted: nothing else in model/ imports it.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ PLAIN = {fast: plain for plain, fast in CLASSES.items()}
 
 
 def enable(model: nn.Module) -> nn.Module:
-    """Let a model, with all modules inside it, run by the fast classes from now on; the same object is returned."""
-    return _exchange(model, CLASSES)
+    """Switch a model and all modules inside it to the fast classes, in place; returns the same object."""
+    return _swap(model, CLASSES)
 
 
 def disable(model: nn.Module) -> nn.Module:
     """The reverse of enable()."""
-    return _exchange(model, PLAIN)
+    return _swap(model, PLAIN)
 
 
-def _exchange(model: nn.Module, classes: dict[type[nn.Module], type[nn.Module]]) -> nn.Module:
+def _swap(model: nn.Module, classes: dict[type[nn.Module], type[nn.Module]]) -> nn.Module:
     for module in model.modules():
         module.__class__ = classes.get(type(module), type(module))
     return model
 
 
 def is_enabled(model: nn.Module) -> bool:
-    """Whether any module of the model is of a fast class."""
+    """Whether any module of the model has a fast class."""
     return any(type(module) in PLAIN for module in model.modules())
 
 
 def compiles(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether the compiled kernels are used for products in dtype on the device."""
+    """Whether the compiled kernels are used when matmuls run in this dtype on this device."""
     return dtype == torch.bfloat16 and kernels.usable(torch.empty(0, device=device))

@@ -1,4 +1,4 @@
-"""softmax(QK^T / sqrt(d)) V, by the quickest way that the device has."""
+"""softmax(QK^T / sqrt(d)) V, in the fastest way for the device."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from torch import Tensor
 
 from model.fast.fused import causal_softmax
 
-# On CPUs two matrix products and a softmax take a third to a half of the fused kernel's time in bf16 (docs/log.md), but
-# training keeps what the softmax gives: 2 bytes for each head, query and key that it sees. So up to so many keys alone.
+# On CPUs two matmuls and a softmax take a third to a half of the fused kernel's time in bf16 (docs/log.md), but
+# training stores the attention weights: 2 bytes per head, query and visible key. So only up to this many keys.
 SHORT = 2048
-AT_ONCE = 2**23  # scores, which then stay in the cache
-BLOCK = 128  # queries that look at the same keys in causal attention; the fewer, the less is computed for nothing
+AT_ONCE = 2**23  # scores at a time, so that they stay in the CPU's cache
+BLOCK = 128  # queries per block of causal attention; smaller blocks compute fewer masked scores
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:
     """Attention of query (B, H, T, d) over key and value (B, KV, S, d), where H is a multiple of KV: (B, H, T, d).
 
-    mask: bool (1 or B, 1, T, S), True where a query may look. causal: the queries are the last T of the S positions,
-    and each sees the keys up to its own.
+    mask: bool (1 or B, 1, T, S), True where a query may attend. causal: the queries are the last T of the S positions,
+    and each attends to the keys up to its own position.
     """
     queries, keys = query.shape[2], key.shape[2]
-    if queries == 1:  # one position: a group's query heads stand as its rows, so that the keys are not copied per head
+    if queries == 1:  # a decode step: a group's query heads become its rows, so that keys are not repeated per head
         grouped = query.reshape(query.shape[0], key.shape[1], -1, query.shape[3])
         return F.scaled_dot_product_attention(grouped, key, value, attn_mask=mask).view(query.shape)
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and keys <= SHORT:
         return _attend_short(query, key, value, mask, causal)
     if causal and queries < keys:
         mask, causal = query.new_ones((queries, keys), dtype=torch.bool).tril(keys - queries), False
-    fewer = query.shape[1] != key.shape[1]
-    return F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal, enable_gqa=fewer)
+    gqa = query.shape[1] != key.shape[1]
+    return F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal, enable_gqa=gqa)
 
 
 def _attend_short(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """The same in plain matrix products. The query heads of a group stand beside one another as rows, so that keys and
-    values are not repeated. Causal queries are taken in blocks, which see no keys behind their last one."""
+    """The same in plain matmuls. The query heads of a group become adjacent rows, so that keys and values are not
+    repeated. Causal queries are processed in blocks, which skip the keys after their last query."""
     batch, heads, queries, width = query.shape
     groups, keys = key.shape[1], key.shape[2]
     group, scale = heads // groups, width**-0.5
@@ -46,8 +46,8 @@ def _attend_short(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
     key, value = key.reshape(-1, keys, width).transpose(1, 2), value.reshape(-1, keys, width)
     if mask is not None:
         scores = (rows @ key).view(batch, groups, queries, group, keys)
-        shares = torch.add(_bias(mask, query.dtype), scores, alpha=scale).softmax(-1)
-        out = shares.view(-1, queries * group, keys) @ value
+        weights = torch.add(_bias(mask, query.dtype), scores, alpha=scale).softmax(-1)
+        out = weights.view(-1, queries * group, keys) @ value
     elif not causal:
         out = see_all(rows, key, value, scale)
     else:
@@ -64,15 +64,15 @@ def _attend_short(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
 
 
 def see_all(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """Attention of query (N, T, d) over all of key (N, d, S) and value (N, S, d), some of the N at a time."""
-    some = max(1, AT_ONCE // (query.shape[1] * key.shape[2]))
+    """Unmasked attention of query (N, T, d) over key (N, d, S) and value (N, S, d), a few of the N at a time."""
+    chunk = max(1, AT_ONCE // (query.shape[1] * key.shape[2]))
     parts = [
         causal_softmax(q @ k, scale, 1, k.shape[2]) @ v
-        for q, k, v in zip(query.split(some), key.split(some), value.split(some), strict=True)
+        for q, k, v in zip(query.split(chunk), key.split(chunk), value.split(chunk), strict=True)
     ]
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 where a mask (1 or B, 1, T, S) is True, minus infinity elsewhere; (1 or B, 1, T, 1, S)."""
+    """0 where a mask (1 or B, 1, T, S) is True, -inf elsewhere; (1 or B, 1, T, 1, S)."""
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)[:, :, :, None]

@@ -1,4 +1,4 @@
-"""A KV cache that a decoding step can write to at a fixed place, and whose format can change between steps."""
+"""A KV cache that a decode step can write to without a change of shapes, and whose dtype can change between steps."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from model.cache import KVCache
 
 class FastKVCache(KVCache):
     def put(self, layer: int, keys: Tensor, values: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores one position (B, KV, 1, head_dim) at `at` (1,) int64; returns all places, (B, KV, max_length,
-        head_dim), zeros where nothing was written. No shape depends on what `at` holds."""
+        """Stores one position (B, KV, 1, head_dim) at index `at` (1,) int64; returns the whole cache, (B, KV,
+        max_length, head_dim), zeros where nothing was written. No shape depends on the value of `at`."""
         all_keys, all_values = self._keys[layer], self._values[layer]
-        assert all_keys is not None and all_values is not None  # the prompt was appended before
+        assert all_keys is not None and all_values is not None  # prefill has allocated them
         return all_keys.index_copy_(2, at, keys), all_values.index_copy_(2, at, values)
 
     def place(self) -> tuple[int, ...]:
-        """Identifies this cache's memory: differs from that of any cache alive at the same time, and between batch
+        """Identifies this cache's memory: unique among the caches alive at the same time, and different for other batch
         sizes of one cache."""
         return (self.max_length, *(n for keys in self._keys if keys is not None for n in (len(keys), keys.data_ptr())))
 
     def to(self, dtype: torch.dtype) -> None:
-        """Casts what is cached; nothing where it is in that dtype already."""
+        """Casts the cached keys and values; a no-op if they have that dtype already."""
         first = self._keys[0]
         if first is None or first.dtype == dtype:
             return

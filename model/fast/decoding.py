@@ -1,8 +1,8 @@
-"""The decoder's forward pass for one new token a row, made lean: what bounds it is reading the weights once.
+"""A lean decode step: the decoder's forward pass for one new token per row, bound by reading the weights once.
 
-Against LanguageModel.forward: a layer's products that share an input are one (q, k and v; gate and up), norm weights
-are folded into the matrices behind them, rotary factors come from a table, and weights are cast once, not for every
-answer. The residual stream stays in float32. The tokens are the same, but for ties within rounding (tested).
+Compared to LanguageModel.forward, matmuls of a layer that share an input are one (q, k and v; gate and up), norm
+weights are folded into the matrices after them, rotary factors come from a table, and weights are cast once, not for
+every answer. The residual stream stays in float32. The tokens are the same, except for ties within rounding (tested).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from model.layers import MLP, Attention, DecoderLayer, RMSNorm, rotary_embedding
 
 @dataclass(frozen=True)
 class StepLayer:
-    """A layer's matrices, the norms' weights and the square root of D multiplied into qkv and gate_up."""
+    """A layer's matrices, with the norms' weights and sqrt(D) folded into qkv and gate_up."""
 
     qkv: Tensor  # ((H + 2 KV) * head_dim, D)
     qkv_bias: Tensor | None
@@ -40,16 +40,16 @@ class StepWeights:
 
 
 def can_step(llm: LanguageModel) -> bool:
-    """Whether every product of the layers is a plain linear layer (adapters, for one, are not)."""
+    """Whether all projections of the layers are plain linear layers (LoRA adapters, for one, are not)."""
     parts = [part for part in llm.model.modules() if isinstance(part, (Attention, MLP))]
     return are_linear(*(module for part in parts for module in part.children()))
 
 
 def step_weights(llm: LanguageModel, dtype: torch.dtype) -> StepWeights:
-    """Copies of the weights as a step takes them; only the head may share memory with the model's."""
+    """Copies of the weights in the form that a step uses; only the head may share memory with the model's."""
 
-    def beside(norm: RMSNorm, *linears: nn.Linear) -> Tensor:
-        scale = norm.weight.float() * llm.config.hidden_size**0.5  # a row over its length, for over its mean size
+    def merged(norm: RMSNorm, *linears: nn.Linear) -> Tensor:
+        scale = norm.weight.float() * llm.config.hidden_size**0.5  # x is divided by its norm, not by its RMS
         return (torch.cat([linear.weight for linear in linears]).float() * scale).to(dtype)
 
     layers = []
@@ -59,84 +59,84 @@ def step_weights(llm: LanguageModel, dtype: torch.dtype) -> StepWeights:
         inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
         has_bias = inputs[0].bias is not None
         layers.append(StepLayer(
-            beside(layer.input_layernorm, *inputs),
+            merged(layer.input_layernorm, *inputs),
             torch.cat([linear.bias for linear in inputs]).to(dtype) if has_bias else None,
             attention.o_proj.weight.to(dtype),
-            beside(layer.post_attention_layernorm, mlp.gate_proj, mlp.up_proj),
+            merged(layer.post_attention_layernorm, mlp.gate_proj, mlp.up_proj),
             mlp.down_proj.weight.to(dtype),
         ))  # fmt: skip
     return StepWeights(layers, llm.head.weight.to(dtype))
 
 
 class TokenStepper:
-    """Steps through answers of a model whose weights stay as they are; make another one after they changed.
+    """Decode steps of a model whose weights do not change; make a new one when they have.
 
-    Copies of the weights are made at the first step in each format: a model's size in memory, in that format.
+    The first step in each dtype copies the weights, which takes the memory of the model in that dtype.
     """
 
     def __init__(self, llm: LanguageModel, fixed: bool | None = None):
-        """fixed: steps look at the whole cache through a mask (graphs.py). None: on CUDA devices alone, where such a
-        step is recorded once a batch and replayed."""
+        """fixed: steps attend to the whole cache through a mask (graphs.py). None: only on CUDA devices, where such a
+        step is captured once per batch and replayed."""
         self.llm = llm
         self.fixed = fixed
         self.stepping = can_step(llm)  # False: every step goes through the model's own forward
         self._weights: dict[torch.dtype, StepWeights] = {}
         self._rotary = torch.empty(0)
         self._overflows = False
-        self._least = torch.empty(0)
+        self._epsilon = torch.empty(0)
         self._fixed_step: FixedStep | None = None
 
     @torch.no_grad()
     def step(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: FastKVCache) -> Tensor:
-        """Logits (B, V) after one more token (B,) in each row.
+        """Logits (B, V) after one more token (B,) per row.
 
-        positions (B,) of the tokens in their rows; mask (B, S + 1) bool, True where cached and new positions are no
-        padding, None where none is; cache: holds S positions, then one more. Under autocast, in its format.
+        positions (B,) of the tokens in their rows; mask (B, S + 1) bool, False for padding, None if there is none;
+        cache: holds S positions before and one more after. Under autocast, in its dtype.
         """
         if not self.stepping:
             hidden = self.llm(self.llm.embed(tokens[:, None]), mask, cache, positions[:, None])
             return self.llm.logits(hidden[:, -1])
         device = tokens.device.type
-        cast = torch.is_autocast_enabled(device)
-        many = torch.get_autocast_dtype(device) if cast else self.llm.head.weight.dtype
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else self.llm.head.weight.dtype
         with torch.autocast(device, enabled=False):
-            if len(tokens) == 1 and cast and device == "cpu" and not self._overflows:
-                # CPUs read a float16 matrix for a single vector at twice the pace of a bfloat16 one (docs/log.md).
-                # It rounds eight times finer, but ends at 65504: a model with larger activations goes on in `many`.
+            if len(tokens) == 1 and autocast and device == "cpu" and not self._overflows:
+                # On CPUs a float16 matrix-vector product takes half the time of a bfloat16 one (docs/log.md). float16
+                # rounds eight times finer but overflows at 65504: models with larger activations fall back to `dtype`.
                 logits = self._growing(torch.float16, tokens, positions, mask, cache)
                 if bool(logits.isfinite().all()):
                     cache.length += 1
                     return logits
                 self._overflows = True
             fixed = device == "cuda" if self.fixed is None else self.fixed
-            found = self._standing(many, tokens, positions, mask, cache) if fixed else None
-            logits = self._growing(many, tokens, positions, mask, cache) if found is None else found
+            found = self._replayable(dtype, tokens, positions, mask, cache) if fixed else None
+            logits = self._growing(dtype, tokens, positions, mask, cache) if found is None else found
         cache.length += 1
         return logits
 
     def _growing(
         self, dtype: torch.dtype, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: FastKVCache
     ) -> Tensor:
-        """A step that looks at the positions there are."""
-        # one row's products are as quick in float32 on CPUs, and its cache is small
-        exact = torch.float32 if len(tokens) == 1 and tokens.device.type == "cpu" else dtype
-        cache.to(exact)
-        self._lay_out(tokens.device, cache.max_length)
-        return self._step(self._prepared(dtype), exact, tokens, positions, mask, cache.append)
+        """A step that attends to the filled positions of the cache."""
+        # for one row, attention in float32 is as fast on CPUs, and its cache is small
+        attention_dtype = torch.float32 if len(tokens) == 1 and tokens.device.type == "cpu" else dtype
+        cache.to(attention_dtype)
+        self._make_tables(tokens.device, cache.max_length)
+        return self._step(self._prepared(dtype), attention_dtype, tokens, positions, mask, cache.append)
 
-    def _standing(
+    def _replayable(
         self, dtype: torch.dtype, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: FastKVCache
     ) -> Tensor | None:
-        """A step that looks at the whole cache through a mask, and can be replayed; None where it cannot."""
+        """A step that attends to the whole cache through a mask and can be replayed; None where that fails."""
         cache.to(dtype)
         if self._fixed_step is None or self._fixed_step.place != cache.place():
-            self._lay_out(tokens.device, cache.max_length)
+            self._make_tables(tokens.device, cache.max_length)
             compute = partial(self._step, self._prepared(dtype), dtype)
             self._fixed_step = FixedStep(compute, cache, len(tokens), tokens.device, record=tokens.is_cuda)
         try:
             return self._fixed_step(tokens, positions, mask)
         except RuntimeError as error:
-            warnings.warn(f"no CUDA graph of a decoding step ({error}); kernels are launched one by one", stacklevel=4)
+            warnings.warn(f"no CUDA graph of a decode step ({error}); kernels are launched one by one", stacklevel=4)
             self.fixed = False
             return None
 
@@ -145,45 +145,45 @@ class TokenStepper:
             self._weights[dtype] = step_weights(self.llm, dtype)
         return self._weights[dtype]
 
-    def _lay_out(self, device: torch.device, longest: int) -> None:
-        """Make what all steps share: the rotary factors of `longest` positions, and the norms' least length."""
+    def _make_tables(self, device: torch.device, longest: int) -> None:
+        """Make what all steps share: the rotary factors of `longest` positions, and the norms' epsilon."""
         config = self.llm.config
         if len(self._rotary) < longest:
-            everywhere = torch.arange(longest, device=device)
-            rotary = rotary_embedding(everywhere, config.head_dim, config.rope_theta, config.rope_scaling)
+            positions = torch.arange(longest, device=device)
+            rotary = rotary_embedding(positions, config.head_dim, config.rope_theta, config.rope_scaling)
             cos, sin = signed(rotary)
             self._rotary = torch.cat((cos, sin), -1)[0, :, 0]  # (longest, 2 * head_dim)
-            self._least = torch.tensor((config.rms_norm_eps * config.hidden_size) ** 0.5, device=device)
+            self._epsilon = torch.tensor((config.rms_norm_eps * config.hidden_size) ** 0.5, device=device)
 
     def _step(
-        self, weights: StepWeights, exact: torch.dtype, tokens: Tensor, positions: Tensor, mask: Tensor | None,
-        append: Append,
+        self, weights: StepWeights, attention_dtype: torch.dtype, tokens: Tensor, positions: Tensor,
+        mask: Tensor | None, append: Append,
     ) -> Tensor:  # fmt: skip
-        """Logits (B, V); exact: the format of attention and its cache."""
-        config, rows, least = self.llm.config, len(tokens), self._least
+        """Logits (B, V); attention_dtype: of attention and its cache."""
+        config, rows, epsilon = self.llm.config, len(tokens), self._epsilon
         heads, width, dtype = config.num_attention_heads, config.head_dim, weights.head.dtype
-        turned = heads + config.num_key_value_heads
-        cos, sin = self._rotary[positions, None].to(exact).chunk(2, dim=-1)  # (B, 1, head_dim), as rotate takes them
+        rotated = heads + config.num_key_value_heads
+        cos, sin = self._rotary[positions, None].to(attention_dtype).chunk(2, dim=-1)  # each (B, 1, head_dim)
         mask = None if mask is None else mask[:, None, None, :]
         x = F.embedding(tokens, self.llm.model.embed_tokens.weight).float()  # (B, D)
         for number, layer in enumerate(weights.layers):
-            qkv = F.linear(_over_its_length(x, least).to(dtype), layer.qkv, layer.qkv_bias)
-            qkv = qkv.view(rows, -1, width).to(exact)
-            qk, value = qkv[:, :turned], qkv[:, turned:]
+            qkv = F.linear(_normalise(x, epsilon).to(dtype), layer.qkv, layer.qkv_bias)
+            qkv = qkv.view(rows, -1, width).to(attention_dtype)
+            qk, value = qkv[:, :rotated], qkv[:, rotated:]
             qk = rotate(qk, cos, sin)
             keys, values = append(number, qk[:, heads:, None], value[:, :, None])  # (B, KV, S, head_dim)
-            query = qk[:, :heads].reshape(rows, keys.shape[1], -1, width)  # a group's heads stand as its rows
+            query = qk[:, :heads].reshape(rows, keys.shape[1], -1, width)  # a group's heads become its rows
             out = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
             x += F.linear(out.reshape(rows, -1).to(dtype), layer.out)
-            gate, up = F.linear(_over_its_length(x, least).to(dtype), layer.gate_up).chunk(2, dim=-1)
+            gate, up = F.linear(_normalise(x, epsilon).to(dtype), layer.gate_up).chunk(2, dim=-1)
             x += F.linear(F.silu(gate) * up, layer.down)
-        last = _over_its_length(x, least) * (self.llm.model.norm.weight * config.hidden_size**0.5)
+        last = _normalise(x, epsilon) * (self.llm.model.norm.weight * config.hidden_size**0.5)
         return F.linear(last.to(dtype), weights.head)
 
 
-def _over_its_length(x: Tensor, least: Tensor) -> Tensor:
-    """RMSNorm of x (B, D) float32 without its weight, over the square root of D; least: the root of D times its eps.
+def _normalise(x: Tensor, epsilon: Tensor) -> Tensor:
+    """RMSNorm of x (B, D) float32 without its weight, divided by sqrt(D); epsilon: sqrt(D * eps).
 
     Three operations, which for single rows take less than half the time of F.rms_norm.
     """
-    return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), least)
+    return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), epsilon)

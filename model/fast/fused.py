@@ -1,8 +1,8 @@
-"""Parts of a decoder layer as autograd functions that read memory less often, and keep less for the backward pass.
+"""Parts of a decoder layer as fused autograd functions: fewer passes over memory, fewer saved activations.
 
-Written out, each is a chain of elementwise operations, every one of which passes over all activations and keeps some
-of them. The formulas are the same; on CPUs they take a third (RMSNorm) to two thirds of the time (docs/log.md). Those
-called compiled are one pass each (model/fast/kernels.py), for bfloat16 on CPUs where they could be built.
+In plain PyTorch each is a chain of elementwise operations, every one of which passes over all activations and saves
+some of them. The formulas are the same; on CPUs the fused ones take a third (RMSNorm) to two thirds of the time
+(docs/log.md). The compiled ones are a single pass each (model/fast/kernels.py), for bfloat16 on CPUs with a compiler.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from model.fast import kernels
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
-    """The format that a matrix product of x is computed in: autocast's where it is on, else x's."""
+    """The dtype that a matmul of x runs in: autocast's if it is enabled, else x's."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
 
 
 def are_compiled(x: Tensor, *more: Tensor) -> bool:
-    """Whether passes over these, whose products are computed as those of x, are compiled ones."""
+    """Whether the compiled kernels are used for these tensors, whose matmuls run in the same dtype as those of x."""
     return product_dtype(x) == torch.bfloat16 and kernels.usable(x, *more)
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, eps: float, dtype: torch.dtype) -> Tensor:
-        exact = torch.promote_types(x.dtype, torch.float32)
-        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=exact)
-        scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()  # (.., 1)
+        compute_dtype = torch.promote_types(x.dtype, torch.float32)
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=compute_dtype)
+        scale = norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()  # (..., 1)
         ctx.save_for_backward(x, weight, scale)
         return (x * scale).mul_(weight).to(dtype)
 
@@ -39,14 +39,14 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         x, weight, scale = ctx.saved_tensors
         grad = grad.to(scale.dtype)
-        for_weight = None
+        grad_weight = None
         if ctx.needs_input_grad[1]:
-            for_weight = (grad * x).mul_(scale).flatten(0, -2).sum(0).to(weight.dtype)
+            grad_weight = (grad * x).mul_(scale).flatten(0, -2).sum(0).to(weight.dtype)
         if not ctx.needs_input_grad[0]:
-            return None, for_weight, None, None
+            return None, grad_weight, None, None
         grad = grad * weight
         along = (grad * x).sum(-1, keepdim=True).mul_(scale**3).div_(-x.shape[-1])
-        return grad.mul_(scale).addcmul_(x, along).to(x.dtype), for_weight, None, None
+        return grad.mul_(scale).addcmul_(x, along).to(x.dtype), grad_weight, None, None
 
 
 class _CompiledRMSNorm(torch.autograd.Function):
@@ -61,20 +61,20 @@ class _CompiledRMSNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads: Tensor | None):
         stream, weight, scale = ctx.saved_tensors
-        for_stream, for_out = grads if len(grads) == 2 else (None, *grads)
-        if for_out is None:
-            for_out = torch.zeros_like(stream, dtype=torch.bfloat16)
+        grad_stream, grad_out = grads if len(grads) == 2 else (None, *grads)
+        if grad_out is None:
+            grad_out = torch.zeros_like(stream, dtype=torch.bfloat16)
         wanted = ctx.needs_input_grad[1:3]
-        return *kernels.rms_norm_backward(for_out, for_stream, stream, weight, scale, wanted), None
+        return *kernels.rms_norm_backward(grad_out, grad_stream, stream, weight, scale, wanted), None
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x (.., D) over its root mean square times weight (D,), computed in float32 or better (arXiv 1910.07467).
+    """RMSNorm of x (..., D) with weight (D,), computed in float32 or better (arXiv 1910.07467).
 
-    The result is in the format of the products that take it, so none of them has to cast it.
+    The result has the dtype of the matmuls that read it, so that none of them has to cast it.
     """
     dtype = product_dtype(x)
-    if x.device.type == "cuda":  # one kernel there
+    if x.device.type == "cuda":  # a single kernel on CUDA
         return F.rms_norm(x, weight.shape, weight.to(x.dtype), eps).to(dtype)
     if x.dtype == weight.dtype == torch.float32 and are_compiled(x, weight):
         return _CompiledRMSNorm.apply(x, None, weight, eps)
@@ -82,9 +82,9 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def add_rms_norm(x: Tensor, update: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """x plus update, both (.., D), and rms_norm of that."""
-    exact = x.dtype == weight.dtype == torch.float32
-    if exact and update.dtype == torch.bfloat16 and are_compiled(x, update, weight):
+    """x + update, both (..., D), and the rms_norm of that sum."""
+    float32 = x.dtype == weight.dtype == torch.float32
+    if float32 and update.dtype == torch.bfloat16 and are_compiled(x, update, weight):
         return _CompiledRMSNorm.apply(x, update, weight, eps)
     x = x + update
     return x, rms_norm(x, weight, eps)
@@ -115,24 +115,24 @@ class _CompiledSwiGLU(torch.autograd.Function):
 
 
 def swiglu(x: Tensor, gate: nn.Module, up: nn.Module) -> Tensor:
-    """silu(gate(x)) * up(x) (arXiv 2002.05202); keeps what gate and up give alone."""
+    """silu(gate(x)) * up(x) (arXiv 2002.05202); saves only the outputs of gate and up for the backward pass."""
     if are_linear(gate, up) and gate.bias is up.bias is None and are_compiled(x):
         return _CompiledSwiGLU.apply(one_product(x, gate, up))
     return _SwiGLU.apply(gate(x), up(x))
 
 
 def are_linear(*modules: nn.Module) -> bool:
-    """Whether these are plain linear layers, and not adapters or the like."""
+    """Whether these are plain linear layers, not LoRA adapters or the like."""
     return all(type(module) is nn.Linear for module in modules)
 
 
 def one_product(x: Tensor, *linears: nn.Linear) -> Tensor:
-    """The outputs (.., sum of their widths) of linear layers that have one input, side by side and without biases."""
+    """Linear layers that share an input, without biases, in one matmul: their outputs concatenated."""
     dtype = product_dtype(x)
     return F.linear(x, torch.cat([linear.weight.to(dtype) for linear in linears]))
 
 
-def _turned(x: Tensor, cos: Tensor, sin: Tensor, sign: float = 1.0) -> Tensor:
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor, sign: float = 1.0) -> Tensor:
     if x.dim() == 4 and x.dtype == torch.bfloat16 and are_compiled(x, cos, sin):
         return kernels.rotate(x, cos, sin, sign)
     sin = sin if sign == 1.0 else sin * sign
@@ -143,16 +143,16 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return _turned(x, cos, sin)
+        return _rotate(x, cos, sin)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         cos, sin = ctx.saved_tensors
-        return _turned(grad, cos, sin, -1.0), None, None
+        return _rotate(grad, cos, sin, -1.0), None, None
 
 
 def signed(rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """cos and sin of layers.rotary_embedding as rotate() takes them: sin with a minus in its first half."""
+    """cos and sin of layers.rotary_embedding in the form that rotate() takes: the first half of sin is negated."""
     cos, sin = rotary
     first, second = sin.chunk(2, dim=-1)
     return cos, torch.cat((-first, second), dim=-1)
@@ -161,10 +161,10 @@ def signed(rotary: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """x (B, T, H, d) cos + swapped(x) sin, where swapped exchanges the halves of the last dimension.
 
-    cos, sin: (1 or B, T, 1, d), equal in both halves but for sin's sign, minus in the first.
+    cos, sin: (1 or B, T, 1, d), as signed() returns them.
     """
     cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-    return _Rotation.apply(x, cos, sin) if torch.is_grad_enabled() else _turned(x, cos, sin)
+    return _Rotation.apply(x, cos, sin) if torch.is_grad_enabled() else _rotate(x, cos, sin)
 
 
 class _CompiledSoftmax(torch.autograd.Function):
@@ -183,8 +183,8 @@ class _CompiledSoftmax(torch.autograd.Function):
 
 
 def causal_softmax(scores: Tensor, scale: float, group: int, seen: int) -> Tensor:
-    """softmax(scale * scores) of scores (N, queries * group, S): `group` rows stand for each query, and query q sees
-    the first seen + q of the S keys. The scores may be lost."""
+    """softmax(scale * scores) of scores (N, queries * group, S): each query has `group` rows, and query q attends to
+    the first seen + q of the S keys. May overwrite the scores."""
     queries = scores.shape[1] // group
     if scores.dtype == torch.bfloat16 and are_compiled(scores):
         return _CompiledSoftmax.apply(scores.contiguous(), scale, queries, group, seen)

@@ -1,14 +1,14 @@
-/* Parts of a transformer layer in bfloat16, each in one pass over memory; model/kernels.py builds and calls them.
+/* Parts of a transformer layer in bfloat16, each in one pass over memory; kernels.py builds and calls them.
 
    A bf16 is the upper half of a float. All arithmetic is in float, and every result is rounded once. Rows are divided
-   evenly among `threads`, so the same number of threads gives the same bits. No pointer may be null but where it is
-   said; no two of a call may overlap but where they are the same. */
+   evenly among `threads`, so the same number of threads gives the same bits. Pointers must not be null unless a
+   comment allows it, and must not overlap unless they are equal. */
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#define LANES 16 /* floats of the widest vectors */
+#define LANES 16 /* floats in the widest vector register */
 
 typedef uint16_t bf16;
 
@@ -26,10 +26,10 @@ static inline bf16 narrow(float x) { /* to the nearest, ties to even */
     return x != x ? 0x7fc0 : (bf16)rounded;
 }
 
-/* e^x for x <= 88, off by less than 3e-7 of it; 0 below -87. In this form compilers turn loops of it into vectors. */
+/* e^x for x <= 88, relative error below 3e-7; 0 below -87. Written so that compilers vectorise loops of it. */
 static inline float exponential(float x) {
     float y = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
-    float n = (y * 1.44269504f + 12582912.0f) - 12582912.0f; /* to the nearest whole number */
+    float n = (y * 1.44269504f + 12582912.0f) - 12582912.0f; /* to the nearest integer */
     float r = (y - n * 0.693359375f) + n * 2.12194440e-4f;   /* ln 2 in two parts (Cody and Waite) */
     float p = 4.1666668e-2f + r * (8.3333340e-3f + r * 1.3888889e-3f); /* the series of e^r, from r^4 on */
     p = 1.0f + r * (1.0f + r * (0.5f + r * (1.6666667e-1f + r * p)));
@@ -41,7 +41,7 @@ static inline float exponential(float x) {
 
 static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
 
-/* stream = x + update, and out = stream / sqrt(mean(stream^2) + eps) * weight, row by row; scale keeps the factor of
+/* stream = x + update, and out = stream / sqrt(mean(stream^2) + eps) * weight, row by row; scale gets the factor of
    each row. update null: nothing is added, and stream may be null or x. */
 void rms_norm(const float *x, const bf16 *update, float *stream, const float *weight, float eps, bf16 *out,
               float *scale, int64_t rows, int64_t width, int threads) {
@@ -67,30 +67,30 @@ void rms_norm(const float *x, const bf16 *update, float *stream, const float *we
 }
 
 /* Gradients of rms_norm from that for out and that for stream (null: none): for x, for update (null: not wanted) and
-   for the weight, (threads, width) that are added to, a row for each thread (null: not wanted). */
-void rms_norm_backward(const bf16 *for_out, const float *for_stream, const float *stream, const float *weight,
-                       const float *scale, float *for_x, bf16 *for_update, float *for_weight, int64_t rows,
+   for the weight, added to the (threads, width) sums, a row per thread (null: not wanted). */
+void rms_norm_backward(const bf16 *grad_out, const float *grad_stream, const float *stream, const float *weight,
+                       const float *scale, float *grad_x, bf16 *grad_update, float *grad_weight, int64_t rows,
                        int64_t width, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int part = 0; part < threads; part++) {
-        float *sums = for_weight ? for_weight + part * width : 0;
+        float *sums = grad_weight ? grad_weight + part * width : 0;
         for (int64_t row = rows * part / threads; row < rows * (part + 1) / threads; row++) {
-            const bf16 *by = for_out + row * width;
+            const bf16 *by = grad_out + row * width;
             const float *from = stream + row * width;
-            float *to = for_x + row * width, factor = scale[row], along = 0;
+            float *to = grad_x + row * width, factor = scale[row], along = 0;
 #pragma omp simd reduction(+ : along)
             for (int64_t i = 0; i < width; i++) along += wide(by[i]) * weight[i] * from[i];
             along *= factor * factor * factor / width;
-            if (for_stream) {
-                const float *also = for_stream + row * width;
+            if (grad_stream) {
+                const float *also = grad_stream + row * width;
 #pragma omp simd
                 for (int64_t i = 0; i < width; i++) to[i] = also[i] + wide(by[i]) * weight[i] * factor - from[i] * along;
             } else {
 #pragma omp simd
                 for (int64_t i = 0; i < width; i++) to[i] = wide(by[i]) * weight[i] * factor - from[i] * along;
             }
-            if (for_update) {
-                bf16 *half = for_update + row * width;
+            if (grad_update) {
+                bf16 *half = grad_update + row * width;
 #pragma omp simd
                 for (int64_t i = 0; i < width; i++) half[i] = narrow(to[i]);
             }
@@ -114,24 +114,24 @@ void swiglu(const bf16 *gate_up, bf16 *out, int64_t rows, int64_t width, int thr
 }
 
 /* The gradient for gate_up. */
-void swiglu_backward(const bf16 *grad, const bf16 *gate_up, bf16 *for_gate_up, int64_t rows, int64_t width,
+void swiglu_backward(const bf16 *grad, const bf16 *gate_up, bf16 *grad_gate_up, int64_t rows, int64_t width,
                      int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < rows; row++) {
         const bf16 *by = grad + row * width, *gate = gate_up + row * 2 * width, *up = gate + width;
-        bf16 *for_gate = for_gate_up + row * 2 * width, *for_up = for_gate + width;
+        bf16 *grad_gate = grad_gate_up + row * 2 * width, *grad_up = grad_gate + width;
 #pragma omp simd
         for (int64_t i = 0; i < width; i++) {
             float g = wide(gate[i]), s = sigmoid(g);
-            for_gate[i] = narrow(wide(by[i]) * wide(up[i]) * s * (1.0f + g * (1.0f - s)));
-            for_up[i] = narrow(wide(by[i]) * g * s);
+            grad_gate[i] = narrow(wide(by[i]) * wide(up[i]) * s * (1.0f + g * (1.0f - s)));
+            grad_up[i] = narrow(wide(by[i]) * g * s);
         }
     }
 }
 
 /* out = x cos + swapped(x) sin for x (B, T, H, d), where swapped exchanges the halves of the last dimension. strides
-   holds those of x and then of out, three each, in elements; d lies side by side. cos and sin (1 or B, T, d), `turn`
-   elements from one row of the batch to the next (0: the same for all); sin counts times `sign`. */
+   holds those of x and then of out, three each, in elements; d is contiguous. cos and sin (1 or B, T, d), `turn`
+   elements from one row of the batch to the next (0: the same for all); sin is multiplied by `sign`. */
 void rotate(const bf16 *x, const bf16 *cosine, const bf16 *sine, bf16 *out, const int64_t *sizes,
             const int64_t *strides, int64_t turn, float sign, int threads) {
     int64_t batch = sizes[0], length = sizes[1], heads = sizes[2], width = sizes[3], half = width / 2;
@@ -153,7 +153,7 @@ void rotate(const bf16 *x, const bf16 *cosine, const bf16 *sine, bf16 *out, cons
 }
 
 /* In place: softmax(scale * scores), row by row. A matrix has queries x group rows, `group` of them for each query;
-   query q sees the first seen + q columns, at most all, and the others become 0. */
+   query q attends to the first seen + q columns, at most all, and the others become 0. */
 void softmax(bf16 *scores, float scale, int64_t rows, int64_t columns, int64_t queries, int64_t group, int64_t seen,
              int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
@@ -178,12 +178,12 @@ void softmax(bf16 *scores, float scale, int64_t rows, int64_t columns, int64_t q
 }
 
 /* The gradient for the scores, from that for their softmax and the softmax itself. */
-void softmax_backward(const bf16 *grad, const bf16 *softmax, float scale, bf16 *for_scores, int64_t rows,
+void softmax_backward(const bf16 *grad, const bf16 *softmax, float scale, bf16 *grad_scores, int64_t rows,
                       int64_t columns, int threads) {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t row = 0; row < rows; row++) {
         const bf16 *by = grad + row * columns, *share = softmax + row * columns;
-        bf16 *to = for_scores + row * columns;
+        bf16 *to = grad_scores + row * columns;
         float along = 0;
 #pragma omp simd reduction(+ : along)
         for (int64_t i = 0; i < columns; i++) along += wide(by[i]) * wide(share[i]);

@@ -1,9 +1,9 @@
-"""The passes of kernels.c over bfloat16 tensors on a CPU, built by the machine's own C compiler when first needed.
+"""Wrappers of kernels.c for bfloat16 tensors on a CPU, compiled with the machine's own gcc at first use.
 
-What is written with PyTorch's operations reads and writes memory at every one of them; these do so once. Where they
-cannot be built nothing is lost but time: fused.py has the same formulas in PyTorch. They share PyTorch's threads, so
-they are linked with the OpenMP library that it has loaded; a second one would fight it for the cores.
-GLIMPSE_KERNELS=0 in the environment leaves them out.
+A chain of PyTorch operations reads and writes memory at every step; a kernel does so once. Where they cannot be built,
+only speed is lost: fused.py has the same formulas in PyTorch. They share PyTorch's threads, so they are linked against
+the OpenMP library that it has loaded; a second one would compete with it for the cores.
+GLIMPSE_KERNELS=0 in the environment disables them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SOURCE = Path(__file__).with_name("kernels.c")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-fopenmp", "-shared")
 WIDE = ("-mprefer-vector-width=512",)  # on x86
 TYPES = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float, "t": ctypes.c_int}
-ARGUMENTS = {  # of each function: pointers, numbers, floats and the count of threads
+ARGUMENTS = {  # of each function: pointers, 64-bit integers, floats and the number of threads (TYPES)
     "rms_norm": "ppppfppnnt", "rms_norm_backward": "ppppppppnnt",
     "swiglu": "ppnnt", "swiglu_backward": "pppnnt", "rotate": "ppppppnft",
     "softmax": "pfnnnnnt", "softmax_backward": "ppfpnnt",
@@ -36,28 +36,28 @@ ARGUMENTS = {  # of each function: pointers, numbers, floats and the count of th
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether these tensors are on a CPU and the kernels are there; torch.compile has better ones."""
+    """Whether these tensors are on a CPU and the kernels are available; not under torch.compile, which has better."""
     on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
     return on_cpu and not torch.compiler.is_compiling() and library() is not None
 
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The kernels, built in about half a second; None without gcc or OpenMP, and where it fails, which is warned of."""
+    """The kernels, built in about half a second; None without gcc or OpenMP, or, with a warning, if the build fails."""
     compiler, openmp = shutil.which("gcc"), _openmp()
     if os.environ.get("GLIMPSE_KERNELS") == "0" or compiler is None or openmp is None:
         return None
     flags = FLAGS + WIDE * (platform.machine() == "x86_64")
     with tempfile.TemporaryDirectory(prefix="glimpse-") as folder:
         built = Path(folder) / "kernels.so"
-        # the library that is named comes first, so that gcc's own is not needed any more
+        # PyTorch's OpenMP comes before gcc's own, which is then not needed and left out
         command = [compiler, *flags, str(SOURCE), "-o", str(built), "-Wl,--as-needed", openmp, "-lm"]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
             kernels = ctypes.CDLL(str(built))
         except (OSError, subprocess.CalledProcessError) as error:
             said = getattr(error, "stderr", None) or error
-            warnings.warn(f"the kernels of {SOURCE} could not be built, it goes on without them: {said}", stacklevel=2)
+            warnings.warn(f"the kernels of {SOURCE} could not be built, continuing without them: {said}", stacklevel=2)
             return None
     for name, arguments in ARGUMENTS.items():
         function = getattr(kernels, name)
@@ -66,7 +66,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def _openmp() -> str | None:
-    """The file of the OpenMP library that PyTorch has loaded; None where that cannot be told."""
+    """The file of the OpenMP library that PyTorch has loaded; None if that cannot be determined."""
     if sys.platform != "linux":
         return None
     for line in Path("/proc/self/maps").read_text().splitlines():
@@ -82,8 +82,8 @@ def _call(name: str, *arguments) -> None:
 
 
 def rms_norm(x: Tensor, update: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """x (.., D) float32 plus update (.., D); that over its root mean square, times weight (D,) float32, in bfloat16;
-    and the factors (.., 1)."""
+    """(stream, out, scale): x (..., D) float32 plus update (..., D); the RMSNorm of that with weight (D,) float32, in
+    bfloat16; and 1 / RMS (..., 1)."""
     x = x.contiguous()
     stream = x if update is None else torch.empty_like(x)
     out, scale = torch.empty_like(x, dtype=torch.bfloat16), x.new_empty((*x.shape[:-1], 1))
@@ -93,22 +93,22 @@ def rms_norm(x: Tensor, update: Tensor | None, weight: Tensor, eps: float) -> tu
 
 
 def rms_norm_backward(
-    for_out: Tensor, for_stream: Tensor | None, stream: Tensor, weight: Tensor, scale: Tensor, wanted: tuple[bool, bool]
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Gradients for x, and where wanted for update and weight, from those for rms_norm's out and stream."""
-    for_out, width, threads = for_out.contiguous(), stream.shape[-1], torch.get_num_threads()
-    for_stream = None if for_stream is None else for_stream.contiguous()
-    for_x = torch.empty_like(stream)
-    for_update = torch.empty_like(stream, dtype=torch.bfloat16) if wanted[0] else None
+    grad_out: Tensor, grad_stream: Tensor | None, stream: Tensor, weight: Tensor, scale: Tensor,
+    wanted: tuple[bool, bool],
+) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
+    """Gradients for x and, where wanted, update and weight, from those for rms_norm's out and stream."""
+    grad_out, width, threads = grad_out.contiguous(), stream.shape[-1], torch.get_num_threads()
+    grad_stream = None if grad_stream is None else grad_stream.contiguous()
+    grad_x = torch.empty_like(stream)
+    grad_update = torch.empty_like(stream, dtype=torch.bfloat16) if wanted[0] else None
     sums = stream.new_zeros((threads, width)) if wanted[1] else None
-    _call(
-        "rms_norm_backward", for_out, for_stream, stream, weight, scale, for_x, for_update, sums, scale.numel(), width
-    )
-    return for_x, for_update, None if sums is None else sums.sum(0)
+    grads = (grad_x, grad_update, sums)
+    _call("rms_norm_backward", grad_out, grad_stream, stream, weight, scale, *grads, scale.numel(), width)
+    return grad_x, grad_update, None if sums is None else sums.sum(0)
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
-    """silu(gate) * up (.., I), of both side by side (.., 2 I)."""
+    """silu(gate) * up (..., I) of gate and up, concatenated (..., 2 I)."""
     gate_up, width = gate_up.contiguous(), gate_up.shape[-1] // 2
     out = gate_up.new_empty((*gate_up.shape[:-1], width))
     _call("swiglu", gate_up, out, out.numel() // width, width)
@@ -118,9 +118,9 @@ def swiglu(gate_up: Tensor) -> Tensor:
 def swiglu_backward(grad: Tensor, gate_up: Tensor) -> Tensor:
     """The gradient for gate_up."""
     grad, gate_up = grad.contiguous(), gate_up.contiguous()
-    for_gate_up = torch.empty_like(gate_up)
-    _call("swiglu_backward", grad, gate_up, for_gate_up, grad.numel() // grad.shape[-1], grad.shape[-1])
-    return for_gate_up
+    grad_gate_up = torch.empty_like(gate_up)
+    _call("swiglu_backward", grad, gate_up, grad_gate_up, grad.numel() // grad.shape[-1], grad.shape[-1])
+    return grad_gate_up
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
@@ -135,8 +135,8 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
 
 
 def softmax_(scores: Tensor, scale: float, queries: int, group: int, seen: int) -> Tensor:
-    """In place: softmax(scale * scores) over the last dimension of (.., queries * group, S), in which query q, which
-    has `group` rows, sees the first seen + q columns."""
+    """In place: softmax(scale * scores) over the last dimension of (..., queries * group, S), where each query has
+    `group` rows and query q attends to the first seen + q columns."""
     _call("softmax", scores, scale, scores.numel() // scores.shape[-1], scores.shape[-1], queries, group, seen)
     return scores
 
@@ -144,14 +144,14 @@ def softmax_(scores: Tensor, scale: float, queries: int, group: int, seen: int) 
 def softmax_backward(grad: Tensor, softmax: Tensor, scale: float) -> Tensor:
     """The gradient for the scores."""
     grad, columns = grad.contiguous(), softmax.shape[-1]
-    for_scores = torch.empty_like(softmax)
-    _call("softmax_backward", grad, softmax, scale, for_scores, softmax.numel() // columns, columns)
-    return for_scores
+    grad_scores = torch.empty_like(softmax)
+    _call("softmax_backward", grad, softmax, scale, grad_scores, softmax.numel() // columns, columns)
+    return grad_scores
 
 
 def add_layer_norm_(x: Tensor, update: Tensor | None, bias: Tensor | None, norm: nn.LayerNorm) -> Tensor:
-    """The LayerNorm in bfloat16 of x (.., D) float32, to which update (.., D) and bias (D,) float32 are added before,
-    in place."""
+    """Adds update (..., D) and bias (D,) float32 to x (..., D) float32, in place; returns the LayerNorm of that in
+    bfloat16."""
     out = torch.empty(x.shape, dtype=torch.bfloat16)
     weight, shift = norm.weight.float(), norm.bias.float()
     _call("add_layer_norm", x, update, bias, weight, shift, norm.eps, out, x.numel() // x.shape[-1], x.shape[-1])
@@ -159,13 +159,13 @@ def add_layer_norm_(x: Tensor, update: Tensor | None, bias: Tensor | None, norm:
 
 
 def gelu_(x: Tensor, bias: Tensor, linear: float, cubic: float) -> Tensor:
-    """In place: y sigmoid(linear y + cubic y^3) for y = x + bias, of x (.., D) and bias (D,) float32."""
+    """In place: y sigmoid(linear y + cubic y^3) for y = x + bias, of x (..., D) and bias (D,) float32."""
     _call("gelu", x, bias, linear, cubic, x.numel() // x.shape[-1], x.shape[-1])
     return x
 
 
 def split_heads(qkv: Tensor, bias: Tensor, heads: int) -> Tensor:
-    """Queries, keys and values (3, B, H, N, d) of qkv (B, N, 3 H d), to which bias (3 H d,) float32 is added."""
+    """Queries, keys and values (3, B, H, N, d) from qkv (B, N, 3 H d) plus bias (3 H d,) float32."""
     batch, length, width = *qkv.shape[:2], qkv.shape[2] // (3 * heads)
     out = qkv.new_empty((3, batch, heads, length, width))
     _call("split_heads", qkv, bias, out, batch, length, heads, width)

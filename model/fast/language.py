@@ -1,8 +1,8 @@
 """The decoder with fused passes; the same parameters and results as model/language.py and model/layers.py.
 
-Three things differ. The sum of the residual stream is deferred to the norm that reads it next, so a layer passes on a
-pair: the stream, and the update that is still to be added. The last layer computes nothing but keys and values before
-the first position that is asked for (`first`). And a single new token goes through a TokenStepper.
+Three things differ. Each residual addition is deferred to the norm that follows it, so a layer passes on a pair: the
+residual stream, and the update still to be added to it. The last layer computes only keys and values before the first
+position that is asked for (`first`). And decode steps go through a TokenStepper.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class FastRMSNorm(RMSNorm):
         return rms_norm(x, self.weight, self.eps)
 
     def after(self, x: Tensor, update: Tensor | None) -> tuple[Tensor, Tensor]:
-        """x plus update (None: nothing), and the norm of that."""
+        """x + update (None: just x), and the norm of that."""
         if update is None:
             return x, self(x)
         return add_rms_norm(x, update, self.weight, self.eps)
@@ -35,7 +35,7 @@ class FastAttention(Attention):
     def forward(
         self, x: Tensor, rotary: Rotary, mask: Tensor | None = None, cache: KVCache | None = None, first: int = 0
     ) -> Tensor:
-        """Of x (B, T, D) what the positions from `first` on find, (B, T - first, D); rotary is signed()."""
+        """The output of x (B, T, D) for the positions from `first` on, (B, T - first, D); rotary is signed()."""
         cos, sin = rotary
         split = (-1, self.head_dim)
         query = self.q_proj(x[:, first:].contiguous()).unflatten(-1, split)
@@ -62,7 +62,7 @@ class FastDecoderLayer(DecoderLayer):
     def forward(  # type: ignore[override]  # only FastLanguageModel calls it
         self, x: Tensor, update: Tensor | None, rotary: Rotary, mask: Tensor | None, cache: KVCache | None, first: int
     ) -> tuple[Tensor, Tensor]:
-        """Residual stream (B, T, D) and the update still to be added to it in; both (B, T - first, D) out."""
+        """In: residual stream (B, T, D) and the update still to be added to it. Out: the same, (B, T - first, D)."""
         x, normed = self.input_layernorm.after(x, update)
         update = self.self_attn(normed, rotary, mask, cache, first)
         x, normed = self.post_attention_layernorm.after(x[:, first:], update)
@@ -81,7 +81,7 @@ class FastLanguageModel(LanguageModel):
         positions: Tensor | None = None,
         first: int = 0,
     ) -> Tensor:
-        """As LanguageModel.forward; (B, T - first, D), those of the positions from `first` on alone."""
+        """As LanguageModel.forward, for the positions from `first` on only: (B, T - first, D)."""
         cached, new = 0 if cache is None else cache.length, embeddings.shape[1]
         self._check(embeddings, attention_mask, cached)
         if positions is None:
@@ -95,7 +95,7 @@ class FastLanguageModel(LanguageModel):
         for number, layer in enumerate(self.model.layers, 1):
             start = first if number == len(self.model.layers) else 0
             if recompute:
-                x = x if update is None else x + update  # so that one of them is kept
+                x = x if update is None else x + update  # so that only one of them is stored
                 x, update = checkpoint(
                     layer, x, None, rotary, mask, None, start, use_reentrant=False, preserve_rng_state=False
                 )
@@ -109,13 +109,13 @@ class FastLanguageModel(LanguageModel):
 
     @staticmethod
     def kept_scores(length: int) -> int:
-        """For how many keys attention by plain products keeps the score of a query, on average over a causal sequence
-        of this length; 0 where the fused kernel is used, which keeps none."""
+        """How many attention weights per query are stored for the backward pass, on average over a causal sequence of
+        this length; 0 where the fused kernel is used, which stores none."""
         blocks = max(1, round(length / BLOCK))
         return length * (blocks + 1) // (2 * blocks) if length <= SHORT else 0
 
     def new_cache(self, max_length: int) -> KVCache:
-        """An empty cache; copies of the weights that decoding steps use are made anew where the weights changed."""
+        """An empty cache; also makes a new TokenStepper if the weights have changed."""
         weights = tuple((parameter.data_ptr(), parameter._version) for parameter in self.parameters())
         if weights != self._stepped:
             self._stepper, self._stepped = TokenStepper(self), weights
@@ -127,7 +127,7 @@ class FastLanguageModel(LanguageModel):
 
 
 def padding_mask(attention_mask: Tensor | None, cached: int, new: int) -> Tensor | None:
-    """(B, 1, T, cached + T) bool for attend(); None: causal, which attend() does without a mask."""
+    """Causal and padding mask (B, 1, T, cached + T) for attend(); None: causal, for which attend() needs no mask."""
     if attention_mask is None:
         return None
     if new == 1:

@@ -1,7 +1,7 @@
-"""The vision transformer with fewer passes; the same parameters and results as model/vision.py.
+"""The vision transformer with fewer passes over memory; the same parameters and results as model/vision.py.
 
-A frozen encoder in bfloat16 on a CPU goes through the kernels: q, k and v are one product, biases are added where the
-products' outputs are read next, and the residual stream, which stays in float32, is added to and normed in one pass.
+A frozen encoder in bfloat16 on a CPU goes through the kernels: q, k and v are one matmul, biases are added where matmul
+outputs are read next, and the residual stream, which stays in float32, is updated and normalised in one pass.
 """
 
 from __future__ import annotations
@@ -18,16 +18,14 @@ from model.fast.attention import SHORT, attend, see_all
 from model.fast.fused import are_compiled, one_product, product_dtype
 from model.vision import Attention, EncoderLayer, VisionTransformer, quick_gelu, scaled
 
-# y sigmoid(linear y + cubic y^3): the factors
+# GELU as y sigmoid(linear y + cubic y^3): (linear, cubic)
 GELU = {"quick_gelu": (1.702, 0.0), "gelu_pytorch_tanh": (math.sqrt(8 / math.pi), 0.044715 * math.sqrt(8 / math.pi))}
-
-
 QUICK, _ = GELU["quick_gelu"]
 
 
 class FastVisionAttention(Attention):
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(product_dtype(x))  # cast once for the three products
+        x = x.to(product_dtype(x))  # one cast for three matmuls
         query, key, value = (
             projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
@@ -43,8 +41,8 @@ class FastEncoderLayer(EncoderLayer):
         return x + scaled(self.mlp(self.layer_norm2(x)), self.layer_scale2)
 
     def _with_quick_mlp(self, x: Tensor) -> Tensor:
-        """x plus the MLP's output. c * quick_gelu(y) is silu(c * y) with c = QUICK: c goes into the norm's weights and
-        out again in the residual sum, so that no pass over the wide activations is spent on it."""
+        """x plus the MLP's output. c * quick_gelu(y) is silu(c * y) with c = QUICK: c is folded into the norm's
+        weights and divided out in the residual addition, so that it costs no pass over the wide activations."""
         norm, up, down = self.layer_norm2, self.mlp.fc1, self.mlp.fc2
         y = F.layer_norm(x, norm.normalized_shape, QUICK * norm.weight, QUICK * norm.bias, norm.eps)
         y = F.linear(y, up.weight, QUICK * up.bias)
@@ -61,13 +59,13 @@ class FastVisionTransformer(VisionTransformer):
 
 
 def can_run(config: VisionConfig, x: Tensor) -> bool:
-    """Whether the kernels have all that layers of this kind do with x (B, N, D), and no gradient is wanted."""
+    """Whether the kernels support layers of this kind on x (B, N, D), and no gradient is needed."""
     known = config.hidden_act in GELU and not config.layer_scale and x.shape[1] <= SHORT
     return known and not torch.is_grad_enabled() and x.dtype == torch.float32 and are_compiled(x)
 
 
 def run_layers(layers: nn.ModuleList, x: Tensor, config: VisionConfig) -> Tensor:
-    """x (B, N, D) after the layers (EncoderLayer), as they compute it one by one."""
+    """x (B, N, D) through the layers, with the same result as calling each EncoderLayer in turn."""
     x = x.clone(memory_format=torch.contiguous_format)
     update: Tensor | None = None
     bias: Tensor | None = None
@@ -84,13 +82,13 @@ def run_layers(layers: nn.ModuleList, x: Tensor, config: VisionConfig) -> Tensor
 
 
 def _attend(attention: Attention, x: Tensor) -> Tensor:
-    """What the heads find, side by side (B, N, D)."""
+    """The concatenated outputs of the heads, (B, N, D)."""
     projections = (attention.q_proj, attention.k_proj, attention.v_proj)
     biases = torch.cat([projection.bias for projection in projections]).float()
     heads = kernels.split_heads(one_product(x, *projections), biases, attention.heads)
     query, key, value = heads.flatten(1, 2)  # (B * H, N, d)
-    found = see_all(query, key.transpose(1, 2), value, query.shape[-1] ** -0.5)
-    return found.view(heads.shape[1:]).transpose(1, 2).flatten(2)
+    out = see_all(query, key.transpose(1, 2), value, query.shape[-1] ** -0.5)
+    return out.view(heads.shape[1:]).transpose(1, 2).flatten(2)
 
 
 def _product(x: Tensor, linear: nn.Linear) -> Tensor:

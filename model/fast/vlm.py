@@ -1,4 +1,4 @@
-"""The training loss without what no gradient needs; the same value and gradients as VLM.loss."""
+"""The training loss without the work that no gradient needs; the same value and gradients as VLM.loss."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from model.vlm import IGNORED, VLM
 
 class FastVLM(VLM):
     def loss(self, batch) -> tuple[Tensor, int]:
-        """As VLM.loss. Hidden states are made from the first supervised position on, logits of supervised ones."""
+        """As VLM.loss; hidden states only from the first supervised position on."""
         self.check_padding(batch)
         supervised = (batch.labels[:, 1:] != IGNORED).any(0).nonzero()
         first = int(supervised[0]) if len(supervised) else 0
         hidden = self._hidden(batch, first)
         targets = batch.labels[:, first + 1 :].flatten()
-        places = (targets != IGNORED).nonzero().squeeze(1)
-        predicted = hidden[:, :-1].flatten(0, 1).index_select(0, places)  # (supervised, D)
+        positions = (targets != IGNORED).nonzero().squeeze(1)
+        predicted = hidden[:, :-1].flatten(0, 1).index_select(0, positions)  # (supervised, D)
         logits = self.llm.logits(predicted).float()
-        return F.cross_entropy(logits, targets.index_select(0, places), reduction="sum"), len(places)
+        return F.cross_entropy(logits, targets.index_select(0, positions), reduction="sum"), len(positions)
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """As VLM.encode; a frozen encoder runs without gradients, which its kernels need."""
+        """As VLM.encode; a frozen encoder runs without autograd, as its kernels require."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_vision):
             return super().encode(pixels)
 
     def _hidden(self, batch, first: int) -> Tensor:
         """Hidden states (B, T - first, D) of a right-padded batch from position `first` on.
 
-        With a frozen language model no gradient reaches the text before the first image: it is read without one, and
-        for one row where it is the same in all.
+        With a frozen language model no gradient reaches the text before the first image: that prefix is prefilled
+        without autograd, and only once if it is the same in all rows.
         """
         embeddings = self.embed_batch(batch)
         lead = self._lead(batch, first) if embeddings.requires_grad else 0
@@ -46,7 +46,7 @@ class FastVLM(VLM):
         return self.llm(embeddings[:, lead:], cache=cache, first=first - lead)
 
     def _lead(self, batch, first: int) -> int:
-        """How many positions of each row come before every image and every label, where nothing in them trains."""
+        """Length of the prefix that holds no image and no label in any row; 0 if the language model trains."""
         if self.llm.checkpointing or any(parameter.requires_grad for parameter in self.llm.parameters()):
             return 0
         pictured = batch.image_mask.any(0).nonzero()

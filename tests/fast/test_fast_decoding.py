@@ -98,7 +98,7 @@ def test_where_no_step_can_be_recorded_it_is_said_and_steps_go_on(monkeypatch):
 
     monkeypatch.setattr(FixedStep, "__call__", refuse)
     llm, ids, real = seeded(PLAIN), some_ids(3), left_padded(3)
-    with pytest.warns(UserWarning, match="no CUDA graph of a decoding step .operation not permitted") as said:
+    with pytest.warns(UserWarning, match="no CUDA graph of a decode step .operation not permitted") as said:
         found, _ = stepped(llm, ids, real, 8, fixed=True)
     assert len(said) == 1 and torch.equal(found, stepped(llm, ids, real, 8)[0])
 

@@ -242,7 +242,7 @@ def test_a_source_that_does_not_compile_is_warned_of_and_done_without(tmp_path, 
     broken = tmp_path / "kernels.c"
     broken.write_text("not C")
     monkeypatch.setattr(kernels, "SOURCE", broken)
-    with pytest.warns(UserWarning, match="could not be built, it goes on without them"):
+    with pytest.warns(UserWarning, match="could not be built, continuing without them"):
         assert kernels.library.__wrapped__() is None
     monkeypatch.setenv("GLIMPSE_KERNELS", "0")
     assert kernels.library.__wrapped__() is None

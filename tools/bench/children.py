@@ -1,5 +1,4 @@
-"""Processes that measure in turn: each works when it is told to and waits otherwise, and has a peak of memory of its
-own."""
+"""Processes that are measured in turn: each works when told to, waits otherwise, and has its own peak memory."""
 
 from __future__ import annotations
 
@@ -21,21 +20,21 @@ from tools.bench.cost import Done, finish
 
 
 class Finished(Exception):
-    """Raised in a child whose measurements are over."""
+    """Raised in a child when its measurements are over."""
 
 
 class BrokenWork(RuntimeError):
-    """A child that failed or was killed; the text says which and how."""
+    """A child failed or was killed; the message says which and how."""
 
 
 @dataclass(frozen=True)
 class Turns:
-    """A child's end of the talk with its parent."""
+    """A child's end of the connection to its parent."""
 
     connection: Connection
 
     def wait(self, measured: dict | None = None) -> None:
-        """Hand over what was measured (None: ready to begin) and wait for the next turn, or raise Finished."""
+        """Send a measurement (None: ready to begin) and wait for the next turn, or raise Finished."""
         self.connection.send(measured or {})
         if self.connection.recv() != "go":
             raise Finished
@@ -43,13 +42,13 @@ class Turns:
 
 @dataclass
 class StepMeter:
-    """Measures a training loop from within: the loop calls tick() whenever a batch is ready and the last is done."""
+    """Measures a training loop from within: it calls tick() when a batch is ready and the previous step is done."""
 
     turns: Turns
     device: torch.device
     warmup: int  # steps
-    seconds: float  # a measurement ends with the first step after so many
-    cost: Callable[[Batch], float]  # operations
+    seconds: float  # a measurement ends with the first step after this long
+    cost: Callable[[Batch], float]  # FLOPs
     _began: float | None = None
     _done: Done = field(default_factory=Done)
 
@@ -75,13 +74,13 @@ class StepMeter:
 
 
 def measured(done: Done) -> dict:
-    """Rates of what was done."""
+    """Rates per second of what was done."""
     rates = {"value": done.samples, "tokens_per_s": done.tokens, "flops_per_s": done.flops}
     return {name: amount / done.seconds for name, amount in rates.items()}
 
 
 def serve(connection: Connection, work: Callable, job, log: Path) -> None:
-    """What a child runs: work(job, turns) until it is stopped, then its peak of memory or what went wrong."""
+    """What a child runs: work(job, turns) until it is stopped; then it sends its peak memory and any error."""
     with open(log, "w", encoding="utf-8", buffering=1) as file:
         with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
             device = pick_device(job.device)
@@ -97,7 +96,7 @@ def serve(connection: Connection, work: Callable, job, log: Path) -> None:
 
 
 class Child:
-    """A work in a process of its own, as its parent sees it."""
+    """A workload in a process of its own, as its parent sees it."""
 
     def __init__(self, name: str, work: Callable, job, log: Path):
         self.name = name
@@ -108,7 +107,7 @@ class Child:
         theirs.close()
 
     def ready(self) -> None:
-        """Wait until the work waits for its first turn."""
+        """Wait until the workload is ready for its first turn."""
         self._receive()
 
     def measure(self) -> dict:
@@ -117,7 +116,7 @@ class Child:
         return self._receive()
 
     def stop(self) -> float:
-        """End the work; its peak of memory in MiB."""
+        """End the workload; returns its peak memory in MiB."""
         self._connection.send("stop")
         peak = self._receive()["peak_mib"]
         self._process.join()
@@ -140,5 +139,5 @@ class Child:
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,13 +1,13 @@
-"""How fast this machine trains and answers, in what memory, and how near that is to what its matrix products allow.
+"""Speed and peak memory of training and generation on this machine, and how close they come to its matmul peak.
 
-python -m tools.bench --reference --json out/bench.json     --quick: a first answer, meant to take three minutes
+python -m tools.bench --reference --json out/bench.json     --quick: a first result, meant to take three minutes
 
-Each work runs in a process of its own, which has its own peak of memory; those of a group are measured in turn
-(A B C A B C ...), so that a machine whose speed drifts does so for all. Figures are medians over the repeats.
+Each workload runs in a process of its own, with its own peak memory; those of a group are measured in turn
+(A B C A B C ...), so that drift of the machine's speed affects all alike. Figures are medians over the repeats.
 
---peer COMMAND measures another program beside them. It is run as `COMMAND WORK FOLDER` once a repeat, in turn with
-the others, and the last line that it prints must be JSON: {"value": samples or tokens a second, "peak_mib": ...}, or
-null for a work that it does not do. FOLDER holds pretrain.jsonl and sft.jsonl, MiniMind-V's format, and images/.
+--peer COMMAND measures another program alongside. It is run as `COMMAND WORK FOLDER` once per repeat, in turn with the
+others, and the last line that it prints must be JSON: {"value": samples or tokens per second, "peak_mib": ...}, or
+null for a workload that it does not do. FOLDER holds pretrain.jsonl and sft.jsonl, MiniMind-V's format, and images/.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from tools.bench.works import (
 
 @dataclass
 class Measured:
-    """All measurements of one work: results of the repeats, or why there are none."""
+    """All measurements of one workload: the results of the repeats, or why there are none."""
 
     results: list[dict] = field(default_factory=list)
     peak_mib: float | None = None
@@ -55,7 +55,7 @@ class Measured:
 
 
 def groups(sizes: Sizes) -> list[dict]:
-    """Works that are measured in turn, by name; 'reference...' ones only with --reference."""
+    """Workloads that are measured in turn, by name; those called 'reference...' only with --reference."""
     pretrain, sft = Training("pretrain"), Training("sft")
     cached, sft_cached = Training("pretrain", cached=True), Training("sft", cached=True)
     return [
@@ -80,7 +80,7 @@ def reference_of(work: str) -> str:
 
 
 def measure_group(works: dict, job: Job, repeats: int, peer: str) -> dict[str, Measured]:
-    """Start the works' processes, measure them in turn so many times, and end them."""
+    """Start the workloads' processes, measure them in turn `repeats` times, and end them."""
     made = {name: Measured() for name in works}
     logs = job.folder.path / "logs"
     children = {name: Child(name, work, job, logs / f"{name}.txt") for name, work in works.items()}
@@ -105,7 +105,7 @@ def measure_group(works: dict, job: Job, repeats: int, peer: str) -> dict[str, M
 
 
 def attempt(measured: Measured, action, keep: bool = True):
-    """What action() gives, kept among the results if it measured something; None once the work has failed."""
+    """What action() returns, kept among the results if it measured something; None once the workload has failed."""
     if measured.error:
         return None
     try:
@@ -125,21 +125,21 @@ def show(name: str, result: dict | None) -> None:
 
 
 def ask_peer(command: str, work: str, folder: Path) -> dict | None:
-    """What the peer says that it measured; BrokenWork where it says nothing that can be read."""
+    """The measurement that the peer reports; BrokenWork if it cannot be read."""
     done = subprocess.run([*shlex.split(command), work, str(folder)], capture_output=True, text=True)
     try:
         result = json.loads(done.stdout.strip().splitlines()[-1])
         return result and {**result, "value": float(result["value"])}
     except (IndexError, ValueError, KeyError, TypeError) as error:
         said = (done.stderr or done.stdout).strip()[-500:]
-        raise BrokenWork(f"{command} {work}: no JSON with a value in its last line; it said: {said}") from error
+        raise BrokenWork(f"{command} {work}: no JSON with a value in its last line; it printed: {said}") from error
 
 
 def summary(work: str, made: dict[str, Measured], peak: float) -> dict:
-    """What the JSON says of one work; None for what was not measured."""
+    """The JSON entry of one workload; None for what was not measured."""
     mine, other = made[work], made.get(reference_of(work), Measured())
     values, theirs = ([r["value"] for r in m.results] for m in (mine, other))
-    # a work that failed measured fewer repeats than the other, and its first ones
+    # a workload that failed has only its first repeats: compare those that both have
     both = min(len(values), len(theirs))
     ratios = [a / b for a, b in zip(values[:both], theirs[:both], strict=True)]
     flops = [r["flops_per_s"] for r in mine.results]
@@ -169,7 +169,7 @@ def ends(values: list[float]) -> list[float] | None:
 
 
 def bench(sizes: Sizes, device: str, repeats: int, seed: int, reference: bool, works: set[str], peer: str) -> dict:
-    """Measure the works asked for (all where none are named)."""
+    """Measure the given workloads (all if none are given)."""
     parts = [
         {
             name: work for name, work in group.items()
@@ -186,7 +186,7 @@ def bench(sizes: Sizes, device: str, repeats: int, seed: int, reference: bool, w
         logs.mkdir(parents=True)
         run_once("data and weights", prepare_folder, job, logs, measure=False)
         for part in filter(None, parts):
-            peaks.append(run_once("matrix products", measure_peak, job, logs))
+            peaks.append(run_once("matmuls", measure_peak, job, logs))
             made |= measure_group(part, job, repeats, peer)
     used = max(peak["used"] for peak in peaks)
     found = {name: summary(name, made, used) for name in made if not name.startswith(("reference", "peer"))}
@@ -200,7 +200,7 @@ def bench(sizes: Sizes, device: str, repeats: int, seed: int, reference: bool, w
 
 
 def run_once(name: str, work, job: Job, logs: Path, measure: bool = True) -> dict:
-    """One measurement of a work that stands alone."""
+    """One measurement of a workload on its own."""
     child = Child(name, work, job, logs / f"{name}.txt")
     try:
         child.ready()
@@ -230,14 +230,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     names = [name for group in groups(QUICK) for name in group if not name.startswith("reference")]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--quick", action="store_true", help="a first answer, sooner: " + QUICK_CUTS.partition(": ")[2])
-    add("--reference", action="store_true", help="measure a model that works as MiniMind-V did, and print the ratio")
-    add("--json", metavar="FILE", help="write the figures")
+    add("--quick", action="store_true", help="a quick first result: " + QUICK_CUTS.partition(": ")[2])
+    add("--reference", action="store_true", help="measure a model that computes as MiniMind-V did, and print the ratio")
+    add("--json", metavar="FILE", help="write the figures to FILE")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--repeats", type=int, default=0, metavar="N", help="measurements of each work (default: 5, with --quick 2)")
+    add("--repeats", type=int, default=0, metavar="N", help="measurements per workload (default: 5, with --quick 2)")
     add("--works", default="", metavar="A,B", help=f"only these of {', '.join(names)}")
     add("--seed", type=int, default=42, help="of data and weights (default: 42)")
-    add("--peer", default="", metavar="COMMAND", help="another program to measure beside; see above")
+    add("--peer", default="", metavar="COMMAND", help="another program to measure alongside; see above")
     args = parser.parse_args(argv)
     args.works = {name.strip() for name in args.works.split(",") if name.strip()}
     if args.works - set(names):
@@ -262,5 +262,5 @@ def main(argv: list[str] | None = None) -> None:
     if args.json:
         Path(args.json).parent.mkdir(parents=True, exist_ok=True)
         Path(args.json).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(f"kept in {args.json}")
+        print(f"written to {args.json}")
 

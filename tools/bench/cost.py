@@ -1,12 +1,12 @@
-"""What a work costs in floating-point operations, counted for the tokens that are real, and what the machine has.
+"""FLOPs of a workload, counted for real tokens only, and the machine's peak FLOP/s.
 
-A weight costs 2 operations for each token that passes it: 2 forward, 2 for the gradient of its input, 2 for its own.
-So 6 where it trains, 4 where it is frozen and a gradient passes through it, 2 where nothing trains behind it. The
-projector costs 4: it trains, and its input, the encoder's features, needs no gradient. The head is counted at
-positions with a label alone, and so is the last layer, but for its keys and values. Attention costs 4 * D forward for
-each pair of a query and a key that it may see, and twice that backward, whether weights train or not; 4 * N² * D in
-each of the encoder's layers. The encoder is counted where it runs. Norms, activations and embeddings are not counted,
-nor padding: who computes it gets no credit.
+A weight costs 2 FLOPs per token in the forward pass, 2 for the gradient of its input and 2 for its own gradient: 6 if
+it is trained, 4 if it is frozen and a gradient flows through it, 2 if nothing before it is trained. The projector costs
+4: it is trained, but its input, the encoder's features, needs no gradient. The head counts only at positions with a
+label, and so does the last layer, except for its keys and values. Attention costs 4 * D forward for each pair of a
+query and a visible key, and twice that backward, whether or not the weights are trained; 4 * N² * D in each encoder
+layer. The encoder counts where it runs. Norms, activations, embeddings and padding are not counted: computing padding
+earns no credit.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from model.config import LMConfig, VisionConfig, VLMConfig
 
 @dataclass
 class Done:
-    """What was worked through."""
+    """The amount of work done."""
 
     samples: int = 0
-    tokens: int = 0  # real ones
+    tokens: int = 0  # without padding
     flops: float = 0.0
     seconds: float = 0.0
 
 
 def layer_weights(lm: LMConfig) -> int:
-    """Weights in the matrices of all layers."""
+    """Number of weights in the matrices of all layers."""
     attention = 2 * lm.hidden_size * (lm.hidden_size + lm.num_key_value_heads * lm.head_dim)
     return lm.num_hidden_layers * (attention + 3 * lm.hidden_size * lm.intermediate_size)
 
 
 def key_value_weights(lm: LMConfig) -> int:
-    """Weights in the matrices of one layer that make its keys and values."""
+    """Number of weights in the key and value matrices of one layer."""
     return 2 * lm.hidden_size * lm.num_key_value_heads * lm.head_dim
 
 
 def encoder_flops(vision: VisionConfig) -> float:
-    """For one picture, forward."""
+    """FLOPs of one image, forward pass only."""
     tokens = vision.num_patches + vision.class_token
     width = vision.hidden_size
     layers = vision.num_hidden_layers + 1 + vision.feature_layer
@@ -53,12 +53,12 @@ def encoder_flops(vision: VisionConfig) -> float:
 
 
 def training_flops(config: VLMConfig, batch: Batch, trains_lm: bool, with_encoder: bool) -> float:
-    """For one step on a batch with one picture a row."""
+    """FLOPs of one step on a batch with one image per row."""
     lm, each, labels = config.lm, 6 if trains_lm else 4, batch.supervised_tokens
     keys, layers = key_value_weights(lm), lm.num_hidden_layers
-    a_layer = layer_weights(lm) // layers
-    weights = ((layers - 1) * a_layer + keys) * batch.tokens
-    weights += (a_layer - keys + lm.vocab_size * lm.hidden_size) * labels
+    per_layer = layer_weights(lm) // layers
+    weights = ((layers - 1) * per_layer + keys) * batch.tokens
+    weights += (per_layer - keys + lm.vocab_size * lm.hidden_size) * labels
     lengths = batch.attention_mask.sum(1).double()
     pairs = (layers - 1) * float((lengths * (lengths + 1) / 2).sum())
     pairs += float(((batch.labels[:, 1:] != IGNORE).nonzero()[:, 1] + 1).sum())  # the last layer's
@@ -68,17 +68,17 @@ def training_flops(config: VLMConfig, batch: Batch, trains_lm: bool, with_encode
 
 
 def decoding_flops(lm: LMConfig, prompt: int, new_tokens: int) -> float:
-    """For the tokens of one answer after its first."""
-    some = new_tokens - 1
+    """FLOPs of all tokens of one answer after its first."""
+    steps = new_tokens - 1
     weights = layer_weights(lm) + lm.vocab_size * lm.hidden_size
-    seen = some * (prompt + new_tokens / 2)  # positions looked at, of all these tokens together
-    return 2.0 * weights * some + 4.0 * lm.hidden_size * lm.num_hidden_layers * seen
+    seen = steps * (prompt + new_tokens / 2)  # visible positions, summed over these tokens
+    return 2.0 * weights * steps + 4.0 * lm.hidden_size * lm.num_hidden_layers * seen
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, lm: LMConfig, tokens: int, seconds: float) -> float:
-    """Operations a second of the fastest of some matrix products near the model's, the best of several runs.
+    """FLOP/s of the fastest of several matmuls with about the model's shapes, best of several runs.
 
-    tokens: rows of the products (eight times as many on a GPU); each product is tried for so many seconds.
+    tokens: rows of the matmuls (eight times as many on a GPU). Each shape is timed for `seconds`.
     """
     tokens *= 1 if device.type == "cpu" else 8
     wide, narrow = lm.intermediate_size, lm.hidden_size
@@ -102,7 +102,7 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, lm: LMConfig, tokens: 
 
 
 def finish(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

@@ -1,4 +1,4 @@
-"""What the benchmark works on, the same each time: sizes, photographs, conversations and random weights in a folder."""
+"""The benchmark's inputs, the same each time: sizes, photographs, conversations and random weights in a folder."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tokenizer.tokenizer import Tokenizer, default_folder, load_tokenizer
 
 CLIP_B16 = VisionConfig(768, 3072, 12, 12, 224, 16)
 QUESTIONS = ("描述一下这张图片。", "图片里有什么？", "请详细描述这张图片的内容，包括人物、动物和背景。", "这是在哪里？")
-SCENES = 4  # different photographs, each shifted for every picture that is made of it
-GRAIN = 9.0  # standard deviation of a pixel, of 255
-CAPTION_SPREAD, ANSWER_SPREAD = 0.35, 0.45  # standard deviation of the logarithm of the length
+SCENES = 4  # distinct photographs, of which all pictures are shifted copies
+GRAIN = 9.0  # standard deviation per pixel, out of 255
+CAPTION_SPREAD, ANSWER_SPREAD = 0.35, 0.45  # standard deviation of the log length
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured; the defaults are MiniMind-V's sizes of April 2025."""
+    """The sizes of the workloads; the defaults are MiniMind-V's of April 2025."""
 
     lm: LMConfig = LMConfig()
     vision: VisionConfig = CLIP_B16
-    picture: tuple[int, int] = (640, 480)  # pixels of a photograph, as COCO's
+    picture: tuple[int, int] = (640, 480)  # pixels of a photograph, as in COCO
     rows: int = 128  # conversations of each kind, each with a photograph
     caption_tokens: int = 30
     answer_tokens: int = 160
@@ -41,22 +41,22 @@ class Sizes:
     pretrain_pad: int = 640  # what the reference pads to; nothing is longer on either side
     sft_pad: int = 1536
     new_tokens: int = 128
-    batched: int = 16  # answers made at once
-    matmul_tokens: int = 4096  # rows of the matrix products that the machine's peak is taken from
-    warmup: int = 2  # steps that do not count
-    seconds: float = 12.0  # a measurement goes on for so long, whole steps
+    batched: int = 16  # answers generated at once
+    matmul_tokens: int = 4096  # rows of the matmuls that measure the machine's peak
+    warmup: int = 2  # steps that are not measured
+    seconds: float = 12.0  # a measurement takes at least this long, in whole steps
 
 
 QUICK = Sizes(rows=16, pretrain_batch=4, sft_batch=2, new_tokens=48, warmup=1, seconds=2.5)
 QUICK_CUTS = (
-    "--quick: 16 conversations, batches of 4 and 2 in place of 16 and 4, answers of 48 tokens in place of 128, and "
-    "measurements of 2.5 s in place of 12; the ratios are rougher, those of memory too small"
+    "--quick: 16 conversations, batches of 4 and 2 instead of 16 and 4, answers of 48 tokens instead of 128, and "
+    "measurements of 2.5 s instead of 12; the ratios are rougher, and those of memory too small"
 )
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Where each thing lies that the works read and write."""
+    """The paths that the workloads read and write."""
 
     path: Path
 
@@ -77,7 +77,7 @@ class Folder:
         return self.path / "lm"
 
     def out(self, name: str) -> Path:
-        """A run's folder. All have the same parent, where the feature cache lies."""
+        """A run's folder. All have the same parent, which holds the feature cache."""
         return self.path / "out" / name
 
 
@@ -104,14 +104,14 @@ def make_folder(path: Path, sizes: Sizes, seed: int) -> Folder:
 
 
 def endless(vlm: VLM, tokenizer: Tokenizer) -> VLM:
-    """The same model, which never ends an answer: the end token's logit is 0, and some other one is above."""
+    """The same model, made never to end an answer: the end token's logit is 0, and some other one is higher."""
     with torch.no_grad():
         vlm.llm.model.embed_tokens.weight[tokenizer.end_id] = 0
     return vlm
 
 
 def photograph(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """(height, width, 3) uint8: noise with about the spectrum of a photograph, the finer the fainter, and grain."""
+    """(height, width, 3) uint8: noise with roughly a photograph's spectrum, fainter at finer scales, plus grain."""
     width, height = size
     picture = rng.normal(128, GRAIN, (height, width, 3))
     for octave in range(int(math.log2(min(size)))):
@@ -122,7 +122,7 @@ def photograph(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def texts(tokenizer: Tokenizer, count: int, mean: float, spread: float, rng: np.random.Generator) -> list[str]:
-    """Descriptions of about `mean` tokens, whose logarithm is normal; whole clauses of the picture book's."""
+    """Descriptions of about `mean` tokens, with log-normal lengths, made of whole clauses from the picture book."""
     book = PictureBook("train", 64, 64, {"long": 1.0})
     clauses = [part + "，" for record in book for part in record.turns[-1].text.replace("。", "，").split("，") if part]
     costs = [len(tokenizer.encode(clause)) for clause in clauses]
@@ -141,7 +141,7 @@ def texts(tokenizer: Tokenizer, count: int, mean: float, spread: float, rng: np.
 
 
 def conversation(image: str, answer: str, number: int) -> str:
-    """A line of JSON; the question is one of four, the same for the same number."""
+    """A line of JSON; the question is one of four, chosen by the number."""
     question = random.Random(number).choice(QUESTIONS)
     turns = [{"role": "user", "content": f"<image>\n{question}"}, {"role": "assistant", "content": answer}]
     return json.dumps({"conversations": turns, "image": image}, ensure_ascii=False)

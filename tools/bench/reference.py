@@ -1,30 +1,30 @@
-"""What Glimpse is measured against: a model that works as MiniMind-V did in April 2025, at the same weights.
+"""The reference: a model that computes as MiniMind-V did in April 2025, with the same weights.
 
-Written from what its code does, to cost what it costs; none of it is copied. No forward pass of model/ is used, not
-even what is equal there today, or the reference would grow quicker with it. What it does, and keeps here:
+Reimplemented from what its code does, at the same cost; none of it is copied. No forward pass of model/ is used, even
+where the two are equal today, or the reference would get faster along with the model. What it does as MiniMind-V did:
 
 - every sample is padded to a fixed length, 640 in pretraining and 1536 in SFT, and the padding is computed;
-- the encoder runs at every step, as transformers' CLIP computes: fused attention, x * sigmoid(1.702 x), weights fp32;
-- the decoder's attention is softmax(Q Kᵀ / √d + M) V in separate products, softmax in fp32, with keys and values
-  repeated for every query head and a causal mask made anew in every layer;
-- rotary factors, norm weights and embeddings are fp32, so that under autocast activations go back and forth;
-- logits are made at all positions, the cross entropy of each is kept, and a mask picks those that count;
-- pictures are put in by looking for their run of ids and cutting each row together again;
+- the encoder runs at every step, like transformers' CLIP: fused attention, x * sigmoid(1.702 x), fp32 weights;
+- the decoder's attention is softmax(Q Kᵀ / √d + M) V in separate matmuls, softmax in fp32, with keys and values
+  repeated for every query head and a new causal mask in every layer;
+- rotary factors, norm weights and embeddings are fp32, so that under autocast activations are cast back and forth;
+- logits and unreduced cross entropies are computed at all positions, and a mask picks the supervised ones;
+- pictures are inserted by searching for their run of ids and concatenating each row anew;
 - AdamW with its default implementation, a gradient scaler on CUDA, clipping at 1;
-- one answer at a time: the prompt is read, then a Python loop of one token each with keys and values concatenated,
-  the attention mask grown by concatenation, stopping tests and the text decoded for the screen.
+- one answer at a time: prefill, then a Python loop of decode steps with keys and values concatenated, the attention
+  mask grown by concatenation, stopping tests and the text decoded for the screen.
 
-In its favour, against the original: labels are ours (so the losses can be equal), pictures and texts go through our
-data path and threads, weights that are never used (CLIP's text half) are not loaded, and transformers' own work
-around each generated token is not imitated beyond the above.
+In its favour, compared to the original: labels are ours (so that the losses can be equal), pictures and texts go
+through our data path and threads, unused weights (CLIP's text half) are not loaded, and transformers' own overhead per
+generated token is not imitated beyond the above.
 
-How close it is, against MiniMind-V's own code (27 April 2025) at the same random weights, data and allocator settings:
-losses of both works are equal to the last bit in float32; in bfloat16, on 2 cores of an AMD EPYC, MiniMind-V took 0.999
-(projector only, batches of 16) and 0.998 (SFT, batches of 4) times the reference's time for a step, medians of three
-(transformers 4.57). It generated the same 24 greedy ids (float32; the first eight of them one token, so a weak check)
-and took 1.02 times the reference's processor time for a token (bfloat16, one thread, median of four pairs on a busy
-machine, 0.85 to 1.21; transformers 4.48). Elsewhere, on 2 cores of a Xeon with matrix units of 2.4 TFLOP/s, it did 3.57
-and 0.89 samples/s and 84 to 94 tokens/s; the reference does 3.5, 1.06 and 128 here, where products peak at 0.92.
+How close it is to MiniMind-V's own code (27 April 2025) with the same random weights, data and allocator settings:
+losses of both workloads are equal to the last bit in float32; in bfloat16, on 2 cores of an AMD EPYC, a step of
+MiniMind-V took 0.999 (projector only, batches of 16) and 0.998 (SFT, batches of 4) times as long as the reference's,
+medians of three (transformers 4.57). It generated the same 24 greedy ids (float32; the first eight of them one token,
+so a weak check) and took 1.02 times the reference's CPU time per token (bfloat16, one thread, median of four pairs on a
+busy machine, 0.85 to 1.21; transformers 4.48). Elsewhere, on 2 cores of a Xeon with matrix units of 2.4 TFLOP/s, it did
+3.57 and 0.89 samples/s and 84 to 94 tokens/s; the reference does 3.5, 1.06 and 128 here, where matmuls peak at 0.92.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ class Norm(nn.Module):
         return self.weight * exact.type_as(x)
 
 
-def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """x (B, T, H, head_dim) by its position; cos and sin (T, head_dim) fp32, so the result is fp32."""
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """x (B, T, H, head_dim) rotated by position; cos and sin (T, head_dim) fp32, so the result is fp32."""
     half = x.shape[-1] // 2
     swapped = torch.cat((-x[..., half:], x[..., :half]), dim=-1)
     return x * cos.unsqueeze(1) + swapped * sin.unsqueeze(1)
 
 
-def repeated(x: Tensor, times: int) -> Tensor:
-    """(B, S, KV, head_dim) with each head `times` times, (B, H, S, head_dim)."""
+def repeat_heads(x: Tensor, times: int) -> Tensor:
+    """x (B, S, KV, head_dim) with each head repeated `times` times, (B, H, S, head_dim)."""
     rows, length, heads, width = x.shape
     copies = x[:, :, :, None, :].expand(rows, length, heads, times, width)
     return copies.reshape(rows, length, heads * times, width).transpose(1, 2)
@@ -86,11 +86,11 @@ class Attention(nn.Module):
         query, key, value = (
             product(x).view(rows, length, -1, self.head_dim) for product in (self.q_proj, self.k_proj, self.v_proj)
         )
-        query, key = turned(query, cos, sin), turned(key, cos, sin)
+        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
         if past is not None:
             key, value = torch.cat((past[0], key), dim=1), torch.cat((past[1], value), dim=1)
         kept = (key, value)
-        query, key, value = query.transpose(1, 2), repeated(key, self.times), repeated(value, self.times)
+        query, key, value = query.transpose(1, 2), repeat_heads(key, self.times), repeat_heads(value, self.times)
         scores = (query @ key.transpose(-2, -1)) / math.sqrt(self.head_dim)  # (B, H, T, S)
         scores = scores + torch.full((length, length), -math.inf, device=x.device).triu(1)[None, None]
         if mask is not None:
@@ -133,10 +133,10 @@ class Decoder(nn.Module):
 
 
 def encode(vision: VisionTransformer, pixels: Tensor) -> Tensor:
-    """CLIP's last hidden state without the class token, (B, N, Dv), by the encoder's weights."""
+    """CLIP's last hidden state without the class token, (B, N, Dv), computed with the encoder's weights."""
     config, embeddings = vision.config, vision.embeddings
     if (config.stem, config.hidden_act, config.feature_layer) != ("patch", "quick_gelu", -1):
-        raise ValueError("the reference has a CLIP encoder, and takes its last hidden state")
+        raise ValueError("the reference takes only the last hidden state of a CLIP encoder")
     patches = embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
     x = torch.cat((embeddings.class_embedding.expand(len(pixels), 1, -1), patches), dim=1)
     x = vision.pre_layrnorm(x + embeddings.position_embedding.weight)
@@ -164,13 +164,13 @@ class Language(nn.Module):
 
 
 class Reference(nn.Module):
-    """The weights of a VLM with a linear projector and a tied head, computed with as MiniMind-V computes."""
+    """MiniMind-V's computation on the weights of a VLM with a linear projector and tied embeddings."""
 
     def __init__(self, vlm: VLM, image_id: int):
         super().__init__()
         lm = vlm.config.lm
         if vlm.config.projector.kind != "linear" or not lm.tie_word_embeddings or lm.attention_bias:
-            raise ValueError("the reference has a linear projector, a tied head and no biases in its attention")
+            raise ValueError("the reference takes only a linear projector, tied embeddings and no attention biases")
         self.image_id, self.image_tokens = image_id, vlm.image_tokens
         self.vision, self.projector, self.llm = vlm.vision, vlm.projector, Language(lm)
         self.llm.load_state_dict(vlm.llm.state_dict())
@@ -179,7 +179,7 @@ class Reference(nn.Module):
         self, ids: Tensor, pixels: Tensor | None = None, past: list[Past] | None = None, mask: Tensor | None = None,
         last: int = 0,
     ) -> tuple[Tensor, list[Past]]:  # fmt: skip
-        """Logits (B, T, V), of the `last` positions where given, and keys and values. pixels: (B, 3, H, W)."""
+        """Logits (B, T, V), of the `last` positions if given, and keys and values. pixels: (B, 3, H, W)."""
         layers = self.llm.model.layers
         past = past or [None] * len(layers)
         start = past[0][0].shape[1] if past[0] is not None else 0
@@ -208,7 +208,7 @@ class Reference(nn.Module):
 
 
 def padded_loss(model: Reference, batch: Batch, length: int, pad_id: int) -> Tensor:
-    """The mean loss of a right-padded batch of one picture a row, padded further to `length` positions."""
+    """The mean loss of a right-padded batch of one picture per row, padded further to `length` positions."""
     more = length - batch.ids.shape[1]
     ids = F.pad(batch.ids, (0, more), value=pad_id)
     labels = F.pad(batch.labels, (0, more), value=IGNORE)[:, 1:]
@@ -222,7 +222,7 @@ def padded_loss(model: Reference, batch: Batch, length: int, pad_id: int) -> Ten
 def make_step(
     model: Reference, optimizer: torch.optim.Optimizer, length: int, pad_id: int, dtype: torch.dtype
 ) -> Callable[[Batch], float]:
-    """A function that trains on a batch and gives the loss before."""
+    """A function that takes a training step on a batch and returns its loss."""
     device = next(model.parameters()).device
     scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
 
@@ -241,11 +241,11 @@ def make_step(
     return step
 
 
-@torch.no_grad()  # not inference mode, in which autocast would cast the weights anew for each token
+@torch.no_grad()  # not inference_mode, under which autocast casts every weight again at every step
 def answer_one(
     model: Reference, ids: Tensor, pixels: Tensor, new_tokens: int, end_id: int, show: Callable[[list[int]], object]
 ) -> list[int]:
-    """The likeliest tokens after a prompt (1, T) about a picture (1, 3, H, W), without the end token."""
+    """The greedy answer to a prompt (1, T) about a picture (1, 3, H, W), without the end token."""
     mask = torch.ones_like(ids)
     running = torch.ones(1, dtype=torch.long, device=ids.device)
     past, inputs, length = None, ids, ids.shape[1]

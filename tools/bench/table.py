@@ -1,4 +1,4 @@
-"""The benchmark's figures as a table with a sentence or two on what they mean."""
+"""The benchmark's figures as a table, with a sentence or two on what they mean."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEADS = ("", "this", "unit", "reference", "ratio", "(from, to)", "tokens/s", "fi
 
 
 def table(found: dict) -> str:
-    """All works, one a line, and notes below."""
+    """All workloads, one per line, with notes below."""
     works = {**found["works"], **found["others"]}
     rows = [HEADS, *(row(name, works[name]) for name in TITLES if name in works)]
     peers = any("peer" in work for work in works.values())
@@ -26,7 +26,7 @@ def table(found: dict) -> str:
     widths = [max(len(line[i]) for line in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths,
              strict=True))) for line in rows]  # fmt: skip
-    return "\n".join([f"{found['device']}: matrix products in bf16 {found['matmul_bf16_gflops']:,.0f} GFLOP/s", "",
+    return "\n".join([f"{found['device']}: matmuls in bf16 {found['matmul_bf16_gflops']:,.0f} GFLOP/s", "",
                       *lines, "", *notes(works)])  # fmt: skip
 
 
@@ -43,19 +43,19 @@ def row(name: str, work: dict) -> tuple[str, ...]:
 
 
 def number(value: float | None) -> str:
-    """Three digits or so; a dash for what was not measured."""
+    """About three digits; a dash for what was not measured."""
     if value is None:
         return "-"
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
 def notes(works: dict) -> list[str]:
-    """What the figures are, and what they say."""
+    """What the figures mean."""
     lines = [
-        "samples/s and images/s: with the data path. tokens/s: real tokens trained on, or new ones with all that an",
-        "answer takes; an answer's own figure is of the tokens after its first. first ms: from picture file to first",
-        "token (of all answers at once). MiB: most that the work's process held. of peak: operations that training",
-        "needs, padding not counted, over those of the machine's fastest matrix products.",
+        "samples/s and images/s include the data path. tokens/s: real tokens trained on, or new tokens over the whole",
+        "time of an answer; an answer's own figure is of the tokens after its first. first ms: from picture file to",
+        "first token (of all answers at once). MiB: peak memory of the workload's process. of peak: FLOPs needed,",
+        "padding not counted, relative to the machine's fastest matmuls.",
     ]
     for name in ("pretrain_cached", "sft", "generate_b1"):
         work = works.get(name)
@@ -65,6 +65,6 @@ def notes(works: dict) -> list[str]:
             lines.append(f"{TITLES[name]}: {work['ratio']:.1f} times as fast as the reference{less}.")
     one, many = (works.get(name, {}).get("value") for name in ("generate_b1", "generate_b16"))
     if one and many:
-        lines.append(f"Many answers at once: {many / one:.1f} times the tokens a second of one at a time.")
+        lines.append(f"Many answers at once: {many / one:.1f} times the tokens/s of one at a time.")
     lines += [f"{name}: {work['error'].splitlines()[-1]}" for name, work in works.items() if "error" in work]
     return lines

@@ -1,4 +1,4 @@
-"""The works that are measured: the commands as a user runs them, and the reference on the same data."""
+"""The workloads: the commands as a user runs them, and the reference on the same data."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tools.bench.cost import decoding_flops, matmul_peak, training_flops
 from tools.bench.data import QUESTIONS, Folder, Sizes, make_folder
 from tools.bench.reference import Reference, answer_one, make_step
 
-WORKERS = 2  # threads that decode pictures, on both sides
+WORKERS = 2  # image decoding threads, on both sides
 START = "start"  # the run that SFT and generation start from
 
 
@@ -49,13 +49,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Training:
-    """'pretrain' (the projector trains) or 'sft' (the language model too), with features from the cache or not."""
+    """'pretrain' (trains the projector) or 'sft' (the language model too), with or without cached features."""
 
     what: str
     cached: bool = False
 
     def flags(self, job: Job, steps: int = 10**6) -> list[str]:
-        """The command's flags; no validation and no saving come between the steps."""
+        """The command's flags; no validation and no checkpoint falls between the steps."""
         sizes, what = job.sizes, self.what
         batch, longest, rate = {
             "pretrain": (sizes.pretrain_batch, sizes.pretrain_pad, 4e-4), "sft": (sizes.sft_batch, sizes.sft_pad, 1e-6),
@@ -63,7 +63,7 @@ class Training:
         name = START if steps == 1 else f"{what}_{'cached' if self.cached else 'pixels'}"
         start = {
             "pretrain": {"llm": job.folder.lm, "vision": job.folder.vision, "projector": "linear"},
-            "sft": {"from": job.folder.out(START), "stage": 3, "fit": "drop"},  # no row replayed in part
+            "sft": {"from": job.folder.out(START), "stage": 3, "fit": "drop"},  # no row is used in part
         }[what]  # fmt: skip
         values = {
             **start, "data": job.folder.data(what), "images": job.folder.images, "out": job.folder.out(name),
@@ -82,14 +82,14 @@ class Training:
 
 
 def prepare_folder(job: Job, turns: Turns) -> None:
-    """Make the data and weights, and the run that others start from, which fills the feature cache."""
+    """Make the data and weights, and the run that others start from, which also fills the feature cache."""
     make_folder(job.folder.path, job.sizes, job.seed)
     train_pretrain.main(Training("pretrain", cached=True).flags(job, steps=1))
     turns.wait()
 
 
 def train_glimpse(training: Training, job: Job, turns: Turns) -> None:
-    """The command itself; only the method that hands its loop the batches is wrapped, to read the clock there."""
+    """The command itself; only the method that yields batches to its loop is wrapped, to read the clock there."""
     sizes, steps_from = job.sizes, Feed.steps_from
     meter = StepMeter(turns, pick_device(job.device), sizes.warmup, sizes.seconds, training.cost(job))
 
@@ -106,7 +106,7 @@ def train_glimpse(training: Training, job: Job, turns: Turns) -> None:
 
 
 def train_reference(training: Training, job: Job, turns: Turns) -> None:
-    """The reference on the batches that the command with features from the pixels would see."""
+    """The reference, on the batches that the command would see without cached features."""
     sizes, device = job.sizes, pick_device(job.device)
     args, feed = make_feed(training, job)
     vlm = load_vlm(job.folder.out(START), get_encoder(str(job.folder.vision)).module)
@@ -125,7 +125,7 @@ def train_reference(training: Training, job: Job, turns: Turns) -> None:
 
 
 def make_feed(training: Training, job: Job):
-    """(the stage, its feed) as the command makes them."""
+    """(the stage's arguments, its feed) as the command makes them."""
     args = parse(training.script().DEFAULTS, training.flags(job), training.script().FLAGS)
     tokenizer, encoder = get_tokenizer("", job.folder.lm), get_encoder(str(job.folder.vision))
     data = stage_data(args, training.what, 0)
@@ -143,7 +143,7 @@ def make_feed(training: Training, job: Job):
 
 
 def load_data(training: Training, job: Job, turns: Turns) -> None:
-    """The batches alone, with nothing trained on them."""
+    """The batches alone, without training on them."""
     _, feed = make_feed(training, job)
     cpu = torch.device("cpu")
     meter = StepMeter(turns, cpu, 2 * WORKERS + 1, min(job.sizes.seconds, 4.0), lambda batch: 0.0)
@@ -161,7 +161,7 @@ def asks(job: Job, count: int) -> list[Ask]:
 
 
 def say(answer: Callable[[int], object], job: Job, count: int, turns: Turns) -> None:
-    """Measure answer(new_tokens), which gives `count` answers of so many tokens each, in pairs of short and whole."""
+    """Measure answer(new_tokens), which gives `count` answers of that length, in pairs of one token and all tokens."""
     new, lm = job.sizes.new_tokens, job.sizes.lm
     flops = count * decoding_flops(lm, job.config.image_tokens + 30, new)
     answer(2)
@@ -184,7 +184,7 @@ def took(answer: Callable[[int], object], new_tokens: int) -> float:
 
 
 def generate_glimpse(count: int, job: Job, turns: Turns) -> None:
-    """eval_vlm.py's own way from picture files to texts, `count` at once."""
+    """eval_vlm.py's own path from picture files to texts, `count` at once."""
     argv = {"image": job.folder.images / "0.jpg", "weights": job.folder.out(START), "batch_size": count,
             "device": job.device}  # fmt: skip
     looker = eval_vlm.load_looker(eval_vlm.parse([word for k, v in argv.items() for word in (f"--{k}", str(v))]))
@@ -194,13 +194,13 @@ def generate_glimpse(count: int, job: Job, turns: Turns) -> None:
         decoding = dataclasses.replace(looker.decoding, max_new_tokens=new_tokens)
         answers = dataclasses.replace(looker, decoding=decoding).say(asked)
         if any(made is None or made.tokens != new_tokens for made in answers):
-            raise RuntimeError(f"an answer is not of {new_tokens} tokens; the random model should never end one")
+            raise RuntimeError(f"an answer does not have {new_tokens} tokens; the random model should never end one")
 
     say(answer, job, count, turns)
 
 
 def generate_reference(job: Job, turns: Turns) -> None:
-    """From a picture file to a text, one at a time, which is how MiniMind-V's own command answers."""
+    """From a picture file to a text, one at a time, as MiniMind-V's own command answers."""
     device = pick_device(job.device)
     tokenizer, encoder = get_tokenizer("", job.folder.lm), get_encoder(str(job.folder.vision))
     model = Reference(load_vlm(job.folder.out(START), encoder.module), tokenizer.image_id).to(device).eval()
@@ -224,7 +224,7 @@ def generate_reference(job: Job, turns: Turns) -> None:
 
 
 def measure_peak(job: Job, turns: Turns) -> None:
-    """The machine's fastest matrix products, in bfloat16 and in what is trained in here."""
+    """The machine's fastest matmuls, in bfloat16 and in the dtype that training uses here."""
     device = pick_device(job.device)
     turns.wait()
     while True:

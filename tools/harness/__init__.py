@@ -1,1 +1,1 @@
-"""Glimpse models in other people's evaluation harnesses, without a change to those."""
+"""Glimpse models in third-party evaluation harnesses, which are not modified."""

@@ -30,9 +30,9 @@ class Answerer:
     decoding: Decoding
 
     def answer(self, questions: Sequence[Sequence[Part]], **decoding) -> list[str]:
-        """One answer a question, in order, greedy unless told otherwise (decoding: fields of Decoding).
+        """One answer per question, in order, greedy by default (decoding: fields of Decoding to change).
 
-        A question with a picture that cannot be read, or one that does not fit, is warned of and answered by "".
+        A question that is too long, or whose picture cannot be read, is answered with "", with a warning.
         """
         asks = [Ask((turn,), images, str(i)) for i, (turn, images) in enumerate(map(user_turn, questions))]
         bad = BadRows(1.0)
@@ -46,7 +46,7 @@ class Answerer:
 
     @torch.no_grad()
     def continuation(self, question: Sequence[Part], text: str) -> tuple[float, bool]:
-        """(mean cross entropy of `text` as the answer, its end included; whether greedy decoding would say it)."""
+        """(mean cross entropy of `text` as the answer, end token included; whether greedy decoding would give it)."""
         turn, images = user_turn(question)
         model, tokenizer = self.trained.model, self.trained.tokenizer
         record = Record("0", images, (turn, Turn("assistant", (text,))))
@@ -54,9 +54,9 @@ class Answerer:
         batch = collate([example], tokenizer.pad_id, pixel_loader(self.trained.encoder.spec))
         batch = batch.to(next(model.parameters()).device)
         labels, logits = batch.labels[0, 1:], model.logits(batch)[0, :-1].float()
-        said = labels != IGNORE
-        loss = torch.nn.functional.cross_entropy(logits[said], labels[said])
-        return float(loss), bool((logits[said].argmax(-1) == labels[said]).all())
+        supervised = labels != IGNORE
+        loss = torch.nn.functional.cross_entropy(logits[supervised], labels[supervised])
+        return float(loss), bool((logits[supervised].argmax(-1) == labels[supervised]).all())
 
 
 def load_answerer(
@@ -64,14 +64,14 @@ def load_answerer(
     max_new_tokens: int = 256, batch_size: int = 16,
 ) -> Answerer:  # fmt: skip
     """The model of a run, or of a MiniMind2-V .pth with its encoder and tokenizer named."""
-    place = pick_device(device)
-    products = pick_dtype(dtype, place)
-    trained = load_trained(weights, vision, tokenizer, place, products)
-    return Answerer(trained, Decoding(int(max_new_tokens), int(batch_size), dtype=products))
+    chosen = pick_device(device)
+    matmul_dtype = pick_dtype(dtype, chosen)
+    trained = load_trained(weights, vision, tokenizer, chosen, matmul_dtype)
+    return Answerer(trained, Decoding(int(max_new_tokens), int(batch_size), dtype=matmul_dtype))
 
 
 def user_turn(question: Sequence[Part]) -> tuple[Turn, tuple[Picture, ...]]:
-    """The user's turn and its pictures; text after a picture starts a line, as in training. Text forges no picture."""
+    """The user's turn and its pictures; text after a picture starts a new line, as in training. No text forges one."""
     parts: list = []
     images: list[Picture] = []
     for part in question:
@@ -86,7 +86,7 @@ def user_turn(question: Sequence[Part]) -> tuple[Turn, tuple[Picture, ...]]:
 
 
 def as_picture(image: Path | bytes | Image.Image) -> Picture:
-    """The picture as a file or as encoded bytes, which is how our loaders take it."""
+    """The picture as a file or as encoded bytes, as our loaders take it."""
     if not isinstance(image, Image.Image):
         return image
     file = io.BytesIO()
@@ -95,5 +95,5 @@ def as_picture(image: Path | bytes | Image.Image) -> Picture:
 
 
 def cut(text: str, until: Sequence[str]) -> str:
-    """`text` up to the first of the stop strings."""
+    """`text` up to the first stop string."""
     return text[: min((text.find(stop) for stop in until if stop and stop in text), default=len(text))]

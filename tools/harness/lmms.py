@@ -2,7 +2,7 @@
 
     python -m tools.harness.lmms --model glimpse --model_args pretrained=out/sft3 --tasks pope --batch_size 16
 
-lmms-eval is installed or on PYTHONPATH; nothing in it is changed. More in --model_args: vision=, tokenizer= (of a
+lmms-eval must be installed or on PYTHONPATH; it is not modified. Further --model_args: vision=, tokenizer= (for a
 MiniMind2-V .pth), device=, dtype=, max_new_tokens=. A model exported by tools.export_llava needs no adapter.
 """
 
@@ -19,19 +19,19 @@ CLASS = "tools.harness.lmms.Glimpse"
 
 
 def glimpse_class() -> type:
-    """A subclass of lmms-eval's `lmms`; made when asked for, since lmms-eval is no requirement of ours."""
+    """A subclass of lmms-eval's `lmms`; created on demand, since lmms-eval is not one of our requirements."""
     from lmms_eval.api.model import lmms
     from lmms_eval.api.registry import register_model
 
     @register_model(NAME)
     class Glimpse(lmms):
-        """Answers requests whose pictures come before the question; pads on the left, in batches."""
+        """Answers requests whose pictures come before the question, in left-padded batches."""
 
         def __init__(self, pretrained: str, batch_size: int = 16, answerer: Answerer | None = None, **parts):
             super().__init__()
-            parts.pop("max_batch_size", None)  # lmms-eval's own, of no use here
+            parts.pop("max_batch_size", None)  # set by lmms-eval, not used here
             if parts.get("device") == "cuda":
-                parts["device"] = "auto"  # what lmms-eval says where nobody said anything
+                parts["device"] = "auto"  # lmms-eval's default
             self.answerer = answerer or load_answerer(pretrained, batch_size=batch_size, **parts)
 
         def question(self, context: str, doc_to_visual, doc_id, task: str, split: str) -> list:
@@ -39,7 +39,7 @@ def glimpse_class() -> type:
             return [*pictures, context.replace("<image>", "").strip()]
 
         def generate_until(self, requests) -> list[str]:
-            """One answer a request, cut at its `until`; requests with the same settings go together."""
+            """One answer per request, cut at its `until`; requests with the same settings are batched together."""
             answers: list[str] = [""] * len(requests)
             groups: dict[str, list[int]] = {}
             for i, request in enumerate(requests):
@@ -55,7 +55,7 @@ def glimpse_class() -> type:
             return answers
 
         def loglikelihood(self, requests) -> list[tuple[float, bool]]:
-            """(mean cross entropy, whether greedy): what lmms-eval's own LLaVA returns, so the least is the best."""
+            """(mean cross entropy, whether greedy): what lmms-eval's own LLaVA returns, so lower is better."""
             results = []
             for context, doc_to_target, doc_to_visual, doc_id, task, split in (request.args for request in requests):
                 target = doc_to_target
@@ -66,7 +66,7 @@ def glimpse_class() -> type:
             return results
 
         def generate_until_multi_round(self, requests) -> list[str]:
-            raise NotImplementedError("tasks of several rounds are not supported; choose others")
+            raise NotImplementedError("multi-round tasks are not supported; choose others")
 
     return Glimpse
 
@@ -78,7 +78,7 @@ def __getattr__(name: str):
 
 
 def decoding(settings: dict) -> dict:
-    """lmms-eval's generation settings as ours; what we have not is warned of."""
+    """lmms-eval's generation settings as ours; warns of those that we do not have."""
     if settings.get("num_beams", 1) not in (None, 1):
         warnings.warn(f"num_beams {settings['num_beams']}: no beam search here, decoding greedily", stacklevel=2)
     chosen: dict = {}
@@ -91,7 +91,7 @@ def decoding(settings: dict) -> dict:
 
 
 def register() -> None:
-    """Make `--model glimpse` known to lmms-eval, from 0.7 on by its registry, before that by its table."""
+    """Register `--model glimpse` with lmms-eval: in its registry from 0.7 on, in its table before."""
     from lmms_eval import models
 
     if hasattr(models, "MODEL_REGISTRY_V2"):

@@ -1,8 +1,8 @@
-"""VLMEvalKit with a Glimpse model called "glimpse"; the flags after -- are the kit's own, --model apart.
+"""VLMEvalKit with a Glimpse model called "glimpse"; the flags after -- are the kit's own, except --model.
 
     python -m tools.harness.vlmevalkit --weights out/sft3 -- --data MMBench_DEV_EN POPE --work-dir out/kit
 
-The kit is installed or on PYTHONPATH; nothing in it is changed.
+The kit must be installed or on PYTHONPATH; it is not modified.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NAME = "glimpse"
 
 
 def glimpse_class() -> type:
-    """A subclass of the kit's BaseModel; made when asked for, since the kit is no requirement of ours."""
+    """A subclass of the kit's BaseModel; created on demand, since the kit is not one of our requirements."""
     from vlmeval.vlm.base import BaseModel
 
     class Glimpse(BaseModel):
