@@ -21,7 +21,8 @@ LANGUAGE_MODEL = f"{train_lm.DEFAULTS.runs}/{train_lm.NAME}"
 ARMS: dict[str, dict[str, list[str]]] = {
     "random-init": {"trained LM": ["--llm", LANGUAGE_MODEL], "random LM": ["--llm", "random"],
                     "random LM, heads that match": ["--llm", "random", "--init", "matching"]},
-    "projectors": {kind: ["--projector", kind] for kind in ("linear", "mlp", "ldp")},
+    # without the cell warm-up, which only ldp could have
+    "projectors": {kind: ["--projector", kind, "--cell_steps", "0"] for kind in ("linear", "mlp", "ldp")},
 }
 COMPARED = ("statement_accuracy", "caption_true_share", "f1", "precision", "recall", "chair_i", "colour_binding",
             "place_accuracy", "mean_length", "stopped_share", "loop_share", "unscored_share", "blank_f1")  # fmt: skip

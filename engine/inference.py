@@ -17,7 +17,7 @@ from engine.arguments import UsageError
 from engine.checkpoint import Run
 from engine.device import autocast
 from model.checkpoints import write_json
-from model.generation import generate
+from model.generation import check_sampling, generate
 from model.vlm import VLM
 from tokenizer.tokenizer import Tokenizer
 
@@ -46,11 +46,10 @@ class Decoding:
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self):
-        if not (self.temperature >= 0 and 0 < self.top_p <= 1 and self.repetition_penalty > 0):
-            raise UsageError(
-                f"--temperature {self.temperature} --top_p {self.top_p} --repetition_penalty "
-                f"{self.repetition_penalty}: expected 0 or more, a share above 0 and up to 1, and more than 0"
-            )
+        try:
+            check_sampling(self.temperature, self.top_p, self.repetition_penalty)
+        except ValueError as error:
+            raise UsageError(f"--{error}") from error
 
 
 def answer(

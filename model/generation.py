@@ -31,14 +31,19 @@ class Sampling:
     generator: torch.Generator | None = None  # on the model's device; required for temperature > 0
 
     def __post_init__(self):
-        if not self.temperature >= 0:
-            raise ValueError(f"temperature: found {self.temperature}, expected 0 (greedy) or more")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p: found {self.top_p}, expected more than 0 and at most 1")
-        if not self.repetition_penalty > 0:
-            raise ValueError(f"repetition_penalty: found {self.repetition_penalty}, expected more than 0")
+        check_sampling(self.temperature, self.top_p, self.repetition_penalty)
         if self.temperature > 0 and self.generator is None:
             raise ValueError("sampling (temperature above 0) needs a torch.Generator, for reproducibility")
+
+
+def check_sampling(temperature: float, top_p: float, repetition_penalty: float) -> None:
+    """ValueError for values that no next token can be chosen by."""
+    if not temperature >= 0:
+        raise ValueError(f"temperature: found {temperature}, expected 0 (greedy) or more")
+    if not 0 < top_p <= 1:
+        raise ValueError(f"top_p: found {top_p}, expected more than 0 and at most 1")
+    if not repetition_penalty > 0:
+        raise ValueError(f"repetition_penalty: found {repetition_penalty}, expected more than 0")
 
 
 def choose(logits: Tensor, seen: Tensor | None, sampling: Sampling) -> Tensor:
