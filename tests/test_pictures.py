@@ -149,7 +149,7 @@ def test_image_names_stay_inside_the_image_folder(tmp_path):
             resolve_image_path(root, name)
     for name, reason in (
         ("9.jpg", "missing"), ("", "missing"), ("a", "missing"), ("x" * 5000, "image file"),
-        ("a\0b.jpg", "image file"), ("empty.jpg", "zero bytes"), ("http://x.org/7.jpg", "web address"),
+        ("a\0b.jpg", "image file"), ("empty.jpg", "zero bytes"), ("http://x.org/7.jpg", "image is a URL"),
     ):  # fmt: skip
         with pytest.raises(BadImage, match=reason):
             resolve_image_path(root, name)
