@@ -119,7 +119,7 @@ def describe(path: Path, found: Found, image_tokens: int, max_seq_len: int) -> s
         )
         lines += [
             f"rows        {found.bad.total:,}, of which {rows:,} are usable, with {found.answers:,} answers",
-            f"pictures    {total:,}; of the rows {several}",
+            f"pictures    {total:,}; of the rows, {several}",
             f"            {_sizes(found, total)}",
             f"text        {_spread(tokens)} tokens per row, {tokens.sum():,} in total, image tokens not counted",
             f"supervised  {_spread(supervised)} tokens per row, {supervised.sum():,} in total "
