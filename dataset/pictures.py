@@ -24,9 +24,12 @@ __all__ = ["BadImage", "PreprocessSpec", "load_pixels", "open_for", "open_pictur
            "resolve_image_path"]  # fmt: skip
 
 MAX_PIXELS = 80_000_000  # 240 MB as RGB; larger JPEGs are decoded downscaled, other formats rejected
-# the picture book's files that draw nothing
-WRITES_TEXT = ("book", "captions_en", "captions_zh", "corpus", "questions", "telling", "wordlist", "words", "world")
+# the picture book's modules that draw nothing: they write texts, sample scenes, or are commands
+WRITES_TEXT = ("book", "captions_en", "captions_zh", "checklists", "contact", "corpus", "questions", "sft_scenes",
+               "telling", "wordlist", "words", "world")  # fmt: skip
 SCENE_SIZE = 128  # side in pixels, by default
+# decides which scenes are drawn at twice the size; a constant, so that editing the drawing code does not change it
+SCALE_SALT = "a2483a619ba4241574e9d26161b30bdbd7d6b4cf51539e8c8fcb94bb2e2d1a90"
 WHITE = (255, 255, 255, 255)
 
 
@@ -55,7 +58,8 @@ def open_for(picture: Picture, spec: PreprocessSpec) -> Image.Image:
     size = max(spec.shape)
     if isinstance(picture, (Path, bytes)):
         return open_picture(picture, size)
-    return open_picture(picture, size * (1 + int(picture_key(picture)[0], 16) % 2))
+    digest = hashlib.sha256(f"scene {SCALE_SALT} {picture!r}".encode()).hexdigest()
+    return open_picture(picture, size * (1 + int(digest[0], 16) % 2))
 
 
 def load_pixels(pictures: Sequence[Picture], spec: PreprocessSpec) -> np.ndarray:
