@@ -145,7 +145,8 @@ def _judge_near(verdicts: Verdicts, records: RecordFile, near: NearIndex) -> Non
 
 def _class(row: Any, column: str, path: Path) -> str:
     if column not in row:
-        raise DataError(f"{path} has a row without {column!r}, with {', '.join(map(str, row))}; correct --balance")
+        found = ", ".join(map(str, row))
+        raise DataError(f"{path} has a row without {column!r} ({found}); expected it in every row: correct --balance")
     return str(row[column])
 
 
