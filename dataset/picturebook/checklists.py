@@ -1,6 +1,6 @@
 """Checklists: a few attributes of a scene, each listed for thing after thing, the value right after the referring noun.
 
-颜色：兔子黑色，皮球红色。有无：男人有，椅子没有。位置：兔子左边，皮球右边。
+    颜色：兔子黑色，皮球红色。有无：男人有，椅子没有。位置：兔子左边，皮球右边。
 
 A caption mentions a thing and says more of it many words later; a checklist wants one attribute right after the noun.
 This is multi-query associative recall (arXiv 2312.04927), which a language model learns early if the value comes right
