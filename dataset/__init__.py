@@ -1,1 +1,1 @@
-"""Data: from a raw row or a drawn scene to a padded batch."""
+"""The data pipeline: from a raw row or a scene to a padded batch."""

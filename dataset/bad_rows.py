@@ -1,4 +1,4 @@
-"""What is wrong in a data set: counted, named and skipped, up to a limit."""
+"""Bad rows of a data set: counted, reported and skipped, up to a limit."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-EXAMPLES = 5  # kept per reason
-EARLIEST = 100  # rows seen before a share is judged
+EXAMPLES = 5  # listed per reason
+EARLIEST = 100  # rows read before the share is checked
 
 
 class DataError(ValueError):
-    """A data file as a whole cannot be used; the text says what was found, what was expected, what to do."""
+    """A data file is unusable as a whole; the message says what was found, what was expected, what to do."""
 
 
 class BadRow(ValueError):
-    """One row cannot be used. `reason` is the kind of fault (reports group by it), `detail` this case of it."""
+    """One row is unusable. `reason` is the kind of fault (reports group by it), `detail` describes this instance."""
 
     def __init__(self, reason: str, detail: str = ""):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
-        self.row_id = ""  # "file:line", where the reader of the file knows it
+        self.row_id = ""  # "file:line", where the reader knows it
 
 
 class BadImage(BadRow):
@@ -31,7 +31,7 @@ class BadImage(BadRow):
 
 
 class TooManyBadRows(DataError):
-    """More of the rows are bad than was allowed; the text is the report."""
+    """The share of bad rows exceeds the limit; the message is the report."""
 
 
 @dataclass
@@ -46,15 +46,15 @@ class _Fault:
 
 
 class BadRows:
-    """Counts rows and bad rows by reason; raises TooManyBadRows when the bad ones' share passes the limit.
+    """Counts rows, and bad rows by reason; raises TooManyBadRows when their share exceeds the limit.
 
-    The share is judged from the hundredth row on, and by finish(). A row is counted once, whatever the number of
-    epochs it is met in. Safe to share between threads.
+    The share is checked from the hundredth row on, and by finish(). A row counts once, however many epochs it occurs
+    in. Thread-safe.
     """
 
     def __init__(self, limit: float = 0.01):
         if not 0 <= limit <= 1:
-            raise ValueError(f"the share of bad rows allowed is {limit}; expected 0 to 1: give 0.01 for 1%")
+            raise ValueError(f"the allowed share of bad rows is {limit}; expected 0 to 1: give 0.01 for 1%")
         self.limit = limit
         self.total = 0
         self._bad: set[str] = set()
@@ -64,7 +64,7 @@ class BadRows:
         self._lock = threading.Lock()
 
     def seen(self, rows: int = 1) -> None:
-        """Say that so many more rows were looked at, good or bad; call it before add()."""
+        """Count rows that were read, good or bad; call it before add()."""
         with self._lock:
             self.total += rows
 
@@ -81,12 +81,12 @@ class BadRows:
         self._judge()
 
     def repaired(self, row_id: str, note: str) -> None:
-        """Count a row that was put right and kept; it is reported, not held against the limit."""
+        """Count a row that was repaired and kept; it is reported but not counted towards the limit."""
         with self._lock:
             self._repairs.setdefault(note, _Fault()).add(row_id)
 
     def finish(self) -> None:
-        """Judge what was read, however few rows it was; every later bad row is judged at once."""
+        """Check the share, however few rows were read; from now on every further bad row is checked at once."""
         self._finished = True
         self._judge()
 
@@ -106,7 +106,7 @@ class BadRows:
             )
 
     def report(self) -> str:
-        """A few lines: how many rows were bad or repaired, by reason, with the first of each named."""
+        """A few lines: how many rows were bad or repaired, by reason, with the first few of each."""
         text = [f"{self.bad} of {self.total} rows are bad ({self.share:.2%}) and left out."]
         for title, faults in (("", self._reasons), ("repaired: ", self._repairs)):
             for reason, fault in sorted(faults.items(), key=lambda item: -item[1].count):
@@ -115,7 +115,7 @@ class BadRows:
         return "\n".join(text)
 
     def write(self, path: Path) -> None:
-        """The report as JSON, written whole or not at all."""
+        """Write the report as JSON, atomically."""
         content = {
             "rows": self.total,
             "bad": self.bad,

@@ -1,4 +1,4 @@
-"""Examples into batches: which go together, in what order, and as padded tensors; the same again after a restart."""
+"""The dataloader: length-bucketed batches in reproducible order, collated to padded tensors, resumable at any step."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from dataset.bad_rows import BadRow, BadRows, DataError
 from dataset.pictures import PreprocessSpec, load_pixels
 from dataset.record import IGNORE, Batch, Example, Picture, Record
 
-WINDOW = 50  # batches' worth of shuffled examples that are sorted by length together
-AHEAD = 2  # batches that are prepared in advance, for each worker
+WINDOW = 50  # batches of shuffled examples that are sorted by length together
+AHEAD = 2  # batches prefetched per worker
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# Pictures in, one entry out: "pixels", "features" or "words", with as many rows as there were pictures.
+# Maps P pictures to one entry, "pixels", "features" or "words", with P rows.
 # Raises BadImage for a picture that cannot be read.
 PictureLoader = Callable[[Sequence[Picture]], Mapping[str, Tensor]]
-Plan = Callable[[int], Sequence[np.ndarray]]  # the batches of an epoch, each as example numbers
+Plan = Callable[[int], Sequence[np.ndarray]]  # epoch -> its batches, each as example indices
 
 
 class Records(Protocol):
@@ -36,11 +36,11 @@ class Records(Protocol):
 
 
 class Examples:
-    """The usable rows of some records, encoded anew each time they are asked for, so memory stays bounded.
+    """The usable rows of some records as a map-style dataset, encoded on access, so that memory stays bounded.
 
-    Making it encodes every row once: bad ones are counted in `bad` and left out, and what is kept are the
-    numbers that planning needs. Raises TooManyBadRows, and DataError where no row is usable.
-    progress: wraps the row numbers, as tqdm does.
+    The constructor encodes every row once: bad rows are counted in `bad` and skipped, and only the lengths that batch
+    planning needs are kept. Raises TooManyBadRows, and DataError if no row is usable.
+    progress: wraps the row indices, as tqdm does.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class Examples:
         self.records = records
         self.encode = encode
         bad = bad or BadRows()
-        kept = array("q")  # row, tokens and supervised tokens of each example
-        self.truncated = 0  # examples that lost text to the length limit
+        kept = array("q")  # row index, tokens and supervised tokens of each example
+        self.truncated = 0  # examples truncated to the length limit
         for row in progress(range(len(records))):
             bad.seen()
             name = f"row {row}"
@@ -71,9 +71,9 @@ class Examples:
         if not kept:
             raise DataError(f"no row can be trained on; expected at least one.\n{bad.report()}")
         table = np.array(kept, np.int64).reshape(-1, 3)
-        self.rows = table[:, 0]  # which record each example is
+        self.rows = table[:, 0]  # record index of each example
         self.lengths = table[:, 1]  # tokens, image tokens included
-        self.supervised = table[:, 2]  # tokens with a label
+        self.supervised = table[:, 2]  # supervised tokens
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -82,7 +82,7 @@ class Examples:
         return self.encode(self.records[int(self.rows[index])])
 
     def pictures(self) -> Iterator[Picture]:
-        """Every picture in order, for a feature cache to fill from."""
+        """All pictures in order, to fill a feature cache."""
         for index in range(len(self)):
             yield from self.records[int(self.rows[index])].images
 
@@ -90,11 +90,11 @@ class Examples:
 def batch_plan(
     lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int, epoch: int, token_budget: int | None = None
 ) -> list[np.ndarray]:
-    """The batches of one epoch as example numbers: shuffled, of similar lengths within, each example once.
+    """The batches of one epoch as example indices: shuffled, bucketed by length, each example once.
 
-    Every batch has batch_size examples (the last fewer); or, with a token_budget, as many as keep longest × count,
-    padding included, within it (one that is longer goes alone) and batch_size is not used. The result follows
-    from the arguments alone.
+    Every batch has batch_size examples (one may have fewer). With a token_budget, batch_size is ignored and a batch has
+    as many examples as keep longest × count, padding included, within it (a longer example goes alone). Deterministic
+    in the arguments.
     """
     lengths = np.asarray(lengths, np.int64)
     if token_budget is None and batch_size < 1 or token_budget is not None and token_budget < 1:
@@ -114,7 +114,7 @@ def batch_plan(
 
 
 def _edges(lengths: np.ndarray, token_budget: int) -> list[int]:
-    """Where each batch begins among rising lengths."""
+    """Start of each batch in ascending lengths."""
     edges = [0]
     for position, length in enumerate(lengths):
         if position > edges[-1] and (position - edges[-1] + 1) * length > token_budget:
@@ -123,24 +123,24 @@ def _edges(lengths: np.ndarray, token_budget: int) -> list[int]:
 
 
 def even_length(length: int, longest: int) -> int:
-    """`length` rounded up to a multiple of the largest power of two within a sixteenth of it, at most to `longest`.
+    """Round `length` up to a multiple of the largest power of two within a sixteenth of it, at most to `longest`.
 
-    Batches of few different lengths take over each other's memory; those of many tear it to pieces, and a step waits
-    for new pages (docs/log.md).
+    With few distinct lengths, batches reuse each other's memory; many fragment it, and a step waits for new pages
+    (docs/log.md).
     """
     step = 1 << max((length // 16).bit_length() - 1, 0)
     return max(min(-(-length // step) * step, longest), length)
 
 
 def padding_share(batches: Sequence[np.ndarray], lengths: Sequence[int] | np.ndarray, longest: int = 0) -> float:
-    """The part of the positions in these batches that is padding; longest: as collate() takes it."""
+    """Fraction of the positions in these batches that is padding; longest: as for collate()."""
     lengths = np.asarray(lengths)
     positions = sum(even_length(int(lengths[batch].max()), longest) * len(batch) for batch in batches)
     return 1 - sum(int(lengths[batch].sum()) for batch in batches) / max(positions, 1)
 
 
 def endless(plan: Plan, start_step: int = 0) -> Iterator[tuple[int, np.ndarray]]:
-    """(step, example numbers) epoch after epoch from a step on; what a step gets does not depend on the start."""
+    """(step, example indices) epoch after epoch from start_step on; a step's batch does not depend on start_step."""
     first, epoch = 0, 0
     while True:
         batches = plan(epoch)
@@ -152,21 +152,16 @@ def endless(plan: Plan, start_step: int = 0) -> Iterator[tuple[int, np.ndarray]]
         first, epoch = first + len(batches), epoch + 1
 
 
-def count_steps(plan: Plan, epochs: int) -> int:
-    """The steps that so many epochs take."""
-    return sum(len(plan(epoch)) for epoch in range(epochs))
-
-
 def load_batches(
     examples: Sequence[Example] | Examples,
     steps: Iterable[tuple[int, np.ndarray]],
     make: Callable[[list[Example]], Batch | None],
     workers: int = 0,
 ) -> Iterator[tuple[int, Batch]]:
-    """(step, Batch) in the order of steps, prepared by so many threads; the result is the same for any number.
+    """(step, Batch) in the order of steps, prefetched by `workers` threads; the result is the same for any number.
 
-    make: collate with its other arguments. A batch of which no picture could be read is passed over, so a step
-    may be missing; go on after an interruption from the last step's number plus one.
+    make: collate with its other arguments bound. A batch without a readable picture is skipped, so a step may be
+    missing; resume an interrupted run from the last step's number plus one.
     """
 
     def prepare(item: tuple[int, np.ndarray]) -> tuple[int, Batch | None]:
@@ -183,7 +178,7 @@ def load_batches(
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """map() with so many threads working a little ahead; results and errors come in the order of items."""
+    """map() with `workers` threads prefetching; results and errors come in the order of items."""
     if workers < 1:
         yield from map(function, items)
         return
@@ -201,7 +196,7 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers:
 
 
 def pixel_loader(spec: PreprocessSpec) -> PictureLoader:
-    """Loads pictures as the pixels that an encoder reads."""
+    """A loader of preprocessed pixels."""
     return lambda pictures: {"pixels": torch.from_numpy(load_pixels(pictures, spec))}
 
 
@@ -213,11 +208,11 @@ def collate(
     left: bool = False,
     longest: int = 0,
 ) -> Batch | None:
-    """The examples as one padded batch, with their pictures in reading order.
+    """Collate examples to one padded batch, with their pictures in reading order.
 
-    left: pad in front, as generation needs. longest: round the batch's length up by even_length(), at most to this
-    (0: leave it). An example whose picture cannot be read is counted in `bad` and
-    left out (None where nothing is left); without `bad` its BadImage is raised.
+    left: pad on the left, as generation needs. longest: round the length up by even_length(), at most to this (0: do
+    not). An example whose picture cannot be read is counted in `bad` and dropped (None if none is left); without `bad`
+    its BadImage is raised.
     """
     examples, pictures = _load(list(examples), load, bad)
     if not examples:
@@ -242,12 +237,12 @@ def collate(
 def _load(
     examples: list[Example], load: PictureLoader | None, bad: BadRows | None
 ) -> tuple[list[Example], Mapping[str, Tensor]]:
-    """The examples whose pictures can be read, and those pictures' tensor."""
+    """The examples with readable pictures, and the tensor of those pictures."""
     pictures = [picture for example in examples for picture in example.images]
     if not pictures:
         return examples, {}
     if load is None:
-        raise ValueError(f"{len(pictures)} pictures and nothing to load them with; expected a PictureLoader")
+        raise ValueError(f"{len(pictures)} pictures but no loader; expected a PictureLoader")
     try:
         return examples, load(pictures)
     except BadRow:

@@ -1,4 +1,4 @@
-"""What is in a data file, before it is trained on: format, counts, lengths, bad rows, and ten rows to look at."""
+"""Inspect a data file before training: format, counts, token lengths, bad rows, and ten samples to look at."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ from dataset.pictures import open_picture
 from dataset.record import Example, Record
 from tokenizer.tokenizer import Tokenizer, TokenizerError, default_folder, load_tokenizer
 
-FORMATS = {"parquet": "parquet", "tar": "tar of a webdataset", "list": "JSON list", "lines": "JSONL"}
+FORMATS = {"parquet": "parquet", "tar": "webdataset tar", "list": "JSON list", "lines": "JSONL"}
 ANY_LENGTH = 1 << 30
 
 
 @dataclass
 class Found:
-    """What was found in a file."""
+    """Statistics of one file."""
 
     format: str
     bad: BadRows
-    styles: Counter = field(default_factory=Counter)  # of the good rows
-    pictures: array = field(default_factory=lambda: array("q"))  # of each good row
-    tokens: array = field(default_factory=lambda: array("q"))  # of each good row, its pictures' own left out
+    styles: Counter = field(default_factory=Counter)  # of good rows
+    pictures: array = field(default_factory=lambda: array("q"))  # per good row
+    tokens: array = field(default_factory=lambda: array("q"))  # per good row, image tokens not counted
     supervised: array = field(default_factory=lambda: array("q"))
     answers: int = 0
-    opened: int = 0  # pictures
-    sizes: array = field(default_factory=lambda: array("q"))  # width, height of each picture that was opened
+    opened: int = 0  # number of pictures
+    sizes: array = field(default_factory=lambda: array("q"))  # width, height of each opened picture
     samples: list[tuple[Record, Example]] = field(default_factory=list)
 
 
 def examine(
     path: Path, tokenizer: Tokenizer, images: Path | None = None, opened: int = 1000, samples: int = 10, seed: int = 42
 ) -> Found:
-    """Read the whole file once, in bounded memory; open the pictures of `opened` good rows at most (0: of all).
+    """Scan the file once, in bounded memory; open the pictures of the first `opened` good rows (0: of all).
 
-    The first `opened` rows' pictures are opened. The samples are drawn from all good rows.
+    The samples are drawn uniformly from all good rows (reservoir sampling).
     """
     found = Found(FORMATS[recognise(path)], BadRows(1.0))
     layout, root, rng = layout_of(path), images or path.parent, random.Random(seed)
@@ -90,23 +90,23 @@ def _count(found: Found, record: Record, example: Example, style: str) -> None:
 
 
 def style_of(row: Mapping[str, Any], layout: Layout) -> str:
-    """How a good row is written, and whose way that is."""
+    """The schema of a good row, and the project it comes from."""
     key = next((name for name in layout.conversations if row.get(name)), None)
     if key is None:
         return "instruction and output (Alpaca)"
     if "caption" in row or "text" in row:
-        return "captions of files with one base name"
-    turns, told = row[key], ""
+        return "captions in files that share a base name"
+    turns, stored = row[key], ""
     if isinstance(turns, (str, bytes)):
-        turns, told = json.loads(turns), ", as JSON text"
+        turns, stored = json.loads(turns), ", as JSON text"
     keys = " and ".join(next(name for name in names if name in turns[0]) for names in (layout.role, layout.content))
     whose = {"from and value": "LLaVA, ShareGPT"}.get(keys, "LLaMA-Factory" if key == "messages" else "MiniMind-V")
-    named = f", named by dataset_info.json as {layout.registered!r}" if layout.registered else ""
-    return f"{key} of {keys}{told} ({whose}){named}"
+    named = f", registered in dataset_info.json as {layout.registered!r}" if layout.registered else ""
+    return f"{key} of {keys}{stored} ({whose}){named}"
 
 
 def describe(path: Path, found: Found, image_tokens: int, max_seq_len: int) -> str:
-    """The report that is printed."""
+    """The report as text."""
     rows = len(found.tokens)
     lines = [f"{path}: {found.format}"]
     lines += [f"  {count:,} rows: {style}" for style, count in found.styles.most_common()]
@@ -118,28 +118,28 @@ def describe(path: Path, found: Found, image_tokens: int, max_seq_len: int) -> s
             for many, count in sorted(Counter(found.pictures).items())
         )
         lines += [
-            f"rows        {found.bad.total:,}, of which {rows:,} can be trained on, with {found.answers:,} answers",
-            f"pictures    {total:,}; of the rows {several}",
+            f"rows        {found.bad.total:,}, of which {rows:,} are usable, with {found.answers:,} answers",
+            f"pictures    {total:,}; of the rows, {several}",
             f"            {_sizes(found, total)}",
-            f"text        {_spread(tokens)} tokens a row, {tokens.sum():,} in all, those of pictures not counted",
-            f"supervised  {_spread(supervised)} tokens a row, {supervised.sum():,} in all "
+            f"text        {_spread(tokens)} tokens per row, {tokens.sum():,} in total, image tokens not counted",
+            f"supervised  {_spread(supervised)} tokens per row, {supervised.sum():,} in total "
             f"({supervised.sum() / tokens.sum():.0%} of the text)",
         ]
         share = (tokens + pictures * image_tokens > max_seq_len).mean()
-        counted = f" with {image_tokens} for each picture," if image_tokens else ","
-        lines.append(f"too long    {share:.1%} of the rows: more than {max_seq_len} tokens{counted} these would be cut")
+        counted = f", with {image_tokens} per picture" if image_tokens else ""
+        lines.append(f"too long    {share:.1%} of the rows would be truncated to {max_seq_len} tokens{counted}")
     lines.append(found.bad.report())
     return "\n".join(lines)
 
 
 def _sizes(found: Found, total: int) -> str:
     if not found.opened:
-        return "none was opened" if total else "text alone"
+        return "none opened" if total else "text only"
     sizes = np.array(found.sizes).reshape(-1, 2)
     middle = "×".join(str(round(side)) for side in np.median(sizes, 0))
     area = sizes.prod(1)
     smallest, largest = ("×".join(map(str, sizes[place])) for place in (area.argmin(), area.argmax()))
-    return f"{found.opened:,} opened, {middle} in the median, from {smallest} to {largest}"
+    return f"{found.opened:,} opened, median {middle}, from {smallest} to {largest}"
 
 
 def _spread(values: np.ndarray) -> str:
@@ -149,17 +149,17 @@ def _spread(values: np.ndarray) -> str:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m dataset.check", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("data", metavar="FILE", help="JSONL, a JSON list, parquet or tar; several as for --data")
-    add("--images", default="", metavar="DIR", help="folder of the pictures (default: the one FILE is in)")
-    add("--tokenizer", default="", metavar="DIR", help="the tokenizer that counts (default: the one shipped)")
-    add("--page", type=Path, metavar="FILE", help="write an HTML page of ten rows, what is learned from marked")
+    add("data", metavar="FILE", help="JSONL, a JSON list, parquet or tar; several files as for --data")
+    add("--images", default="", metavar="DIR", help="image folder (default: the folder of FILE)")
+    add("--tokenizer", default="", metavar="DIR", help="tokenizer to count with (default: the shipped one)")
+    add("--page", type=Path, metavar="FILE", help="write an HTML page of ten samples, supervised tokens marked")
     add("--open", type=int, default=1000, metavar="N", help="open the pictures of N rows (default: 1000; 0: of all)")
-    add("--image_tokens", type=int, default=0, metavar="N", help="of a picture, for what is too long (default: 0)")
-    add("--max_seq_len", type=int, default=512, metavar="N", help="longest row that training takes (default: 512)")
-    add("--seed", type=int, default=42, help="of the ten rows (default: 42)")
+    add("--image_tokens", type=int, default=0, metavar="N", help="tokens per picture in the length (default: 0)")
+    add("--max_seq_len", type=int, default=512, metavar="N", help="maximum length in training (default: 512)")
+    add("--seed", type=int, default=42, help="seed of the ten samples (default: 42)")
     args = parser.parse_args(argv)
     if args.open < 0 or args.image_tokens < 0 or args.max_seq_len < 1:
-        parser.error("--open, --image_tokens and --max_seq_len take numbers from 0, 0 and 1 on")
+        parser.error("expected --open and --image_tokens of 0 or more, and --max_seq_len of 1 or more")
     tokenizer = load_tokenizer(args.tokenizer or default_folder())
     sources = read_names(args.data)
     folders = read_folders(args.images, len(sources))
@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
         pages.append((text, found.samples))
     if args.page:
         write_page(args.page, pages, tokenizer)
-        print(f"kept in {args.page}")
+        print(f"written to {args.page}")
 
 
 if __name__ == "__main__":

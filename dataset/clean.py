@@ -1,4 +1,4 @@
-"""A cleaned copy of a data file, with a report of every row that was taken out or changed, and why."""
+"""Write a cleaned copy of a data file, and report every row that was removed or changed, with the reason."""
 
 from __future__ import annotations
 
@@ -25,51 +25,51 @@ from dataset.formats.writing import write_rows
 from dataset.record import Record
 
 DROPS = {"looping": looping, "mojibake": mojibake}
-SHOWN = 200  # characters of a text in the report
+SHOWN = 200  # characters of a text that the report quotes
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What is taken out and changed; nothing by default, but for rows that no training could use."""
+    """What to remove and change; by default only rows that training cannot use are removed."""
 
     drop: tuple[str, ...] = ()  # names of DROPS
-    cut: bool = False  # answers that break off, back to their last full stop
-    exact: bool = False  # duplicates
-    near: bool = False
-    balance: str = ""  # the column that names a row's class
-    at_least: int = 0  # rows of a class; a smaller class goes
-    at_most: int = 0  # rows of a class that stay, chosen at random; 0: all
+    cut: bool = False  # truncate unfinished answers to their last full stop
+    exact: bool = False  # remove exact duplicates
+    near: bool = False  # remove near-duplicates
+    balance: str = ""  # column of a row's class
+    at_least: int = 0  # minimum rows of a class; smaller classes are removed
+    at_most: int = 0  # maximum rows of a class, chosen at random; 0: no limit
     seed: int = 42
 
 
 @dataclass
 class Verdicts:
-    """What becomes of each row. What is not named here stays as it is."""
+    """What happens to each row; rows not listed here stay unchanged."""
 
     total: int = 0
-    gone: dict[int, dict[str, Any]] = field(default_factory=dict)  # place in the file -> entry of the report
+    removed: dict[int, dict[str, Any]] = field(default_factory=dict)  # row index -> entry of the report
     changed: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def remove(self, place: int, row: str, rule: str, why: str, **more: Any) -> None:
-        self.gone[place] = {"row": row, "action": "removed", "rule": rule, "why": why, **more}
+        self.removed[place] = {"row": row, "action": "removed", "rule": rule, "why": why, **more}
 
     def report(self) -> str:
-        """A few lines: what was taken out and changed, by rule."""
-        kept = [entry for place, entry in self.changed.items() if place not in self.gone]
-        out, left = len(self.gone), self.total - len(self.gone)
-        lines = [f"{self.total:,} rows: {out:,} taken out, {left:,} left, {len(kept):,} of them changed"]
-        for rule, count in Counter(entry["rule"] for entry in self.gone.values()).most_common():
-            example = next(entry for entry in self.gone.values() if entry["rule"] == rule)
-            lines.append(f"  {count:,} × {rule}, as {example['row']}: {example['why']}")
+        """A few lines: what was removed and changed, by rule."""
+        kept = [entry for place, entry in self.changed.items() if place not in self.removed]
+        out, left = len(self.removed), self.total - len(self.removed)
+        lines = [f"{self.total:,} rows: {out:,} removed, {left:,} left, {len(kept):,} of them changed"]
+        for rule, count in Counter(entry["rule"] for entry in self.removed.values()).most_common():
+            example = next(entry for entry in self.removed.values() if entry["rule"] == rule)
+            lines.append(f"  {count:,} × {rule}, e.g. {example['row']}: {example['why']}")
         if kept:
-            lines.append(f"  {len(kept):,} × cut back to the last full stop, as {kept[0]['row']}: {kept[0]['why']}")
+            lines.append(f"  {len(kept):,} × truncated to the last full stop, e.g. {kept[0]['row']}: {kept[0]['why']}")
         return "\n".join(lines)
 
 
 def judge(path: Path, rules: Rules, images: Path | None = None) -> Verdicts:
-    """What the rules make of each row, by one pass over the file; near duplicates are then read again to compare.
+    """Apply the rules in one pass over the file; candidates for near-duplicates are then read again to compare them.
 
-    The rules act in the order bad rows, drop, cut, exact, near, balance: a class is counted by what is left of it.
+    The rules apply in the order bad rows, drop, cut, exact, near, balance: classes are counted after the rules before.
     """
     verdicts = Verdicts()
     first_of: dict[bytes, int | str] = {}
@@ -100,12 +100,12 @@ def judge(path: Path, rules: Rules, images: Path | None = None) -> Verdicts:
     if rules.near:
         _judge_near(verdicts, RecordFile(path, images), near)
     if rules.balance:
-        _balance(verdicts, {p: c for p, c in classes.items() if p not in verdicts.gone}, rules)
+        _balance(verdicts, {p: c for p, c in classes.items() if p not in verdicts.removed}, rules)
     return verdicts
 
 
 def _judge_text(verdicts: Verdicts, place: int, record: Record, rules: Rules) -> Record | None:
-    """The record with its answers cut where that was asked for; None where it was taken out."""
+    """The record, its answers truncated if the rules say so; None if it was removed."""
     for rule in rules.drop:
         for turn in record.turns:
             why = DROPS[rule](turn.text) if turn.role == "assistant" or rule == "mojibake" else ""
@@ -145,12 +145,13 @@ def _judge_near(verdicts: Verdicts, records: RecordFile, near: NearIndex) -> Non
 
 def _class(row: Any, column: str, path: Path) -> str:
     if column not in row:
-        raise DataError(f"{path} has a row without {column!r} ({', '.join(map(str, row))}); --balance names a column")
+        found = ", ".join(map(str, row))
+        raise DataError(f"{path} has a row without {column!r} ({found}); expected it in every row: correct --balance")
     return str(row[column])
 
 
 def _balance(verdicts: Verdicts, classes: dict[int, tuple[str, str]], rules: Rules) -> None:
-    """Take out what the limits on classes do; classes: place -> (row id, class)."""
+    """Remove rows by the limits on classes; classes: row index -> (row id, class)."""
     members: dict[str, list[int]] = {}
     for place, (_, name) in classes.items():
         members.setdefault(name, []).append(place)
@@ -168,28 +169,28 @@ def _balance(verdicts: Verdicts, classes: dict[int, tuple[str, str]], rules: Rul
 
 
 def cut_record(record: Record) -> Record:
-    """The record with each answer that breaks off cut back to its last full stop."""
+    """The record with each unfinished answer truncated to its last full stop."""
     turns = (replace(t, parts=(cut_if_unfinished(t.text),)) if t.role == "assistant" else t for t in record.turns)
     return replace(record, turns=tuple(turns))
 
 
 def clean(path: Path, out: Path, rules: Rules, report: Path, images: Path | None = None) -> Verdicts:
-    """Write a copy of the file without what the rules take out, and the report, a line of JSON for each such row."""
+    """Write the cleaned copy and the report, one line of JSON per removed or changed row."""
     for target in (out, report):
         if target.exists():
-            raise DataError(f"{target} exists; nothing is overwritten: name another file, or delete it")
+            raise DataError(f"{target} exists; files are never overwritten: name another one, or delete it")
         if not target.parent.is_dir():
             raise DataError(f"{target.parent} does not exist; expected a folder to write {target.name} to: make it")
     verdicts = judge(path, rules, images)
-    if len(verdicts.gone) == verdicts.total:
+    if len(verdicts.removed) == verdicts.total:
         raise DataError(f"no row of {path} would be left; nothing is written.\n{verdicts.report()}")
     partial = report.with_name(report.name + ".partial")
     changed = dict(_only_changed(verdicts))
     try:
         with partial.open("wb") as file:
-            for _, entry in sorted([*verdicts.gone.items(), *changed.items()]):
+            for _, entry in sorted([*verdicts.removed.items(), *changed.items()]):
                 file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
-        write_rows(path, out, verdicts.gone, changed, cut_if_unfinished)
+        write_rows(path, out, verdicts.removed, changed, cut_if_unfinished)
         os.replace(partial, report)
     finally:
         partial.unlink(missing_ok=True)
@@ -197,22 +198,22 @@ def clean(path: Path, out: Path, rules: Rules, report: Path, images: Path | None
 
 
 def _only_changed(verdicts: Verdicts) -> Iterator[tuple[int, dict[str, Any]]]:
-    return ((place, entry) for place, entry in verdicts.changed.items() if place not in verdicts.gone)
+    return ((place, entry) for place, entry in verdicts.changed.items() if place not in verdicts.removed)
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m dataset.clean", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("data", metavar="IN", type=Path, help="JSONL, a JSON list, parquet or tar; it is never changed")
-    add("out", metavar="OUT", type=Path, help="the copy: .jsonl or .json of a text, else as IN is")
-    add("--drop", default="", help=f"take out rows that are any of {','.join(DROPS)}")
-    add("--cut", default="", help="unfinished: cut answers that break off back to their last full stop")
-    add("--balance", default="", metavar="COLUMN:MIN[:MAX]", help="take out classes of fewer rows than MIN, and of "
-        "those with more than MAX some rows, chosen at random")  # fmt: skip
-    add("--dedup", default="", help="take out duplicates: exact, near or both")
-    add("--images", type=Path, metavar="DIR", help="folder of the pictures (default: the one IN is in)")
-    add("--report", type=Path, metavar="FILE", help="what was done to which row (default: OUT.report.jsonl)")
-    add("--seed", type=int, default=42, help="of what --balance leaves (default: 42)")
+    add("data", metavar="IN", type=Path, help="JSONL, a JSON list, parquet or tar; it is never modified")
+    add("out", metavar="OUT", type=Path, help="the copy: .jsonl or .json for JSONL and JSON, else the format of IN")
+    add("--drop", default="", help=f"remove rows by these rules: {','.join(DROPS)}")
+    add("--cut", default="", help="unfinished: truncate unfinished answers to their last full stop")
+    add("--balance", default="", metavar="COLUMN:MIN[:MAX]", help="remove classes with fewer than MIN rows, "
+        "and sample MAX rows of larger ones at random")  # fmt: skip
+    add("--dedup", default="", help="remove duplicates: exact, near or both")
+    add("--images", type=Path, metavar="DIR", help="image folder (default: the folder of IN)")
+    add("--report", type=Path, metavar="FILE", help="report of removed and changed rows (default: OUT.report.jsonl)")
+    add("--seed", type=int, default=42, help="seed of --balance (default: 42)")
     args = parser.parse_args(argv)
     try:
         args.rules = _rules(args)
@@ -230,10 +231,10 @@ def _rules(args: argparse.Namespace) -> Rules:
             raise ValueError(f"--{flag} {wrong[0]}: expected {' or '.join(known)}")
     column, *limits = args.balance.split(":")
     if args.balance and not (column and 1 <= len(limits) <= 2 and all(limit.isdigit() for limit in limits)):
-        raise ValueError(f"--balance {args.balance}: expected COLUMN:MIN or COLUMN:MIN:MAX, as label:50")
+        raise ValueError(f"--balance {args.balance}: expected COLUMN:MIN or COLUMN:MIN:MAX, e.g. label:50")
     low, high = (*map(int, limits), 0, 0)[:2]
     if high and high < low:
-        raise ValueError(f"--balance {args.balance}: at least {low} and at most {high} rows cannot be")
+        raise ValueError(f"--balance {args.balance}: MIN is {low} and MAX {high}; expected MIN <= MAX")
     return Rules(chosen["drop"], bool(chosen["cut"]), "exact" in chosen["dedup"], "near" in chosen["dedup"], column,
                  low, high, args.seed)  # fmt: skip
 
@@ -243,9 +244,9 @@ def main(argv: list[str] | None = None) -> None:
     report = args.report or args.out.with_name(args.out.name + ".report.jsonl")
     verdicts = clean(args.data, args.out, args.rules, report, args.images)
     print(verdicts.report())
-    print(f"kept in {args.out}, every row that was taken out or changed in {report}")
+    print(f"written to {args.out}, every row that was removed or changed to {report}")
     if recognise(args.data) in ("list", "lines") and args.out.parent.resolve() != args.data.parent.resolve():
-        print(f"if its rows name pictures, they are where they were: --images {args.images or args.data.parent}")
+        print(f"if its rows name image files, train on it with --images {args.images or args.data.parent}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stages of ever longer answers, for any data set: what stage k sees of it, and what it replays of earlier ones."""
+"""A curriculum of growing answer lengths for any data set: what a stage sees, and what it replays of earlier stages."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dataset.batching import Records
 from dataset.record import Record
 from dataset.views import Changed, Subset, cut_answers
 
-BOUNDS = {1: 32, 2: 96, 3: 0}  # the longest answer of a stage, in tokens; 0: any
-REPLAY = 0.25  # share of a stage's rows that are shown as an earlier stage showed them
+BOUNDS = {1: 32, 2: 96, 3: 0}  # stage -> maximum answer length in tokens; 0: no limit
+REPLAY = 0.25  # share of a stage's rows that are cut as in an earlier stage
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Cuts each answer back to whole sentences within the stage's bound, or within an earlier stage's if replayed."""
+    """Truncates each answer to whole sentences within the stage's bound, or within an earlier stage's on replay."""
 
     stage: int
-    length: Callable[[str], int]  # tokens of a text
+    length: Callable[[str], int]  # number of tokens in a text
     seed: int
 
     def __call__(self, record: Record) -> Record:
@@ -33,7 +33,7 @@ class Cut:
 
 
 def stage_records(records: Records, stage: int, fit: str, length: Callable[[str], int], seed: int) -> Records:
-    """What a stage sees of the records. fit 'cut': each row, answers cut at a sentence; 'drop': rows that fit whole."""
+    """The records of a stage. fit 'cut': all rows, answers truncated at a sentence; 'drop': rows that fit whole."""
     if fit == "cut":
         return Changed(records, Cut(stage, length, seed))
     bound = BOUNDS[stage]
@@ -44,5 +44,5 @@ def _fits(records: Records, i: int, bound: int, length: Callable[[str], int]) ->
     try:
         answers = [turn.text for turn in records[i].turns if turn.role == "assistant"]
     except BadRow:
-        return True  # it is counted where it is encoded
+        return True  # counted where it is encoded
     return bound == 0 or all(length(text) <= bound for text in answers)

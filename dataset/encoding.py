@@ -1,4 +1,4 @@
-"""From a record to token ids and labels, which grow together turn by turn: labels are never searched for."""
+"""Encode records to token ids and labels, which are built together turn by turn: labels are never searched for."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from tokenizer.tokenizer import Tokenizer
 
 
 def encode_record(record: Record, tokenizer: Tokenizer, image_tokens: int, max_seq_len: int) -> Example:
-    """The record as at most max_seq_len ids: every picture as image_tokens of them, the answers labelled.
+    """Encode a record to at most max_seq_len ids: image_tokens per picture, labels on the answers.
 
-    What is too long loses text from its end, never a part of a picture: a later exchange goes as a whole with its
-    pictures where those do not fit, and nothing that is not learned from is kept after the last label. An answer
-    that was cut has no end token, for it does not end there; such examples are marked truncated.
+    An overlong record is truncated at its end, never inside a picture: a later exchange whose pictures do not fit is
+    dropped as a whole, and nothing unsupervised is kept after the last label. A truncated answer has no end token, and
+    its example is marked truncated.
     Raises BadRow where tags and pictures disagree, nothing is supervised, or pictures and prompt leave no room.
     """
     pieces = render(tokenizer, record.turns)
     example = _join(pieces, tokenizer.image_id, image_tokens, record.images, record.id)
     if not (example.labels != IGNORE).any():
-        raise BadRow("nothing to learn from", "no answer gives a token")
+        raise BadRow("nothing is supervised", "no answer has a token")
     if len(example.ids) <= max_seq_len:
         return example
     return _truncate(example, image_tokens, max_seq_len)
@@ -37,7 +37,7 @@ def encode_prompt(
     max_seq_len: int | None = None,
     row_id: str = "",
 ) -> Example:
-    """The turns up to where the answer begins, without labels: what generation continues. BadRow if too long."""
+    """Encode the turns as a prompt for generation, without labels. BadRow if it is too long."""
     pieces = render(tokenizer, turns, for_generation=True)
     example = _join(pieces, tokenizer.image_id, image_tokens, tuple(images), row_id)
     if max_seq_len is not None and len(example.ids) >= max_seq_len:
@@ -46,7 +46,7 @@ def encode_prompt(
 
 
 def split_answer(record: Record) -> tuple[tuple[Turn, ...], tuple[Picture, ...], str]:
-    """(turns, their pictures, reference): the record before its first answer, and that answer."""
+    """(prompt turns, their pictures, reference): the record up to its first answer, and that answer."""
     first = next((i for i, turn in enumerate(record.turns) if turn.role == "assistant"), None)
     if first is None:
         raise BadRow("row has no answer")
@@ -58,7 +58,7 @@ def split_answer(record: Record) -> tuple[tuple[Turn, ...], tuple[Picture, ...],
 def _join(
     pieces: Sequence[Segment], image_id: int, image_tokens: int, images: tuple[Picture, ...], row_id: str
 ) -> Example:
-    """Segments end to end, image_tokens copies of image_id for each picture."""
+    """Concatenate segments, with image_tokens copies of image_id for each picture."""
     slots = sum(piece.image for piece in pieces)
     if slots != len(images):
         raise BadRow("image tags and images disagree", f"{slots} tags for {len(images)} images")
@@ -82,10 +82,10 @@ def _join(
 
 
 def _truncate(example: Example, image_tokens: int, max_seq_len: int) -> Example:
-    """The example up to the last label within max_seq_len, whole pictures only."""
+    """Truncate after the last label within max_seq_len, keeping whole pictures only."""
     end = max_seq_len
     positions = np.flatnonzero(example.image_mask)
-    starts = positions[::image_tokens]  # where each picture begins
+    starts = positions[::image_tokens]  # start of each picture
     cut_through = starts[(starts < end) & (starts + image_tokens > end)]
     if len(cut_through):
         end = int(cut_through[0])

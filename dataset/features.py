@@ -1,9 +1,9 @@
-"""Features of a frozen encoder, computed once and kept on disk, so that training does not run the encoder again.
+"""Features of a frozen encoder, computed once and cached on disk, so that training does not run the encoder again.
 
-A cache folder has one folder per encoder and preprocessing. In it each shard is two files: NAME.npy holds fp16
-features (n, N, Dv), NAME.json the keys of their n pictures and a checksum of each one's features. The keys are
-written last, after the features have reached the disk, and a shard counts only when both are whole, so one that a kill
-or a full disk tore is never read as a good one. What went bad on the disk later is found when it is first read.
+A cache folder has one folder per encoder and preprocessing. Each shard in it is two files: NAME.npy with fp16 features
+(n, N, Dv), and NAME.json with the keys of its n pictures and a checksum of each one's features. The keys are written
+last, after the features were synced to disk, and a shard counts only if both files are whole, so that one torn by a
+kill or a full disk is never used. Later corruption is detected on first access.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from dataset.batching import in_order
 from dataset.pictures import PreprocessSpec, open_for, picture_key, preprocess
 from dataset.record import Picture
 
-CHUNK = 64  # pictures that are encoded together
-SHARD_BYTES = 64 << 20  # features held in memory before they are written
+CHUNK = 64  # pictures per forward pass of the encoder
+SHARD_BYTES = 64 << 20  # features buffered in memory before they are written
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Encode = Callable[[Tensor], Tensor]  # pixels (P, 3, H, W) float32 -> features (P, N, Dv)
-Progress = Callable[[int], object]  # told how many more different pictures are done
+Progress = Callable[[int], object]  # called with the number of further distinct pictures done
 
 
 class FeatureCache:
-    """The features of pictures for one encoder and one preprocessing, memory mapped; see ensure() and get()."""
+    """Memory-mapped features of pictures for one encoder and one preprocessing; see ensure() and get()."""
 
     def __init__(self, folder: Path | str, encoder: str, spec: PreprocessSpec, encode: Encode, limit_gb: float = 20.0):
         """encoder: a fingerprint of the encoder's weights and of which features are taken.
 
-        limit_gb: how much the cache folder may hold; features of other encoders, the longest unused first, make
-        room for these.
+        limit_gb: maximum size of the cache folder; features of other encoders are evicted to make room, least recently
+        used first.
         """
         name = hashlib.sha256(f"{encoder} {spec!r}".encode()).hexdigest()[:16]
         self.folder = Path(folder) / name
@@ -53,13 +53,13 @@ class FeatureCache:
         self.limit = int(limit_gb * 1e9)
         self._encode = encode
         self._where: dict[bytes, tuple[np.ndarray, int]] = {}  # key -> shard, row
-        self._sums: dict[bytes, int] = {}  # key -> checksum of features that have not been read yet
+        self._sums: dict[bytes, int] = {}  # key -> checksum of features that have not been verified yet
         self._bad: dict[bytes, BadImage] = {}
         self._used = 0  # bytes in the cache folder, as far as this object knows
         self.folder.mkdir(parents=True, exist_ok=True)
-        os.utime(self.folder)  # used now
+        os.utime(self.folder)  # mark as just used
         for left_over in self.folder.glob("*.partial"):
-            if time.time() - left_over.stat().st_mtime > 3600:  # of a run that was killed, not of one beside this
+            if time.time() - left_over.stat().st_mtime > 3600:  # of a killed run, not of a concurrent one
                 left_over.unlink(missing_ok=True)
         for keys in sorted(self.folder.glob("*.json")):
             self._open_shard(keys)
@@ -74,12 +74,12 @@ class FeatureCache:
         workers: int = 1,
         progress: Progress = lambda count: None,
     ) -> bool:
-        """Compute what is missing; True when every picture that can be read is in the cache.
+        """Compute the missing features; True when every readable picture is in the cache.
 
-        False means that they do not all fit (limit or disk), and the caller works from pixels. total: how many
-        different pictures there are, which lets it say so before work is lost. Pictures that cannot be read are
-        remembered: get() raises their BadImage. Interrupted, it goes on where it stopped; the same pictures are
-        encoded together as in an unbroken run, so that the features are the same bit for bit.
+        False means that they do not all fit (limit or disk), and the caller falls back to pixels. total: the number of
+        distinct pictures, so that this shows before work is lost. Unreadable pictures are remembered: get() raises
+        their BadImage. An interrupted run resumes where it stopped, with the same pictures encoded together as in an
+        unbroken one, so that features are identical bit for bit.
         """
         pending: list[tuple[list[bytes], np.ndarray]] = []
         held, known, computed = 0, len(self._where), 0
@@ -91,7 +91,7 @@ class FeatureCache:
                 features = self._compute(np.stack([pixels[i] for i in good]))
                 pending.append(([keys[i] for i in good], features))
                 held, computed = held + features.nbytes, computed + len(good)
-                left = max((total or 0) - known - computed, 0)  # at the least, if all that was known is among them
+                left = max((total or 0) - known - computed, 0)  # a lower bound: as if all known ones were among them
                 if not self._make_room(held + left * features[0].nbytes):
                     return False
             if held >= SHARD_BYTES:
@@ -102,7 +102,7 @@ class FeatureCache:
         return self._write(pending)
 
     def get(self, pictures: Sequence[Picture]) -> Tensor:
-        """(P, N, Dv) float32 features of pictures that ensure() was given, or KeyError.
+        """(P, N, Dv) float32 features of pictures passed to ensure() before, else KeyError.
 
         Raises BadImage for a picture that could not be read.
         """
@@ -121,16 +121,16 @@ class FeatureCache:
         return torch.from_numpy(np.stack(rows)).float()
 
     def load(self, pictures: Sequence[Picture]) -> dict[str, Tensor]:
-        """What collate() calls: the pictures' features."""
+        """The PictureLoader for collate()."""
         return {"features": self.get(pictures)}
 
     def _again(self, picture: Picture) -> np.ndarray:
-        """The features (1, N, Dv) of a picture whose own were damaged on the disk."""
-        warnings.warn(f"{self.folder}: the features of a picture are damaged; computed again", stacklevel=3)
+        """Recompute the features (1, N, Dv) of a picture whose cached ones are damaged."""
+        warnings.warn(f"{self.folder}: the features of a picture are damaged; they were recomputed", stacklevel=3)
         return self._compute(preprocess(open_for(picture, self.spec), self.spec)[None])
 
     def _missing(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[tuple[bytes, Picture]]]]:
-        """(how many different pictures are new, those that are not cached) of CHUNK at a time, from the first on."""
+        """(number of new distinct pictures, those not cached), for CHUNK pictures at a time, in order."""
         seen: set[bytes] = set()
         source = iter(pictures)
         while some := list(islice(source, CHUNK)):
@@ -151,14 +151,14 @@ class FeatureCache:
         finite = bool(np.isfinite(features).all())
         if features.ndim != 3 or len(features) != len(pixels) or not finite:
             raise ValueError(
-                f"the encoder made features of shape {features.shape}, {'' if finite else 'not '}all finite in fp16, "
-                f"from {len(pixels)} pictures; expected ({len(pixels)}, N, Dv), finite: "
+                f"the encoder returned features of shape {features.shape}, {'' if finite else 'not '}all finite in "
+                f"fp16, from {len(pixels)} pictures; expected ({len(pixels)}, N, Dv), finite: "
                 "check the encoder's weights, or work without the feature cache"
             )
         return features
 
     def _make_room(self, wanted: int) -> bool:
-        """Whether so many more bytes fit in the limit, once unused features of other encoders are gone."""
+        """Whether `wanted` more bytes fit in the limit, after evicting features of other encoders if needed."""
         excess = self._used + wanted - self.limit
         if excess <= 0:
             return True
@@ -174,7 +174,7 @@ class FeatureCache:
         return self._used + wanted <= self.limit
 
     def _write(self, pending: list[tuple[list[bytes], np.ndarray]]) -> bool:
-        """Add a shard; False where the disk has no room for it."""
+        """Write a shard; False if the disk has no room for it."""
         if not pending:
             return True
         keys = [key.hex() for chunk, _ in pending for key in chunk]
@@ -194,7 +194,7 @@ class FeatureCache:
         return True
 
     def _open_shard(self, path: Path) -> None:
-        """Take in the shard with these keys, unless it is torn."""
+        """Memory-map the shard with these keys, unless it is torn."""
         try:
             written = json.loads(path.read_bytes())
             keys = [bytes.fromhex(key) for key in written["keys"]]
@@ -208,7 +208,7 @@ class FeatureCache:
 
 
 def _prepare(spec: PreprocessSpec, item: tuple[int, list[tuple[bytes, Picture]]]) -> tuple[int, list[bytes], list]:
-    """(how many are new, keys, pixels or the BadImage of each)."""
+    """(number of new pictures, keys, pixels or the BadImage of each)."""
     count, chunk = item
     pixels: list[np.ndarray | BadImage] = []
     for _, picture in chunk:
@@ -220,7 +220,7 @@ def _prepare(spec: PreprocessSpec, item: tuple[int, list[tuple[bytes, Picture]]]
 
 
 def _save(path: Path, write: Callable) -> None:
-    """Write a file whole and to the disk before it gets its name; nothing is left behind where that fails."""
+    """Write a file atomically: sync it to disk, then rename it; nothing is left behind if that fails."""
     partial_path = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial_path.open("wb") as file:
@@ -238,6 +238,6 @@ def _size(folder: Path) -> int:
     for path in folder.rglob("*"):
         try:
             size += path.stat().st_size if path.is_file() else 0
-        except OSError:  # gone since it was listed
+        except OSError:  # deleted since it was listed
             continue
     return size

@@ -1,4 +1,4 @@
-"""Several data files as one: `a.jsonl:0.7,b.json:0.3` is what shares of an epoch's samples are drawn from each."""
+"""Mixtures of data files: `a.jsonl:0.7,b.json:0.3` gives the shares of an epoch's samples to draw from each."""
 
 from __future__ import annotations
 
@@ -21,24 +21,23 @@ from dataset.record import Record
 from dataset.views import Changed, Subset
 
 WEIGHTED = re.compile(r"(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)", re.DOTALL)
-RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as webdatasets name their shards
+RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as in the shard names of webdatasets
 
 
 @dataclass(frozen=True)
 class Source:
-    """One entry of --data: its files (several where it was a pattern), and the weight it was given."""
+    """One entry of --data: its files (several for a pattern), and its weight."""
 
-    name: str  # as it was written
+    name: str  # as written
     files: tuple[Path, ...]
     weight: float | None
 
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """Records of several sources, one source after the other.
+    """The concatenated records of several sources.
 
-    shares: the part of an epoch's samples that is drawn from each source, in all 1; None where every row of every
-    source is drawn once.
+    shares: the fraction of an epoch's samples to draw from each source, summing to 1; None: every row once.
     """
 
     names: tuple[str, ...]
@@ -60,10 +59,10 @@ class Mixture:
 
 
 def read_names(text: str) -> list[Source]:
-    """The sources that --data names: FILE[:WEIGHT], several with commas between; weights for all of them or for none.
+    """Parse --data: FILE[:WEIGHT], separated by commas, with weights for all files or for none.
 
-    A name may be a pattern (`shards/*.tar`, `shard-{000..012}.tar`). What exists under its whole name is that file,
-    whatever commas and colons are in it, and a colon that no number follows (`C:\\data.jsonl`) belongs to the name.
+    A name may be a pattern (`shards/*.tar`, `shard-{000..012}.tar`). An existing file goes by its whole name, commas
+    and colons included, and a colon without a number after it (`C:\\data.jsonl`) is part of the name.
     """
     pieces, sources = text.split(","), []
     while pieces:
@@ -79,12 +78,12 @@ def read_names(text: str) -> list[Source]:
     files = [path.resolve() for source in sources for path in source.files]
     twice = next((path for path in files if files.count(path) > 1), None)
     if twice:
-        raise DataError(f"--data {text}: {twice} is named twice; name each file once, with its whole weight")
+        raise DataError(f"--data {text}: {twice} is given twice; give each file once, with its total weight")
     return [source if source.files else Source(source.name, (Path(source.name),), source.weight) for source in sources]
 
 
 def _source(text: str) -> Source:
-    """An entry; without files where there are none of that name."""
+    """One entry; without files if none has that name."""
     found = _files(text)
     weighted = None if found else WEIGHTED.fullmatch(text)
     if weighted:
@@ -94,11 +93,11 @@ def _source(text: str) -> Source:
 
 
 def _files(name: str) -> tuple[Path, ...]:
-    """The file of that name, or those of a pattern in the order of their names; none where there are none."""
+    """The file of that name, or those that match a pattern, sorted by name; () if there are none."""
     try:
         if not name or Path(name).exists():
             return (Path(name),) if name else ()
-    except (OSError, ValueError):  # a name too long, or with a zero byte
+    except (OSError, ValueError):  # name too long, or with a NUL byte
         return ()
     between = RANGE.search(name)
     if between:
@@ -110,21 +109,21 @@ def _files(name: str) -> tuple[Path, ...]:
 
 
 def read_folders(text: str, count: int) -> list[Path | None]:
-    """The picture folder of each of `count` sources that --images names: one for all, or one for each with commas.
+    """The image folder of each of `count` sources, from --images: one for all, or one each, separated by commas.
 
-    None, where a source's name is empty, is the folder that the file itself is in. DataError for one that is missing.
+    An empty name gives None, the folder of the data file itself. DataError for a missing folder.
     """
     names = [text] if count == 1 or not text or Path(text).is_dir() else text.split(",")
     if len(names) not in (1, count):
         raise DataError(f"--images {text}: {len(names)} folders for {count} files of --data; give one, or one for each")
     for name in names:
         if name and not Path(name).is_dir():
-            raise DataError(f"--images {name}: no such folder; give the folder that the data's image names are in")
+            raise DataError(f"--images {name}: no such folder; give the folder of the data's image files")
     return [Path(name) if name else None for name in (names * count)[:count]]
 
 
 def open_sources(text: str, images: str, bad: BadRows) -> tuple[list[Source], list[Records]]:
-    """The sources that --data names, and the records of each."""
+    """The sources of --data, and the records of each."""
     sources = read_names(text)
     names = [path.name for source in sources for path in source.files]
     parts: list[Records] = []
@@ -137,14 +136,14 @@ def open_sources(text: str, images: str, bad: BadRows) -> tuple[list[Source], li
 
 
 def shares_of(sources: Sequence[Source], parts: Sequence[Records]) -> list[float]:
-    """The share of each source: by its weight, or by its rows where there are no weights."""
+    """The share of each source, proportional to its weight, or to its rows if there are no weights."""
     given = [source.weight or 0.0 for source in sources]
     weights = given if len(given) > 1 and sum(given) > 0 else [len(part) for part in parts]
     return [weight / sum(weights) for weight in weights]
 
 
 def join(sources: Sequence[Source], parts: Sequence[Records]) -> Records:
-    """The parts as one, in the shares that the sources' weights give; a single part as it is."""
+    """The parts as one mixture, with shares from the sources' weights; a single part as it is."""
     if len(parts) == 1:
         return parts[0]
     shares = tuple(shares_of(sources, parts)) if sources[0].weight is not None else None
@@ -152,7 +151,7 @@ def join(sources: Sequence[Source], parts: Sequence[Records]) -> Records:
 
 
 def mixture_of(records: Records) -> tuple[Mixture | None, np.ndarray]:
-    """The weighted mixture that some records are a view of, and of which of its sources each row is; None without."""
+    """(the weighted mixture that a view is based on, or None; the source of each row of the view)."""
     if isinstance(records, Mixture) and records.shares:
         return records, np.repeat(np.arange(len(records.parts)), [len(part) for part in records.parts])
     if isinstance(records, (Changed, Subset)):
@@ -162,11 +161,11 @@ def mixture_of(records: Records) -> tuple[Mixture | None, np.ndarray]:
 
 
 def draw(of: np.ndarray, shares: Sequence[float], seed: int, epoch: int) -> np.ndarray:
-    """The rows of an epoch, as many as there are rows in all, each source's share of them.
+    """Sample the rows of an epoch, as many as there are in total, each source by its share.
 
-    of: (rows,) which source each row is of; every source has one at least. A source's rows are gone through in a
-    random order, pass after pass, each epoch going on where the one before stopped: none is drawn again before
-    all were. It follows from the arguments alone.
+    of: (rows,) source of each row; every source has at least one. A source is traversed in random order, pass after
+    pass, each epoch continuing where the last one stopped, so that no row repeats before all were drawn. Deterministic
+    in the arguments.
     """
     counts = share_out(len(of), shares)
     chosen = []
@@ -181,7 +180,7 @@ def draw(of: np.ndarray, shares: Sequence[float], seed: int, epoch: int) -> np.n
 
 
 def share_out(total: int, shares: Sequence[float]) -> list[int]:
-    """Whole numbers in these shares that add up to total, each within 1 of its share."""
+    """Integers in these shares that sum to total (largest remainder), each within 1 of its exact share."""
     exact = np.asarray(shares, float) * total
     counts = np.floor(exact).astype(int)
     for place in np.argsort(counts - exact, kind="stable")[: total - counts.sum()]:

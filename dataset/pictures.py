@@ -1,4 +1,4 @@
-"""Pictures opened without trusting them: encoded bytes, files or drawn scenes become RGB images, or a BadImage."""
+"""Untrusted pictures to RGB images: encoded bytes, files or scenes to draw; BadImage where that fails."""
 
 from __future__ import annotations
 
@@ -23,17 +23,20 @@ if TYPE_CHECKING:
 __all__ = ["BadImage", "PreprocessSpec", "load_pixels", "open_for", "open_picture", "picture_key", "preprocess",
            "resolve_image_path"]  # fmt: skip
 
-MAX_PIXELS = 80_000_000  # 240 MB as RGB; larger JPEGs are read at a fraction of their size, others refused
-# the picture book's files that draw nothing
-WRITES_TEXT = ("book", "captions_en", "captions_zh", "corpus", "questions", "telling", "wordlist", "words", "world")
-SCENE_SIZE = 128  # pixels across, where nothing else was asked for
+MAX_PIXELS = 80_000_000  # 240 MB as RGB; larger JPEGs are decoded downscaled, other formats rejected
+# the picture book's modules that draw nothing: they write texts, sample scenes, or are commands
+WRITES_TEXT = ("book", "captions_en", "captions_zh", "checklists", "contact", "corpus", "questions", "sft_scenes",
+               "telling", "wordlist", "words", "world")  # fmt: skip
+SCENE_SIZE = 128  # side in pixels, by default
+# decides which scenes are drawn at twice the size; a constant, so that editing the drawing code does not change it
+SCALE_SALT = "a2483a619ba4241574e9d26161b30bdbd7d6b4cf51539e8c8fcb94bb2e2d1a90"
 WHITE = (255, 255, 255, 255)
 
 
 def open_picture(picture: Picture, size_hint: int | None = None) -> Image.Image:
-    """The picture as an RGB image: first frame, upright, transparent parts white. BadImage where that cannot be.
+    """Decode to RGB: first frame, upright, transparency on white. BadImage where that fails.
 
-    size_hint: how many pixels across a Scene is drawn; files and bytes keep their own size.
+    size_hint: side in pixels at which a Scene is drawn; files and bytes keep their own size.
     """
     if isinstance(picture, Path):
         with _open_file(picture) as file:
@@ -48,18 +51,19 @@ def open_picture(picture: Picture, size_hint: int | None = None) -> Image.Image:
 
 
 def open_for(picture: Picture, spec: PreprocessSpec) -> Image.Image:
-    """The picture as a model that takes `spec` gets to see it, before it is resized.
+    """The picture as input to a model that takes `spec`, before resizing.
 
-    Half of the scenes are drawn at twice the size, so that edges that were resized are known too: files have them.
+    Half of the scenes are drawn at twice the size, so that training sees resampled edges too, as image files have them.
     """
     size = max(spec.shape)
     if isinstance(picture, (Path, bytes)):
         return open_picture(picture, size)
-    return open_picture(picture, size * (1 + int(picture_key(picture)[0], 16) % 2))
+    digest = hashlib.sha256(f"scene {SCALE_SALT} {picture!r}".encode()).hexdigest()
+    return open_picture(picture, size * (1 + int(digest[0], 16) % 2))
 
 
 def load_pixels(pictures: Sequence[Picture], spec: PreprocessSpec) -> np.ndarray:
-    """(P, 3, H, W) float32 of some pictures; BadImage for the first that cannot be read."""
+    """Load and preprocess pictures: (P, 3, H, W) float32; BadImage for the first that cannot be read."""
     height, width = spec.shape
     pixels = np.empty((len(pictures), 3, height, width), np.float32)
     for row, picture in enumerate(pictures):
@@ -68,19 +72,19 @@ def load_pixels(pictures: Sequence[Picture], spec: PreprocessSpec) -> np.ndarray
 
 
 def resolve_image_path(root: Path, name: str) -> Path:
-    """The file a data set means by a name, inside root; BadImage where the name leads out of it or to nothing.
+    """Resolve the image name of a row inside root; BadImage if it leads out of root or does not exist.
 
-    Judged by the name: a link that the folder's owner put there may point elsewhere.
+    Only the name is checked: a symlink in the folder may point elsewhere.
     """
     if "://" in name or name.startswith("data:"):
-        raise BadImage("image is a web address", f"{name[:80]!r}: download it and give the file's name")
+        raise BadImage("image is a URL", f"{name[:80]!r}: download it and give the file name")
     folder = os.path.abspath(root)
     path = os.path.normpath(os.path.join(folder, name))
     if os.path.commonpath([folder, path]) != folder:
         raise BadImage("image path leaves the image folder", f"{name!r} is not inside {root}")
     try:
         size = os.stat(path).st_size if os.path.isfile(path) else None
-    except (OSError, ValueError) as error:  # a name too long, or with a zero byte
+    except (OSError, ValueError) as error:  # name too long, or with a NUL byte
         raise BadImage("image file cannot be read", f"{name[:80]!r}: {error}") from error
     if size is None:
         raise BadImage("image file is missing", f"{name!r} is not in {root}; name the folder with --images")
@@ -90,7 +94,7 @@ def resolve_image_path(root: Path, name: str) -> Path:
 
 
 def picture_key(picture: Picture) -> str:
-    """32 hex digits that are the same for the same picture: of its bytes, or of the facts and the drawing code."""
+    """Content hash of a picture, 32 hex digits: of its bytes, or of the scene's facts and the drawing code."""
     digest = hashlib.sha256()
     if isinstance(picture, Path):
         with _open_file(picture) as file:
@@ -108,7 +112,7 @@ def picture_key(picture: Picture) -> str:
 
 @lru_cache(maxsize=1)
 def _drawing_code() -> str:
-    """A hash of the code that draws, so that features of an older drawing are not taken for a newer's."""
+    """Hash of the drawing code, so that cached features of older drawings are not reused."""
     digest = hashlib.sha256()
     for path in sorted((Path(__file__).parent / "picturebook").rglob("*.py")):
         if path.stem not in WRITES_TEXT:
@@ -133,8 +137,8 @@ def _decode(file: Any, name: str) -> Image.Image:
         if image.width * image.height > MAX_PIXELS:
             image.draft(None, _allowed(image.size))  # JPEG only: decodes at 1/2, 1/4 or 1/8
         if image.width * image.height > MAX_PIXELS:
-            raise BadImage("image is too large", f"{name}: {image.width}×{image.height} pixels, up to "
-                           f"{MAX_PIXELS:,} are read: scale it down")  # fmt: skip
+            raise BadImage("image is too large", f"{name}: {image.width}×{image.height} pixels, at most "
+                           f"{MAX_PIXELS:,} are supported: scale it down")  # fmt: skip
         image.load()
         return _to_rgb(_upright(image))
     except BadImage:
@@ -145,19 +149,19 @@ def _decode(file: Any, name: str) -> Image.Image:
         raise BadImage("not an image", name) from error
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's readers raise many kinds on damaged files
+    except Exception as error:  # Pillow's decoders raise all kinds of errors on damaged files
         raise BadImage("image is damaged", f"{name}: {error}") from error
 
 
 def _open(file: Any) -> Image.Image:
-    """Pillow's image, not yet decoded. JPEGs skip its size limit, for draft() can shrink them."""
+    """Open lazily. JPEGs bypass Pillow's size limit, as draft() can downscale them."""
     magic = file.read(3)
     file.seek(0)
     return JpegImagePlugin.JpegImageFile(file) if magic == b"\xff\xd8\xff" else Image.open(file)
 
 
 def _allowed(size: tuple[int, int]) -> tuple[int, int]:
-    """The largest half, quarter or eighth of a size within MAX_PIXELS (an eighth where none is)."""
+    """The largest half, quarter or eighth of a size within MAX_PIXELS (an eighth if none is)."""
     width, height = size
     for divisor in (2, 4, 8):
         if -(-width // divisor) * -(-height // divisor) <= MAX_PIXELS:
@@ -169,7 +173,7 @@ def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
     except (SyntaxError, ValueError, TypeError, KeyError, OSError, struct.error):
-        return image  # the note on orientation is damaged, the picture is not
+        return image  # the EXIF orientation is damaged, the picture is not
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -182,7 +186,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """16-bit and float gray as 8-bit gray. Pillow's own conversion would turn all above 255 white."""
+    """16-bit and float grayscale to 8 bits. Pillow's own conversion would clip all above 255 to white."""
     values = np.nan_to_num(np.asarray(image).astype(np.float32))
     top = float(values.max(initial=0))
     if image.mode.startswith("I;16") or top > 255:

@@ -1,4 +1,4 @@
-"""From an image to the numbers that an encoder reads: resize, crop, rescale, normalise, as its own processor does."""
+"""Image preprocessing as the encoder's own processor does it: resize, crop, rescale, normalise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
 SHORTEST, EXACT = {"shortest_edge": 224}, {"height": 224, "width": 224}
 BILINEAR, BICUBIC = int(Image.Resampling.BILINEAR), int(Image.Resampling.BICUBIC)
-# What transformers' processors take for a setting that is absent. Each converts to RGB and rescales by 1/255.
+# Defaults of transformers' processors. Each converts to RGB and rescales by 1/255.
 CLIP_DEFAULTS = {"size": SHORTEST, "do_center_crop": True, "crop_size": EXACT, "resample": BICUBIC,
                  "image_mean": CLIP_MEAN, "image_std": CLIP_STD}  # fmt: skip
 EXACT_DEFAULTS = {**CLIP_DEFAULTS, "size": EXACT, "do_center_crop": False}
@@ -24,18 +24,18 @@ PROCESSORS: dict[str, dict[str, Any]] = {
     "ChineseCLIP": CLIP_DEFAULTS,
     "Siglip": {**EXACT_DEFAULTS, "image_mean": HALF, "image_std": HALF},
     "ViT": {**EXACT_DEFAULTS, "image_mean": HALF, "image_std": HALF, "resample": BILINEAR},
-    "GotOcr2": {**EXACT_DEFAULTS, "size": {"height": 384, "width": 384}},  # InternVL's, here without its tiles
+    "GotOcr2": {**EXACT_DEFAULTS, "size": {"height": 384, "width": 384}},  # InternVL's, without its tiling
 }
-LONG = 4  # a picture that is so many times longer than wide is resized only where the crop will be
-MARGIN = 8  # output pixels around that crop, more than any filter reaches
+LONG = 4  # aspect ratio above which only the region of the crop is resized
+MARGIN = 8  # output pixels around the crop, beyond any filter's support
 
 
 @dataclass(frozen=True)
 class PreprocessSpec:
-    """What is done to a picture; the defaults are CLIP ViT-B/16's."""
+    """Preprocessing settings; the defaults are CLIP ViT-B/16's."""
 
-    size: int | tuple[int, int] = 224  # the shorter edge, or (height, width) whatever the shape was
-    crop: tuple[int, int] | None = (224, 224)  # (height, width) of the centre that is kept; None keeps all
+    size: int | tuple[int, int] = 224  # the shorter edge, or (height, width) regardless of aspect ratio
+    crop: tuple[int, int] | None = (224, 224)  # (height, width) of the centre crop; None: no crop
     mean: tuple[float, float, float] = CLIP_MEAN
     std: tuple[float, float, float] = CLIP_STD
     resample: int = BICUBIC
@@ -44,28 +44,28 @@ class PreprocessSpec:
     def __post_init__(self):
         if self.crop is None and isinstance(self.size, int):
             raise ValueError(
-                f"pictures resized to a shorter edge of {self.size} keep different lengths and fit no batch; "
+                f"pictures resized to a shorter edge of {self.size} differ in their longer edge and cannot be batched; "
                 "expected a crop, or a size with height and width: set do_center_crop or size in "
                 "preprocessor_config.json"
             )
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(height, width) of what comes out."""
-        return self.crop or self.size  # type: ignore[return-value]  # without a crop no number is taken
+        """(height, width) of the output."""
+        return self.crop or self.size  # type: ignore[return-value]  # without a crop, size is a pair
 
     @staticmethod
     def square(size: int, mean: tuple = CLIP_MEAN, std: tuple = CLIP_STD) -> PreprocessSpec:
-        """The shorter edge to size, then the central square."""
+        """Resize the shorter edge to size, then crop the central square."""
         return PreprocessSpec(size=size, crop=(size, size), mean=mean, std=std)
 
     @staticmethod
     def from_settings(settings: Mapping[str, Any]) -> PreprocessSpec:
-        """The spec in a Hugging Face preprocessor_config.json; ValueError names a setting that is not understood.
+        """Read a Hugging Face preprocessor_config.json; ValueError names an unsupported setting.
 
-        What is missing has the default of the processor named there, and CLIP's where none is; a null switch is off.
-        A bare number as size is the shorter edge for CLIP; without a crop it is a square for the others, where only
-        that makes a batch (Chinese-CLIP was published so).
+        Missing settings take the defaults of the processor named there, or CLIP's if none is; a null switch is off. A
+        bare number as size is the shorter edge for CLIP; without a crop it is a square for the others, as nothing else
+        can be batched (Chinese-CLIP was published so).
         """
         kind, found = processor_name(settings)
         if kind not in PROCESSORS:
@@ -93,7 +93,7 @@ class PreprocessSpec:
         )
 
     def to_settings(self) -> dict[str, Any]:
-        """The same as a preprocessor_config.json that Hugging Face's CLIPImageProcessor reads."""
+        """The spec as a preprocessor_config.json for Hugging Face's CLIPImageProcessor."""
         if isinstance(self.size, int):
             size = {"shortest_edge": self.size}
         else:
@@ -117,25 +117,25 @@ class PreprocessSpec:
 
 
 def processor_name(settings: Mapping[str, Any]) -> tuple[str, str]:
-    """(a key of PROCESSORS or another family's name, what the settings call it), from new and old names of it."""
+    """(a key of PROCESSORS or another family, the name in the settings), from the new or the old setting."""
     found = str(settings.get("image_processor_type") or settings.get("feature_extractor_type") or "CLIPImageProcessor")
     return re.sub(r"(ImageProcessor|FeatureExtractor)(Fast|Pil)?$", "", found), found
 
 
 def preprocess(image: Image.Image, spec: PreprocessSpec) -> np.ndarray:
-    """(3, H, W) float32 of an RGB image, within 1/255 of transformers' image processors on Pillow."""
+    """Preprocess an RGB image to (3, H, W) float32, within 1/255 of transformers' image processors on Pillow."""
     return normalise(np.asarray(resize_and_crop(image, spec)), spec)
 
 
 def normalise(pixels: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
-    """(..., 3, H, W) float32 of pixels (..., H, W, 3) from 0 to 255."""
+    """Pixels (..., H, W, 3) from 0 to 255 to normalised (..., 3, H, W) float32."""
     mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
     pixels = (pixels.astype(np.float32) * np.float32(spec.rescale) - mean) / std
     return np.ascontiguousarray(np.moveaxis(pixels, -1, -3))
 
 
 def resize_and_crop(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
-    """The resized picture's centre, black where the crop is larger than the picture."""
+    """Resize, then crop the centre; black where the crop exceeds the picture."""
     width, height = image.size
     new_height, new_width = _resized(height, width, spec.size)
     if spec.crop is None:
@@ -145,7 +145,7 @@ def resize_and_crop(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
     if max(width, height) <= LONG * min(width, height):
         resized = image.resize((new_width, new_height), spec.resample)
         return resized.crop((left, top, left + crop_width, top + crop_height))
-    # The same pixels without the parts that would be cut away: 20,000×1 at 224 would be 3 GB.
+    # The same pixels without resizing what the crop discards: 20,000×1 at 224 would take 3 GB.
     x0, x1 = max(left - MARGIN, 0), min(left + crop_width + MARGIN, new_width)
     y0, y1 = max(top - MARGIN, 0), min(top + crop_height + MARGIN, new_height)
     across, down = width / new_width, height / new_height
@@ -180,7 +180,7 @@ def _size(value: Any, name: str) -> int | tuple[int, int]:
 
 
 def _resample(value: Any) -> int:
-    """A filter as configs number it: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming."""
+    """A resampling filter by number: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming."""
     if isinstance(value, bool) or value not in list(Image.Resampling):
         raise ValueError(
             f"resample is {value!r}; expected a number from 0 to {max(Image.Resampling)}: correct it in "

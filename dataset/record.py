@@ -1,4 +1,4 @@
-"""The types that data takes on its way: Record (a row), Example (ids and labels), Batch (padded tensors)."""
+"""The data types of the pipeline: Record (an annotated sample), Example (ids and labels), Batch (padded tensors)."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from torch import Tensor
 if TYPE_CHECKING:
     from dataset.picturebook.facts import Scene
 
-IGNORE = -100  # the label of a position that is not supervised
-IMAGE_TAG = "<image>"  # how data sets write an image's place in a text
+IGNORE = -100  # label of unsupervised positions
+IMAGE_TAG = "<image>"  # image placeholder in the text of data sets
 ROLES = ("system", "user", "assistant")
 
 
 class ImageSlot(Enum):
-    """The one value that stands for a picture's place among the parts of a turn."""
+    """Sentinel for a picture's position among the parts of a turn."""
 
     IMAGE = IMAGE_TAG
 
 
 IMAGE = ImageSlot.IMAGE
 Part = Union[str, ImageSlot]  # noqa: UP007  (evaluated at run time)
-# bytes: an encoded image file; Path: a file; Scene: facts that are drawn when the picture is wanted
+# bytes: an encoded image file; Path: a file; Scene: scene graph facts, drawn on demand
 Picture = Union[bytes, Path, "Scene"]  # noqa: UP007
 
 
@@ -41,7 +41,7 @@ class Turn:
 
     @property
     def text(self) -> str:
-        """The turn as a data set would write it, pictures shown as "<image>"."""
+        """The turn as data set text, with "<image>" for each picture."""
         return "".join(part if isinstance(part, str) else IMAGE_TAG for part in self.parts)
 
     @property
@@ -50,7 +50,7 @@ class Turn:
 
 
 def turn_from_text(role: str, text: str) -> Turn:
-    """A turn from a data set's text, each "<image>" in it a slot. Never for what a user types in a chat."""
+    """Parse data set text; each "<image>" becomes a slot. Never use it on what a user types in a chat."""
     parts: list[Part] = []
     for position, piece in enumerate(text.split(IMAGE_TAG)):
         if position:
@@ -62,13 +62,13 @@ def turn_from_text(role: str, text: str) -> Turn:
 
 @dataclass(frozen=True)
 class Record:
-    """A row of a data set: pictures, turns and, where they are known, facts."""
+    """One sample of a data set: pictures, turns and, where known, the ground truth."""
 
-    id: str  # where it came from, e.g. "train.parquet:17"
-    images: tuple[Picture, ...]  # as many as there are image slots in turns, in reading order
+    id: str  # provenance, e.g. "train.parquet:17"
+    images: tuple[Picture, ...]  # as many as image slots in turns, in reading order
     turns: tuple[Turn, ...]
-    scene: Scene | None = None  # what is in the picture, where that is known
-    label: str | None = None  # a word that a right answer contains
+    scene: Scene | None = None  # ground-truth annotation, where known
+    label: str | None = None  # a word that a correct answer contains
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +77,10 @@ class Example:
 
     ids: np.ndarray  # (T,) int32
     labels: np.ndarray  # (T,) int32: the id where supervised, else IGNORE
-    image_mask: np.ndarray  # (T,) bool: M True positions in a row for each picture
+    image_mask: np.ndarray  # (T,) bool: M consecutive True positions per picture
     images: tuple[Picture, ...]
     id: str
-    truncated: bool = False  # text was cut to fit, so the last answer may lack its end
+    truncated: bool = False  # text was cut to fit, so the last answer may be incomplete
 
     @property
     def supervised_tokens(self) -> int:
@@ -89,11 +89,11 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Padded tensors of B examples with P pictures between them, of M tokens each.
+    """A padded batch of B examples with P pictures in all, M tokens per picture.
 
-    Pictures are in reading order: row by row, left to right; each owns M consecutive True positions of
-    image_mask. None of pixels, features and words is given where P is 0, else one; an encoder that learns from the
-    words of each cell is given these beside the pixels.
+    Pictures are in reading order: row by row, left to right; each owns M consecutive True positions of image_mask. One
+    of pixels, features and words is set, or none if P is 0; an encoder supervised with the words of each cell gets them
+    alongside the pixels.
     """
 
     ids: Tensor  # (B, T) int64
@@ -102,12 +102,12 @@ class Batch:
     image_mask: Tensor  # (B, T) bool
     pixels: Tensor | None = None  # (P, 3, H, W) float32
     features: Tensor | None = None  # (P, N, Dv) of the frozen encoder
-    words: Tensor | None = None  # (P, M, W) int64 token ids of what each cell shows, -1 where there are fewer
-    example_ids: tuple[str, ...] = ()  # (B,) names for messages
+    words: Tensor | None = None  # (P, M, W) int64 token ids of each cell's words, padded with -1
+    example_ids: tuple[str, ...] = ()  # (B,) for messages
 
     @classmethod
     def idle(cls) -> Batch:
-        """A batch of two tokens that nothing is learned from."""
+        """A dummy batch of two unsupervised tokens."""
         ids = torch.zeros((1, 2), dtype=torch.int64)
         return cls(ids, torch.full_like(ids, IGNORE), torch.ones_like(ids, dtype=torch.bool), ids.bool())
 
@@ -117,7 +117,7 @@ class Batch:
 
     @property
     def tokens(self) -> int:
-        """Real tokens, image tokens included, padding not."""
+        """Number of non-padding tokens, image tokens included."""
         return int(self.attention_mask.sum())
 
     def to(self, device: torch.device | str) -> Batch:
@@ -129,7 +129,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Ask:
-    """One thing to answer: the turns up to the answer, with pictures in reading order of their slots."""
+    """One prompt to answer: the turns before the answer, and their pictures in slot order."""
 
     turns: tuple[Turn, ...]
     images: tuple[Picture, ...]

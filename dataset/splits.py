@@ -1,4 +1,4 @@
-"""What a command trains on and what it validates on: the picture book, or a user's files, by one door."""
+"""Training and validation data of a command: the picture book, or a user's files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from dataset.mixture import join, open_sources, share_out, shares_of
 from dataset.picturebook.book import MIXES, PictureBook
 from dataset.views import Subset, split_off
 
-VALIDATION_ROWS = 256  # at most, and a twentieth of the file at most
+VALIDATION_ROWS = 256  # at most, and at most a twentieth of a file
 
 
 class DataArguments(Protocol):
-    """The flags that say what is trained on; engine/arguments.py explains each."""
+    """The flags that select the data; engine/arguments.py explains each."""
 
     data: str
     images: str
@@ -38,9 +38,9 @@ class Data:
 
 
 def stage_data(args: DataArguments, mix: str, size: int, split: str = "train") -> Data:
-    """The picture book's texts in a mix (`size` of them unless --samples says otherwise), or the rows of --data.
+    """The picture book in a mix (`size` records unless --samples says otherwise), or the rows of --data.
 
-    Of each file of --data its share of the validation rows is kept apart, a twentieth of its rows at most.
+    Each file of --data has its share of the validation rows held out, at most a twentieth of its rows.
     """
     bad = BadRows(args.max_bad)
     if not args.data:
@@ -57,7 +57,7 @@ def stage_data(args: DataArguments, mix: str, size: int, split: str = "train") -
             split_off(part, min(round(VALIDATION_ROWS * share), len(part) // 20), args.seed)
             for part, share in zip(parts, shares, strict=True)
         ]
-        parts, val = [rest for rest, _ in divided], join(sources, [apart for _, apart in divided])
+        parts, val = [rest for rest, _ in divided], join(sources, [held_out for _, held_out in divided])
     if args.samples:
         counts = share_out(args.samples, shares)
         parts = [_some(part, count, args.seed) for part, count in zip(parts, counts, strict=True)]
@@ -65,7 +65,7 @@ def stage_data(args: DataArguments, mix: str, size: int, split: str = "train") -
 
 
 def _some(records: Records, count: int, seed: int) -> Records:
-    """At most so many of the records, chosen at random, one at least."""
+    """At most `count` of the records, at least one, chosen at random."""
     if count >= len(records):
         return records
     return Subset(records, np.sort(np.random.default_rng((seed, 1)).permutation(len(records))[: max(count, 1)]))

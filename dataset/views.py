@@ -1,4 +1,4 @@
-"""Other ways to look at records: some of them, or each of them changed. Nothing is copied."""
+"""Lazy views of records: a subset of them, or a transform of each. Nothing is copied."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 from dataset.batching import Records
 from dataset.record import Record, Turn
 
-# where a sentence ends, with what closes it
+# the end of a sentence, with closing quotes and brackets
 SENTENCE_END = re.compile(r"[。！？；!?]+[”’」』）)\"']*|\.+[\"')]*(?=\s|$)")
 
 
 @dataclass(frozen=True, eq=False)
 class Subset:
-    """Those rows of some records, in that order."""
+    """The given rows of some records, in that order."""
 
     records: Records
     rows: np.ndarray
@@ -31,7 +31,7 @@ class Subset:
 
 @dataclass(frozen=True, eq=False)
 class Changed:
-    """Each record as `change` gives it back."""
+    """Each record after the transform `change`."""
 
     records: Records
     change: Callable[[Record], Record]
@@ -44,13 +44,13 @@ class Changed:
 
 
 def split_off(records: Records, count: int, seed: int) -> tuple[Subset, Subset]:
-    """(the rest, `count` records chosen at random)."""
+    """Random split: (the rest, `count` records)."""
     order = np.random.default_rng((seed, 0)).permutation(len(records))
     return Subset(records, np.sort(order[count:])), Subset(records, np.sort(order[:count]))
 
 
 def without_pictures(record: Record) -> Record:
-    """The record's text alone, for a language model; a line break that only set a picture off goes with it."""
+    """The record's text only, for a language model; a line break that only set off a picture goes too."""
     turns = tuple(_text_only(turn) for turn in record.turns)
     return replace(record, images=(), turns=turns)
 
@@ -62,7 +62,7 @@ def _text_only(turn: Turn) -> Turn:
 
 
 def cut_answers(record: Record, fits: Callable[[str], bool]) -> Record:
-    """The record with each answer cut back to the most whole sentences that fit; one at least stays."""
+    """The record with each answer truncated to as many whole sentences as fit, at least one."""
     turns = tuple(
         Turn("assistant", (cut_to_sentences(turn.text, fits),))
         if turn.role == "assistant" and not turn.image_count and not fits(turn.text)
@@ -73,7 +73,7 @@ def cut_answers(record: Record, fits: Callable[[str], bool]) -> Record:
 
 
 def cut_to_sentences(text: str, fits: Callable[[str], bool]) -> str:
-    """The longest start of text that ends a sentence and fits; the first sentence where none does."""
+    """The longest prefix of whole sentences that fits; the first sentence if none does."""
     ends = [match.end() for match in SENTENCE_END.finditer(text)]
     if not ends:
         return text

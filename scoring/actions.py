@@ -1,9 +1,9 @@
-"""What a caption says that things do, and how large they look, in Chinese and English.
+"""Actions and sizes that a caption attributes to things, in Chinese and English.
 
-An action's word is found anywhere and given to one noun: to the noun that it describes (正在奔跑的小狗, "a running
-dog"), to the one that it brings in (左边站着一个女人, "on the left sits a panda"), else to the last noun before it in
-its sentence that is not merely what somebody holds, rides, or is next to (小狗在左边，正在奔跑; "the man is on the
-chair, reading a book"). A denied action (没有奔跑, "is not running") is not said.
+An action word may stand anywhere and is attached to one noun: to the noun that it modifies (正在奔跑的小狗, "a running
+dog"), to the one that it introduces (左边站着一个女人, "on the left sits a panda"), else to the last noun before it in
+its sentence that is not merely held, ridden or a landmark (小狗在左边，正在奔跑; "the man is on the chair, reading a
+book"). A negated action (没有奔跑, "is not running") does not count.
 """
 
 from __future__ import annotations
@@ -56,10 +56,10 @@ def _sizes() -> re.Pattern:
 
 
 def read_actions(text: str, plain: str, mentions: Sequence[Mention], objects: set[int]) -> Iterator[Told]:
-    """Each action said of a noun.
+    """Each action stated of a noun.
 
-    plain: the text with its nouns blanked, so that 飞机 does not fly. objects: where nouns start that are only held,
-    ridden, sat on, or named to say where another is.
+    plain: the text with its nouns masked, so that 飞机 does not fly. objects: starts of nouns that are only held,
+    ridden, sat on, or landmarks.
     """
     for found in _actions().finditer(plain):
         if DENIED.search(text, max(0, found.start() - 24), found.start()):
@@ -72,7 +72,7 @@ def read_actions(text: str, plain: str, mentions: Sequence[Mention], objects: se
 
 
 def read_sizes(text: str, plain: str, mentions: Sequence[Mention], objects: set[int]) -> Iterator[Told]:
-    """Each thing said to look large or small (看起来很大, "looks quite large"); adjectives are not read."""
+    """Each statement that a thing looks large or small (看起来很大, "looks quite large"); adjectives are ignored."""
     for found in _sizes().finditer(plain):
         mention = subject(text, mentions, found.start(), objects)
         if mention and not DENIED.search(text, max(0, found.start() - 24), found.start()):
@@ -96,7 +96,7 @@ def _actor_en(text: str, mentions: Sequence[Mention], objects: set[int], found: 
     behind = following(text, mentions, found.end())
     between = text[found.end() : behind.start] if behind else ""
     if behind and behind.kind == "kite" and found[0].lower() == "flying" and BRINGING_EN.match(between):
-        return None  # who flies a kite does not fly
+        return None  # a person who flies a kite does not fly
     if behind and describes(between) and DETERMINED.search(text, 0, found.start()):
         return behind
     brings = behind and BRINGING_EN.match(between)

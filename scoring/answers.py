@@ -1,7 +1,7 @@
-"""Plain text answers against references: exact and contains, yes and no, loops, length.
+"""Text answers: exact and contains match against references, yes or no, loops, length.
 
-Normalisation, wherever one is meant here: Unicode NFKC, lower case, punctuation and symbols turned to spaces, the
-English articles a, an, the dropped, spaces next to a Chinese character removed, other runs of spaces made one.
+Normalisation, wherever it is meant here: Unicode NFKC, lower case, punctuation and symbols to spaces, the English
+articles a, an, the dropped, spaces next to a Chinese character removed, other whitespace collapsed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HAN = "㐀-䶿一-鿿豈-﫿"
 
 
 def normalise(text: str) -> str:
-    """The text without what does not matter for sameness (see the module's docstring)."""
+    """The text normalised for comparison (see the module's docstring)."""
     text = unicodedata.normalize("NFKC", text).lower()
     text = "".join(" " if unicodedata.category(letter)[0] in "PSCZ" else letter for letter in text)
     text = re.sub(r"\b(?:an?|the)\b", " ", text)
@@ -26,12 +26,12 @@ def normalise(text: str) -> str:
 
 
 def exact(answer: str, references: Sequence[str]) -> bool:
-    """True where the normalised answer equals a normalised reference."""
+    """True if the normalised answer equals a normalised reference."""
     return normalise(answer) in {normalise(reference) for reference in references}
 
 
 def contains(answer: str, references: Sequence[str]) -> bool:
-    """True where a normalised reference stands in the normalised answer: anywhere if Chinese, as whole words else.
+    """True if the normalised answer contains a normalised reference: anywhere if Chinese, else as whole words.
 
     A long answer that lists everything scores high here: read it beside the mean length.
     """
@@ -52,16 +52,16 @@ def words(text: str) -> list[str]:
 
 
 def length(text: str) -> int:
-    """How long a text is, in one unit for both languages: its words()."""
+    """The length of a text in one unit for both languages: its words()."""
     return len(words(text))
 
 
 def loops(text: str) -> bool:
-    """True where a text is stuck: a unit of 2 or more characters 4 or more times in a row, or a sentence 3 times.
+    """True for a degenerate loop: a unit of 2 or more characters 4 or more times in a row, or a sentence 3 times.
 
-    Units are sought twice: among letters and digits only (so 一只狗，一只狗， repeats 一只狗), and in the text without
-    its spaces (so a run of punctuation counts). Sentences end at . ! ? 。 ！ ？ ； or a line's end, count where they
-    have 2 or more letters, and need not follow one another.
+    Units are searched twice: among letters and digits only (so 一只狗，一只狗， repeats 一只狗), and in the text
+    without spaces (so a run of punctuation counts). Sentences end at . ! ? 。 ！ ？ ； or a line break, count from 2
+    letters on, and need not be consecutive.
     """
     dense = "".join(unicodedata.normalize("NFKC", text).lower().split())
     letters = "".join(letter for letter in dense if letter.isalnum())
@@ -73,7 +73,7 @@ def loops(text: str) -> bool:
 
 
 def _repeats(text: str, times: int = 4) -> bool:
-    """True where some unit of 2 or more characters fills `times` times its length without a gap."""
+    """True if some unit of 2 or more characters occurs `times` times in a row."""
     codes = np.array([ord(letter) for letter in text], dtype=np.int32)
     for period in range(2, len(codes) // times + 1):
         same = codes[period:] == codes[:-period]  # a run of (times - 1) * period equal pairs is `times` repeats
@@ -95,10 +95,10 @@ YES = re.compile(r"\byes\b|\bthere (?:is|are)\b|有|存在")
 
 
 def yes_or_no(answer: str) -> bool | None:
-    """True for yes, False for no, None where the answer is neither or both.
+    """True for yes, False for no, None if the answer is neither or both.
 
     The first word decides (yes, 是, 有, 对; no, 没有, 不, 否). Without such a first word the whole answer does: any
-    denial in it is a no, else any affirmation a yes. An answer that says it cannot tell is None.
+    negation in it is a no, else any affirmation a yes. An answer that says it cannot tell is None.
     """
     text = unicodedata.normalize("NFKC", answer).lower().replace("’", "'").strip().lstrip("\"'“‘([*# ")
     text = re.sub("有没有|是不是|是否", "", text)

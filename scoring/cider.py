@@ -1,4 +1,4 @@
-"""CIDEr-D (Vedantam et al. 2015, arXiv 1411.5726): what an answer shares with its reference, rare words more."""
+"""CIDEr-D (Vedantam et al. 2015, arXiv 1411.5726): TF-IDF weighted n-gram similarity of an answer to its reference."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Sequence
 
 from scoring.answers import words
 
-LONGEST = 4  # tokens of an n-gram
-SIGMA = 6.0  # of the penalty on lengths that differ, in bigrams
+LONGEST = 4  # maximum n of an n-gram
+SIGMA = 6.0  # of the Gaussian penalty on the difference in length, in bigrams
 Grams = Counter[tuple[str, ...]]
 
 
 def cider(answers: Sequence[str], references: Sequence[str]) -> list[float]:
-    """CIDEr-D of each answer against its reference, 0 to 10: 2.5 for each length of n-gram.
+    """CIDEr-D of each answer against its reference, 0 to 10: 2.5 per n-gram length.
 
-    n-grams of 1 to 4 tokens (a Chinese character or another word, in lower case, no punctuation) weigh by how few of
-    these references hold them, so figures compare between models on the same rows alone, and a single row has none.
-    As in the COCO caption evaluation, counts are clipped at the reference's and its sigma is 6; that tokenises by the
-    Penn Treebank, which here only Chinese would notice.
+    n-grams of 1 to 4 tokens (Chinese characters or other words, lower-cased, no punctuation) have IDF weights from
+    these references, so scores are comparable only between models on the same rows, and a single row has none. As in
+    COCO caption evaluation, counts are clipped to the reference's and sigma is 6; COCO's Penn Treebank tokenisation
+    would differ only for Chinese.
     """
     wanted = [_grams(text) for text in references]
     holding = Counter(gram for grams in wanted for gram in grams)
     weight = {gram: math.log(len(wanted)) - math.log(count) for gram, count in holding.items()}
-    rare = math.log(len(wanted)) if wanted else 0.0  # of an n-gram that no reference holds
+    rare = math.log(len(wanted)) if wanted else 0.0  # IDF of an n-gram that is in no reference
     return [_similarity(_grams(text), grams, weight, rare) for text, grams in zip(answers, wanted, strict=True)]
 
 

@@ -1,12 +1,12 @@
-"""Whether a caption contradicts itself, whatever the picture shows.
+"""Self-contradictions of a caption, whatever the picture shows.
 
-It does where it
-- sets a thing left or right of itself, or says that it rides, holds or is on itself;
-- gives one kind two sides, two colours or two numbers ("some" goes with any but one);
+A caption contradicts itself if it
+- puts a thing left or right of itself, or says that it rides, holds or is on itself;
+- gives one kind two sides, two colours or two numbers ("some" is compatible with any but one);
 - names a kind twice in the list of its first sentence;
-- says that A is left of B and elsewhere that B is left of A, or gives them sides that say so;
-- opens with nothing but a list of things (as long captions do) and later speaks of one that the list lacks as if it
-  were known ("the cat", 猫咪在…), in a sentence that does not say that it adds one (还有, "also").
+- says that A is left of B and elsewhere that B is left of A, or gives them sides that imply it;
+- opens with nothing but a list of things (as long captions do) and later mentions one that is not in the list as if it
+  were known ("the cat", 猫咪在…), in a sentence that does not mark it as added (还有, "also").
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Iterator, Sequence
 from scoring.sentences import SENTENCE_END
 from scoring.statements import Statement, read_statements
 
-SINGLE = ("side", "colour", "number")  # what a kind has one of
+SINGLE = ("side", "colour", "number")  # attributes of which a kind has one value
 RANK = {"left": 0, "middle": 1, "right": 2}
 ADDS = re.compile(r"还|另外|此外|也有|\b(?:also|another|besides|too|as well|in addition)\b", re.I)
 
 
 def contradictions(text: str) -> tuple[str, ...]:
-    """One line for each contradiction, in English; () where the caption agrees with itself."""
+    """One line per contradiction, in English; () if the caption is consistent."""
     said = read_statements(text)
     found = [*_with_itself(said), *_two_of_one(said), *_orders(said), *_unlisted(text, said)]
     return tuple(dict.fromkeys(found))

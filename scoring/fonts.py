@@ -1,4 +1,4 @@
-"""A font of this machine that has Chinese characters, if there is one."""
+"""An installed font with Chinese characters, if there is one."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from pathlib import Path
 
 from PIL import ImageFont
 
-# Names of fonts with Chinese characters, the best to read first.
+# Names of fonts with Chinese characters, the most legible first.
 CHINESE_FONTS = ("notosanscjk", "notosanssc", "sourcehansans", "pingfang", "hiraginosansgb", "msyh", "wqy-microhei",
                  "wqy-zenhei", "stheiti", "simhei", "deng", "droidsansfallback", "arialunicode", "notoserifcjk",
                  "simsun", "songti", "uming", "ukai")  # fmt: skip
-PROBE = "图狗"  # two characters that a font without Chinese draws alike
+PROBE = "图狗"  # two characters that look the same in a font without Chinese
 
 
 def draws_chinese(text: str) -> bool:
-    """True where the text has a character that needs a Chinese font (its punctuation included)."""
+    """True if the text has a character that needs a Chinese font (punctuation included)."""
     return re.search("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]", text) is not None
 
 
 def find_font(size: int, path: Path | None = None) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, bool]:
-    """A font of that size, and whether it has Chinese characters: `path`, else one found here, else Pillow's own."""
+    """A font of that size, and whether it has Chinese characters: `path` or an installed one, else Pillow's own."""
     for candidate in [path] if path else chinese_fonts():
         try:
-            # its content, as a name that holds no font would be searched for in the system's folders
+            # read here: an unusable path would make Pillow search the system's folders for the name
             font = ImageFont.truetype(io.BytesIO(candidate.read_bytes()), size)
         except OSError:
             continue  # not a font that FreeType reads
@@ -37,13 +37,13 @@ def find_font(size: int, path: Path | None = None) -> tuple[ImageFont.FreeTypeFo
 
 
 def has_chinese(font: ImageFont.FreeTypeFont) -> bool:
-    """True where two Chinese characters look different, so are not both the box of a missing glyph."""
+    """True if two Chinese characters look different, so are not both the box of a missing glyph."""
     first, second = (font.getmask(letter) for letter in PROBE)
     return bytes(first) != bytes(second)
 
 
 def chinese_fonts() -> Iterator[Path]:
-    """Font files here whose name is of a known Chinese font, the best first."""
+    """Installed font files named like a known Chinese font, the best first."""
     files = [file for folder in font_folders() if folder.is_dir() for file in sorted(folder.rglob("*"))]
     files = [file for file in files if file.suffix.lower() in (".ttf", ".ttc", ".otf", ".otc")]
     for name in CHINESE_FONTS:

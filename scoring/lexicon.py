@@ -1,7 +1,6 @@
-"""Words that a caption is read with: colours, numbers, negations, and the traps that only look like a kind.
+"""The lexicon to parse captions with: colours, numbers, negations, and traps that only look like a kind.
 
-The names of kinds and places themselves come from `dataset.picturebook.facts`. Everything here is what those names
-meet in a sentence.
+The names of kinds and places themselves come from `dataset.picturebook.facts`; here are the words around them.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from functools import cache
 
 from dataset.picturebook.facts import COLOURS, KINDS, PLACES
 
-# A longer word that holds a kind's or a place's name: the kind it means, or None where it is no known object.
+# Longer words that contain the name of a kind or place -> the kind they mean, or None if it is no known object.
 TRAPS_ZH: dict[str, str | None] = {
     "马路": None, "马上": None, "斑马": None, "斑马线": None, "河马": None, "海马": None, "马戏": None, "马戏团": None,
     "马拉松": None, "马桶": None, "马尾": None, "罗马": None, "木马": None, "马力": None, "马虎": None,
@@ -55,10 +54,10 @@ NUMBERS_ZH = {"一": 1, "二": 2, "两": 2, "俩": 2, "双": 2, "三": 3, "四":
 NUMBERS_EN = {"a": 1, "an": 1, "one": 1, "single": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6,
               "seven": 7, "eight": 8, "nine": 9, "ten": 10, "a couple of": 2, "a pair of": 2, "a single": 1,
               "some": 0, "several": 0, "many": 0, "a few": 0, "a group of": 0, "a lot of": 0, "lots of": 0}  # fmt: skip
-# Measure words of no kind in the tables that still count things.
+# Measure words that count things, beyond those of the kinds.
 MEASURES_ZH = ("个", "位", "名", "只", "头", "条", "辆", "台", "艘", "架", "棵", "株", "朵", "把", "张", "盏", "座",
                "栋", "间", "道", "轮", "枚", "匹")  # fmt: skip
-VAGUE_MEASURES_ZH = ("群", "片", "束", "团", "种", "些")  # 一群小鸟 says more than one, not how many
+VAGUE_MEASURES_ZH = ("群", "片", "束", "团", "种", "些")  # 一群小鸟 means more than one
 
 ADJECTIVES_ZH = ("可爱", "漂亮", "美丽", "巨大", "年轻", "快乐", "活泼", "大", "小", "高", "老", "新")
 ADJECTIVES_EN = ("small", "little", "tiny", "big", "large", "huge", "medium", "medium-sized", "tall", "young", "old",

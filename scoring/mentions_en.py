@@ -1,4 +1,4 @@
-"""English captions: known words, what is denied, and what modifies what. Rules in scoring/mentions.py."""
+"""Parses English captions: known words, negation, modifiers. Rules in scoring/mentions.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CLAUSE = re.compile(r"[.;:!?\n]|,? but ", re.I)
 WORD = re.compile(r"[a-z0-9][a-z0-9'’-]*|,", re.I)
 NEGATIONS = {*lex.NEGATIONS_EN, "can't", "cannot"}
 DEFINITE = {"the", "this", "that", "these", "those", "both", "his", "her", "its", "their"}
-# Words that may stand between a negation and the noun it denies.
+# Words that may stand between a negation and the noun it negates.
 FILLERS = {"a", "an", "any", "the", "other", "one", "single", "of", "or", "nor", "and", "there", "is", "are", "be",
               "see", "seen", "visible", "in", "on", "by", "at", ","}  # fmt: skip
 
@@ -62,7 +62,7 @@ def tokens(text: str) -> list[Token]:
 
 @dataclass(frozen=True)
 class _Modifiers:
-    """What a noun phrase says before its noun."""
+    """The modifiers before the noun of a noun phrase."""
 
     colours: tuple[tuple[str, Span], ...]
     count: int | None
@@ -78,7 +78,7 @@ def _words_before(text: str, token: Token) -> list[tuple[str, Span]]:
 
 
 def is_negated(text: str, token: Token) -> bool:
-    """True where a negation comes before the word with nothing but its list and modifiers between."""
+    """True if a negation precedes the word with nothing but its list and modifiers between."""
     known = {part for word in lex.kinds_en() for part in word.split()}
     for word, _ in _words_before(text, token):
         if word in NEGATIONS:
@@ -104,7 +104,7 @@ def read(text: str, tokens: list[Token]) -> list[Mention]:
 
 
 def lists(between: str) -> bool:
-    """True where the text between two nouns only goes on with a list: ", a brown ", " in red and two "."""
+    """True if the text between two nouns only continues a list: ", a brown ", " in red and two "."""
     if not re.match(r"\s*,|.*\band\b", between, re.I | re.S) or CLAUSE.search(between):
         return False
     words = [match[0].lower() for match in WORD.finditer(between)]
@@ -113,13 +113,13 @@ def lists(between: str) -> bool:
 
 
 def describes(between: str) -> bool:
-    """True for what may stand between an article and its noun: colours and adjectives, or nothing."""
+    """True if the text may stand between an article and its noun: colours and adjectives, or nothing."""
     words = re.split(r"[\s,]+", between.lower().strip(" ,"))
     return all(not word or _colour_word(word) or _is_adjective(word) for word in words)
 
 
 def _modifiers(words: list[tuple[str, Span]]) -> _Modifiers:
-    """What the noun phrase that ends with `words` (nearest first) says."""
+    """The modifiers in the noun phrase that ends with `words` (nearest first)."""
     colours: list[tuple[str, Span]] = []
     plain = [word for word, _ in words]
     for index, (word, span) in enumerate(words):
@@ -152,7 +152,7 @@ def _is_adjective(word: str) -> bool:
 
 
 def _colours_after(text: str, end: int) -> tuple[tuple[str, Span], ...]:
-    """The colour that is said right after the noun, if one is."""
+    """The colour stated right after the noun, if there is one."""
     for pattern in (_patterns().wearing, _patterns().predicate):
         match = pattern.match(text, end)
         if match:

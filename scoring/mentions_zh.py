@@ -1,4 +1,4 @@
-"""Chinese captions: known words, what is denied, and what modifies what. Rules in scoring/mentions.py."""
+"""Parses Chinese captions: known words, negation, modifiers. Rules in scoring/mentions.py."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from scoring.claims import Mention, Span, Token
 from scoring.lexicon import any_of
 
 CLAUSE = re.compile(r"[，。；！？：、,.;!?:\n]")
-DENIED_UP_TO = re.compile(r"[，。；！？：,.;!?:\n]")  # a denied list with 、 goes on
+DENIED_UP_TO = re.compile(r"[，。；！？：,.;!?:\n]")  # a negated list continues after 、
 LISTED = re.compile(r"们?(?:[、，,]|[、，]?(?:还有|以及|和|与|及))")
-# Words that may stand between a negation and the noun it denies.
+# Words that may stand between a negation and the noun it negates.
 FILLERS = ("任何", "其他", "别的", "看到", "看见", "出现", "发现", "和", "或者", "或", "与", "、", "在", "有", "的")
 
 
@@ -58,7 +58,7 @@ def _patterns() -> _Patterns:
 
 
 def _only(pattern: re.Pattern, text: str) -> bool:
-    """True where the text is nothing but matches of the pattern, taken greedily, so in linear time."""
+    """True if the text is nothing but matches of the pattern, taken greedily, so in linear time."""
     position = 0
     while position < len(text):
         match = pattern.match(text, position)
@@ -77,7 +77,7 @@ def tokens(text: str) -> list[Token]:
 
 
 def is_negated(text: str, token: Token) -> bool:
-    """True where a negation comes before the word with nothing but its list and modifiers between."""
+    """True if a negation precedes the word with nothing but its list and modifiers between."""
     before, patterns = DENIED_UP_TO.split(text[: token.start])[-1], _patterns()
     return any(_only(patterns.filler, before[match.end() :]) for match in patterns.negation.finditer(before))
 
@@ -98,13 +98,13 @@ def read(text: str, tokens: list[Token]) -> list[Mention]:
 
 
 def lists(between: str) -> bool:
-    """True where the text between two nouns only goes on with a list: 、一只棕色的, 和两位穿红衣服的."""
+    """True if the text between two nouns only continues a list: 、一只棕色的, 和两位穿红衣服的."""
     begun = LISTED.match(between)
     return begun is not None and describes(between[begun.end() :])
 
 
 def describes(between: str) -> bool:
-    """True for what may stand before a noun of its phrase: number, colours, clothes, adjectives, or nothing."""
+    """True if the text may precede a noun in its phrase: number, colours, clothes, adjectives, or nothing."""
     counted = _patterns().number.match(between)
     return _only(_patterns().modifier, between[counted.end() :] if counted else between)
 
@@ -127,7 +127,7 @@ def _count(text: str, token: Token, used: set[int]) -> tuple[int, Span] | None:
 
 
 def _colour(text: str, last_end: int, token: Token, next_start: int) -> tuple[str, Span] | None:
-    """The colour given in the text since the last known word, or said right after the noun."""
+    """The colour stated since the last known word, or right after the noun."""
     before, after = CLAUSE.split(text[last_end : token.start])[-1], text[token.end : next_start]
     patterns, colours = _patterns(), lex.colours_zh()
     begin = token.start - len(before)

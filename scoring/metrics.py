@@ -1,8 +1,8 @@
-"""Every metric as a ratio of two counts: per sample in pure functions, then summed over samples, then divided.
+"""Every metric is a ratio of two counts: computed per sample in pure functions, summed over samples, then divided.
 
-A sample's scores are {metric: (numerator, denominator)}. Summing before dividing makes every mean a micro mean: each
-mention, thing or caption weighs the same, whichever sample it is in. A metric whose denominators sum to 0 is undefined
-and reported as None.
+A sample's scores are {metric: (numerator, denominator)}. Summing before dividing makes every metric a micro-average:
+each mention, thing or caption weighs the same, whichever sample it is in. A metric whose denominators sum to 0 is
+undefined and reported as None.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ SampleScores = dict[str, Ratio]
 
 
 def object_scores(said: Said, scene: Scene) -> SampleScores:
-    """CHAIR and precision, recall, F1 of objects.
+    """Object hallucination (CHAIR, Rohrbach 2018), and precision, recall and F1 of objects.
 
-    chair_i: mentions of kinds that are not there / all mentions; a kind named twice is two mentions (Rohrbach 2018).
-    chair_s: captions with such a mention / all captions.
+    chair_i: hallucinated mentions / all mentions; a kind named twice is two mentions.
+    chair_s: captions with a hallucinated mention / all captions.
     precision, recall, f1: on the set of kinds of each caption, so naming a kind twice changes nothing.
-    unscored_share: captions that mention no known object / all; for them chair_i and precision are undefined.
+    unscored_share: captions that mention no known object / all; chair_i and precision are undefined for them.
     """
     true = {thing.kind for thing in scene.things}
     named = set(said.kinds)
@@ -47,13 +47,13 @@ def object_scores(said: Said, scene: Scene) -> SampleScores:
 
 
 def detail_scores(said: Said, scene: Scene) -> SampleScores:
-    """Colours, counts and the place.
+    """Attribute binding (colours and counts), and the place.
 
-    colour_binding: things given their right colour / things that have a colour and are mentioned. Leaving the colour
-    out is as wrong as a wrong one, and of several colours only the first counts: neither silence nor guessing pays.
-    count_accuracy: kinds given their right number / true kinds mentioned. A noun without a number (小狗, "the dog")
-    says one; an open number (几只, "some dogs", "dogs") is wrong. count_accuracy_many: the same for things that are two
-    or more, where saying "one" of everything earns nothing.
+    colour_binding: things given their true colour / mentioned things that have a colour. Omitting the colour is as
+    wrong as a wrong one, and of several colours only the first counts: neither silence nor guessing pays.
+    count_accuracy: kinds given their true number / true kinds mentioned. A noun without a number (小狗, "the dog")
+    means one; an indefinite number (几只, "some dogs", "dogs") is wrong. count_accuracy_many: the same for things of
+    two or more, where always saying "one" earns nothing.
     place_accuracy: captions that name the true place and no other / all captions.
     """
     named = set(said.kinds)
@@ -71,12 +71,12 @@ def detail_scores(said: Said, scene: Scene) -> SampleScores:
 
 
 def position_scores(said: Said, scene: Scene) -> SampleScores:
-    """Where things are said to be; sentences that a caption leaves out cost nothing here.
+    """Accuracy of stated positions; what a caption does not state costs nothing here.
 
-    side_accuracy: right sides / sides said of things that are there and are clearly left, in the middle or right.
-    order_accuracy: right orders / orders said. One of a kind that is not there, or of a kind and itself, is wrong; one
-    of two things that stand too near to each other to say is left out.
-    relation_accuracy: right relations / relations said, as 男人骑着马; who sits in a boat rides it.
+    side_accuracy: correct sides / stated sides of things that are present and clearly left, in the middle or right.
+    order_accuracy: correct orders / stated orders. One with an absent kind, or of a kind and itself, is wrong; one of
+    two things too close to each other to tell is skipped.
+    relation_accuracy: correct relations / stated relations, as 男人骑着马; sitting in a boat counts as riding it.
     """
     things = {thing.kind: thing for thing in scene.things}
     sides = [(things[kind].side == side) for kind, side in said.sides if kind in things and clear_side(things[kind])]
@@ -114,11 +114,11 @@ def text_scores(text: str, stopped: bool | None = None, tokens: int | None = Non
 
 
 def statement_scores(statements: Sequence[Statement], contradicts: bool) -> SampleScores:
-    """What a reader would say of a caption, sentence by sentence (see scoring/statements.py).
+    """Faithfulness by statement, as a reader would judge a caption (see scoring/statements.py).
 
-    statement_accuracy: true statements / those that the facts decide; statement_accuracy/<type> the same by type.
-    caption_true_share: captions with at least one such statement, no false one, and no contradiction / all captions: of
-    "a bird and a bird", where there is one, no reader says that it is true.
+    statement_accuracy: true statements / statements that the facts decide; statement_accuracy/<type>: the same by type.
+    caption_true_share: captions with at least one such statement, no false one, and no contradiction / all captions; no
+    reader calls "a bird and a bird" true of one bird.
     contradiction_share: captions that contradict themselves / all captions (see scoring/contradictions.py).
     """
     decided = [one for one in statements if one.verdict is not None]
@@ -142,9 +142,9 @@ def caption_scores(text: str, scene: Scene) -> SampleScores:
 
 
 def reference_scores(answer: str, references: Sequence[str], label: str | None = None) -> SampleScores:
-    """exact: equal to a reference; contains: holds the label, or where there is none, a reference; both normalised.
+    """exact: equals a reference; contains: contains the label or, without one, a reference; both normalised.
 
-    With a label the same is also counted under contains/<label>.
+    With a label, the latter is also counted under contains/<label>.
     """
     held = float(answers.contains(answer, [label] if label else references))
     scores: SampleScores = {"exact": (float(answers.exact(answer, references)), 1), "contains": (held, 1)}
@@ -154,13 +154,13 @@ def reference_scores(answer: str, references: Sequence[str], label: str | None =
 
 
 def pope_scores(answer: str, truth: bool, *samplings: str) -> SampleScores:
-    """POPE (Li 2023) on one yes/no question: accuracy, F1 of "yes", yes-rate, share of answers that are neither.
+    """POPE (Li 2023) on one yes/no question: accuracy, F1 of "yes", yes rate, share of unparsable answers.
 
-    Harnesses disagree on unclear answers. LLaVA's script takes whatever is not "no" for yes; lmms-eval compares the
-    whole lower-cased answer; VLMEvalKit has a third class. This follows VLMEvalKit: an unparsable answer is wrong for
-    accuracy and is not a yes (a miss for F1 where yes was right). The yes-rate is over all questions. `samplings`
-    (of random, popular, adversarial) add the same scores under pope_<name>/<sampling>; a question of several counts
-    as often in the scores over all.
+    Harnesses disagree on unclear answers. LLaVA's script takes anything but "no" for yes; lmms-eval compares the whole
+    lower-cased answer; VLMEvalKit has a third class. This follows VLMEvalKit: an unparsable answer is wrong for
+    accuracy and is not a yes (a false negative for F1 if yes was correct). The yes rate is over all questions.
+    `samplings` (of random, popular, adversarial) add the same scores under pope_<name>/<sampling>; a question in
+    several counts as often in the overall scores.
     """
     said = answers.yes_or_no(answer)
     scores: SampleScores = {
@@ -175,11 +175,11 @@ def pope_scores(answer: str, truth: bool, *samplings: str) -> SampleScores:
 
 
 def vqa_scores(answer: str, reference: str, question: str, kind: str, turn: int = 1) -> SampleScores:
-    """vqa_accuracy: the answer says what the reference says; vqa_exact: in the same words, normalised.
+    """vqa_accuracy: the answer means the same as the reference; vqa_exact: it equals the reference, both normalised.
 
-    vqa_accuracy/<type> is the same by type of question, vqa_accuracy/turn<n> by turn of the conversation; what is asked
-    after other questions counts in its turn's score alone. With one reference the VQA score min(1, matches / 3) over
-    leave-one-out sets is plain exact match, which is vqa_exact; vqa_accuracy also takes 红色 for 小狗是红色的 (see
+    vqa_accuracy/<type> is the same by question type, vqa_accuracy/turn<n> by turn of the conversation; questions after
+    the first count in their turn's score alone. With one reference, the VQA score min(1, matches / 3) over
+    leave-one-out sets is plain exact match, which is vqa_exact; vqa_accuracy also accepts 红色 for 小狗是红色的 (see
     scoring/vqa.py).
     """
     right = (float(vqa.same_answer(answer, reference, question, kind)), 1)
@@ -190,14 +190,14 @@ def vqa_scores(answer: str, reference: str, question: str, kind: str, turn: int 
 
 
 def totals(samples: Sequence[SampleScores]) -> dict[str, float | None]:
-    """Each metric over all samples: sum of numerators / sum of denominators; where a sample lacks it, 0 and 0."""
+    """Each metric over all samples: sum of numerators / sum of denominators; a sample without it counts 0 and 0."""
     names, counts = _table(samples)
     sums = counts.sum(0)
     return {name: _divide(sums[2 * i], sums[2 * i + 1]) for i, name in enumerate(names)}
 
 
 def summarise(samples: Sequence[SampleScores], seed: int = 0, resamples: int = 1000) -> dict[str, object]:
-    """`totals` and for each metric a "<name>_ci95" pair: the bootstrap's 2.5 and 97.5 percentiles over samples.
+    """`totals`, and for each metric a "<name>_ci95" pair: its 95% bootstrap confidence interval (percentiles).
 
     A resample draws len(samples) samples with replacement; all metrics share the draws. Resamples where a metric is
     undefined are left out of its interval; with none left it is None.

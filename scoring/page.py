@@ -1,4 +1,4 @@
-"""An HTML page of pictures, captions with true and false statements marked, facts and scores; nothing to fetch."""
+"""A self-contained HTML page of pictures, captions with true and false statements marked, facts and scores."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ mark.right{background:#3a35} mark.wrong{background:#e336;text-decoration:line-th
 @media(max-width:600px){article{flex-direction:column}}
 """
 LEGEND = (
-    '<p class="facts">Each word by its own statement: <mark class="right">true</mark> &nbsp; '
-    '<mark class="wrong">false</mark> &nbsp; <mark class="open">left open by the facts</mark> &nbsp; nothing to check. '
-    "Point at one for the facts.</p>"
+    '<p class="facts">Words by their statement: <mark class="right">true</mark> &nbsp; '
+    '<mark class="wrong">false</mark> &nbsp; <mark class="open">undecided by the facts</mark> &nbsp; nothing to check. '
+    "Hover over one for the facts.</p>"
 )
 VERDICTS = {True: "right", False: "wrong", None: "open"}
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One picture of the page with what was said of it; `scene` where the facts are known."""
+    """One picture of the page with its caption; `scene` if the facts are known."""
 
     picture: Image.Image
     text: str
     title: str = ""
     scene: Scene | None = None
     reference: str | None = None
-    note: str = ""  # a caution, shown below the text
+    note: str = ""  # a warning, shown below the text
 
 
 def write_page(
@@ -81,7 +81,7 @@ def write_page(
 def _entry(entry: Shown) -> str:
     text = marked(entry.text, entry.scene) if entry.scene is not None else html.escape(entry.text)
     lines = [f"<h2>{html.escape(entry.title)}</h2>"] if entry.title else []
-    lines.append(f"<p>{text or '<i>(nothing said)</i>'}</p>")
+    lines.append(f"<p>{text or '<i>(empty)</i>'}</p>")
     if entry.note:
         lines.append(f'<p class="facts">⚠ {html.escape(entry.note)}</p>')
     if entry.reference is not None:
@@ -94,10 +94,10 @@ def _entry(entry: Shown) -> str:
 
 
 def marked(text: str, scene: Scene) -> str:
-    """The text as HTML: each word that states something marked right, wrong or open, with what the facts say.
+    """The text as HTML: the words of each statement marked right, wrong or open, with the facts in a tooltip.
 
-    Where statements share words (a bare plural names a thing and says several), one that is wrong shows before one that
-    is right, and that before an open one.
+    Where statements share words (a bare plural names a thing and says several), wrong takes precedence over right, and
+    right over open.
     """
     statements = judge(text, scene)
     edges = sorted({0, len(text), *(edge for one in statements for edge in (one.start, one.end))})

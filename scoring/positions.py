@@ -1,10 +1,10 @@
-"""Where a caption says that things are: at which side of the picture, left or right of one another, up in the sky.
+"""Positions that a caption states: a side of the picture, left or right of another thing, up in the sky.
 
-A side belongs to the noun before it (小狗在画面的左边, "the dog is on the left") or, where it opens a clause, to the
-first noun behind it and those that a list adds (左边有一只小狗和一只猫咪, "on the left, a dog"). What is said of one
-noun by way of another (小狗在小猫的左边, 小猫的左边有小狗, "to the left of the cat") is an order of two kinds, and no
-side; and so is each step of a row (从左到右依次是小狗和小猫, "from left to right"). A height (天上 the sky, 空中 the
-air, 远处 the distance) goes with nouns as a side does.
+A side belongs to the noun before it (小狗在画面的左边, "the dog is on the left") or, if it opens a clause, to the first
+noun after it and those listed with it (左边有一只小狗和一只猫咪, "on the left, a dog"). A position relative to another
+noun (小狗在小猫的左边, 小猫的左边有小狗, "to the left of the cat") is an order of two kinds, not a side; so is each
+step of a row (从左到右依次是小狗和小猫, "from left to right"). A height (天上 the sky, 空中 the air, 远处 the distance)
+belongs to nouns as a side does.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ OPENS_EN = re.compile(r"(?:^|[.;,!?\n])\s*(?:and |with )?(?:high )?$", re.I)
 
 
 def read_positions(text: str, mentions: Sequence[Mention]) -> tuple[Sides, Orders, Relations]:
-    """All that the text says of where its mentions, given in reading order, are."""
+    """All positions that the text states of its mentions, given in reading order."""
     sides, orders, relations = [], [], []
     for told in locate(text, mentions):
         if told.other is None:  # a side
@@ -70,16 +70,17 @@ def read_positions(text: str, mentions: Sequence[Mention]) -> tuple[Sides, Order
 
 
 def locate(text: str, mentions: Sequence[Mention]) -> list[Told]:
-    """The sides, orders and relations that the text says of its mentions, given in reading order."""
+    """The sides, orders and relations that the text states of its mentions, given in reading order."""
     orders = list(_orders(text, mentions))
     others = {told.other.start for told in orders if told.other}
     return [*_sides(text, mentions, others), *orders, *read_relations(text, mentions)]
 
 
 def read_heights(text: str, plain: str, mentions: Sequence[Mention], objects: set[int]) -> Iterator[Told]:
-    """What is said to be in the sky, in the air, in the distance.
+    """Each statement that a thing is in the sky, in the air or in the distance.
 
-    plain: the text with its nouns blanked (太空中 is no 空中). objects: starts of nouns that these words are not about.
+    plain: the text with its nouns masked (太空中 is no 空中). objects: starts of nouns that these words do not refer
+    to.
     """
     for found in HEIGHT.finditer(plain):
         for mention in _risen(text, mentions, objects, found):
@@ -104,7 +105,7 @@ def _risen(text: str, mentions: Sequence[Mention], objects: set[int], found: re.
 
 
 def _orders(text: str, mentions: Sequence[Mention]) -> Iterator[Told]:
-    """Of a noun by way of another: which side of the other it is on."""
+    """Each noun located relative to another: which side of the other it is on."""
     for number, (one, other) in enumerate(pairwise(mentions)):
         between = text[one.end : other.start]
         said = ANOTHERS_SIDE_ZH.match(text, other.end)
@@ -121,8 +122,6 @@ def _orders(text: str, mentions: Sequence[Mention]) -> Iterator[Told]:
         said = BESIDE_ANOTHER_EN.search(text[: one.start], mentions[number - 1].end if number else 0)
         if said and not END_EN.search(between):
             yield _order(other, one, said)
-
-
     for row in IN_A_ROW.finditer(text):
         first = following(text, mentions, row.end(), SENTENCE_END)
         for one, other in pairwise(joined(text, mentions, first) if first else ()):
@@ -135,8 +134,8 @@ def _order(one: Mention, other: Mention, said: re.Match) -> Told:
 
 
 def _sides(text: str, mentions: Sequence[Mention], others: set[int]) -> Iterator[Told]:
-    """others: where the nouns start by way of which something is said of another; they have no side of their own."""
-    given: dict[int, re.Match] = {}  # where a noun starts -> the side that a list before it gives it too
+    """others: starts of the nouns that others are located by; they have no side of their own."""
+    given: dict[int, re.Match] = {}  # start of a noun -> the side of the list that it is in
     for number, mention in enumerate(mentions):
         if mention.start in others:
             continue
@@ -160,7 +159,7 @@ def _opening(before: re.Pattern, end: re.Pattern, text: str, start: int, stop: i
 
 
 def _after_zh(text: str, start: int, stop: int) -> re.Match | None:
-    """A Chinese side behind the noun that ends at `start`, in its own sentence, that does not open the next clause."""
+    """A Chinese side after the noun that ends at `start`, in its own sentence, that does not open the next clause."""
     end = SENTENCE_END.search(text, start, stop)
     found = AFTER_ZH.search(text, start, end.start() if end else stop)
     if found and END_ZH.search(text, start, found.start()) and stop < len(text) and not END_ZH.search(
@@ -171,7 +170,7 @@ def _after_zh(text: str, start: int, stop: int) -> re.Match | None:
 
 
 def _after_en(text: str, start: int, stop: int) -> re.Match | None:
-    """An English side behind the noun that ends at `start`, in its own sentence, that does not open the next clause."""
+    """An English side after the noun that ends at `start`, in its own sentence, that does not open the next clause."""
     end = END_EN.search(text, start, stop)
     stop = end.start() if end else stop
     found = AFTER_EN.search(text, start, stop)

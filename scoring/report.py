@@ -1,4 +1,4 @@
-"""Scores written down: the JSON file, tables side by side, a contact sheet of pictures with captions."""
+"""Reports: the JSON file of scores, tables side by side, a contact sheet of pictures with captions."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ FIRST = ("statement_accuracy", "caption_true_share", "contradiction_share",
          "f1", "precision", "recall", "chair_i", "chair_s", "colour_binding", "count_accuracy", "place_accuracy",
          "side_accuracy", "order_accuracy", "relation_accuracy", "exact", "contains", "cider", "mean_length",
          "stopped_share", "loop_share", "unscored_share")  # fmt: skip
-# Left out of a table that has their /random, /popular and /adversarial, or that needs no such detail.
+# Omitted from a table that has their /random, /popular and /adversarial, or as too detailed.
 OVER_ALL = ("pope_accuracy", "pope_f1", "pope_yes_rate")
 DETAILS = tuple(f"pope_unparsable/{sampling}" for sampling in SAMPLINGS)
-IN_UNITS = ("mean_length", "mean_tokens")  # not shares of one
+IN_UNITS = ("mean_length", "mean_tokens")  # lengths, not fractions
 
 
 def write_scores(
     path: Path | str, command: str, n: int, seed: int, checkpoint: str, metrics: Mapping[str, object]
 ) -> None:
-    """Write {"command", "n", "seed", "checkpoint", "metrics"} as JSON: the whole file or none of it.
+    """Write {"command", "n", "seed", "checkpoint", "metrics"} as JSON, atomically.
 
-    An undefined metric (None) is null. Raises ValueError for NaN or infinity, which JSON has no word for.
+    An undefined metric (None) is null. Raises ValueError for NaN or infinity, which JSON cannot represent.
     """
     content = {"command": command, "n": n, "seed": seed, "checkpoint": checkpoint, "metrics": dict(metrics)}
     text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
@@ -44,7 +44,7 @@ def write_scores(
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside the file, flush to disk, then rename over it; on an error the old file stays as it was."""
+    """Write to a temporary file beside it, sync to disk, then rename; on an error the old file stays as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -58,19 +58,19 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def read_scores(path: Path | str) -> dict:
-    """A file of write_scores. Raises ValueError that names what is missing."""
+    """Read a file of write_scores. Raises ValueError that names the keys that are missing."""
     content = json.loads(Path(path).read_text(encoding="utf-8"))
     missing = {"command", "n", "seed", "checkpoint", "metrics"} - set(content)
     if missing:
-        raise ValueError(f"{path} is no score file: it lacks {', '.join(sorted(missing))}")
+        raise ValueError(f"{path} is not a score file: it lacks {', '.join(sorted(missing))}")
     return content
 
 
 def score_table(columns: Mapping[str, Mapping[str, object]], markdown: bool = False) -> str:
-    """Score dicts side by side, one row a metric, as value [low, high] with its 95% interval where there is one.
+    """Score dicts side by side, one row per metric, as value [low, high] with its 95% interval if there is one.
 
-    columns: title -> metrics; OVER_ALL and DETAILS are left out as redundant. A metric one column lacks is empty there;
-    an undefined one is "-". With one column that has blank_ metrics, these become a column of their own, "image
+    columns: title -> metrics; OVER_ALL and DETAILS are omitted as redundant. A metric that a column lacks is empty
+    there; an undefined one is "-". A single column with blank_ metrics is split in two, the second titled "image
     blanked".
     """
     if len(columns) == 1:
@@ -110,7 +110,7 @@ def _cell(metrics: Mapping[str, object], name: str) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal: a Chinese character takes two."""
+    """Terminal columns: a Chinese character takes two."""
     return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
 
 
@@ -127,14 +127,14 @@ def contact_sheet(
     cell: int = 260,
     font_path: Path | None = None,
 ) -> str | None:
-    """Save pictures in rows with their captions below; returns None, or a sentence on what could not be drawn.
+    """Save a grid of pictures with captions below; returns None, or a warning about what could not be drawn.
 
-    Chinese needs a font that has it (see scoring.fonts; `font_path` names one). Without one a caption with Chinese is
-    replaced by its fallback (say, the English one), or if there is none by its number, and the sentence says so: show
-    such captions on the HTML page instead, where the reader's browser brings the font.
+    Chinese needs a font that has it (see scoring.fonts; `font_path` names one). Without one, a caption with Chinese is
+    replaced by its fallback (say, the English one), else by its number, and the warning says so: show such captions on
+    the HTML page instead, where the browser brings the font.
     """
     if len(pictures) != len(captions) or not pictures:
-        raise ValueError(f"{len(pictures)} pictures and {len(captions)} captions; expected as many, at least one")
+        raise ValueError(f"{len(pictures)} pictures and {len(captions)} captions; expected one each, at least one")
     size = max(13, cell // 17)
     font, has_chinese = find_font(size, font_path)
     shown, replaced = list(captions), 0
@@ -166,7 +166,7 @@ def contact_sheet(
 
 
 def _fit(picture: Image.Image, size: int) -> Image.Image:
-    """The picture at most size pixels across, small ones enlarged without blur."""
+    """The picture scaled to at most size pixels a side; small ones are enlarged."""
     scale = size / max(picture.size)
     width, height = (max(1, round(side * scale)) for side in picture.size)
     resample = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC
@@ -174,7 +174,7 @@ def _fit(picture: Image.Image, size: int) -> Image.Image:
 
 
 def _wrap(text: str, font, width: int, most: int = 9) -> list[str]:
-    """Lines that fit `width` pixels, broken at spaces, or anywhere beside a Chinese character; at most `most`."""
+    """Lines that fit `width` pixels, broken at spaces or next to a Chinese character; at most `most`."""
     lines = [""]
     for word in _pieces(" ".join(text.split())):
         if lines[-1] and font.getlength(lines[-1] + word.rstrip()) > width:
@@ -186,7 +186,7 @@ def _wrap(text: str, font, width: int, most: int = 9) -> list[str]:
 
 
 def _pieces(text: str) -> list[str]:
-    """What may stand on a line by itself: English words with their space, single Chinese characters.
+    """Pieces between which a line may break: English words with their space, single Chinese characters.
 
     Closing punctuation stays with what it closes.
     """

@@ -1,4 +1,4 @@
-"""Who a word is said of: the nouns of its sentence and clause, in Chinese and English."""
+"""Which noun a word refers to: the nouns of its sentence and clause, in Chinese and English."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ CLAUSE_END = re.compile(r"[，。！？；：,.!?;:\n]")
 
 
 def lists(between: str) -> bool:
-    """True where the text between two nouns only goes on with a list."""
+    """True if the text between two nouns only continues a list."""
     return mentions_zh.lists(between) or mentions_en.lists(between)
 
 
 def describes(between: str) -> bool:
-    """True where the text before a noun only describes it (colours, adjectives, a Chinese number), or is empty."""
+    """True if the text before a noun only describes it (colours, adjectives, a Chinese number), or is empty."""
     return mentions_zh.describes(between) or mentions_en.describes(between)
 
 
 def subject(text: str, mentions: Sequence[Mention], position: int, objects: Iterable[int] = ()) -> Mention | None:
-    """The last noun before a position in its sentence, without those that start at one of `objects`."""
+    """The last noun before a position in its sentence, except those that start at one of `objects`."""
     for mention in reversed(mentions):
         if mention.end <= position and mention.start not in objects:
             return None if SENTENCE_END.search(text, mention.end, position) else mention
@@ -31,13 +31,13 @@ def subject(text: str, mentions: Sequence[Mention], position: int, objects: Iter
 
 
 def following(text: str, mentions: Sequence[Mention], position: int, end: re.Pattern = CLAUSE_END) -> Mention | None:
-    """The first noun behind a position, in the same clause (or, with `end`, in the same sentence)."""
+    """The first noun after a position, in the same clause (or, with `end`, in the same sentence)."""
     mention = next((mention for mention in mentions if mention.start >= position), None)
     return None if mention is None or end.search(text, position, mention.start) else mention
 
 
 def joined(text: str, mentions: Sequence[Mention], first: Mention) -> Iterator[Mention]:
-    """The noun and those that a list adds to it: of 一只小狗和两只猫咪 both."""
+    """The noun and those listed with it: of 一只小狗和两只猫咪 both."""
     yield first
     last = first
     for mention in mentions:

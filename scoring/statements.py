@@ -1,20 +1,20 @@
-"""Every statement of a caption that the facts can check, and whether it is true.
+"""The statements of a caption that the facts can verify, and their verdicts.
 
-Statements are counted as often as they are said, and each is one of these:
+A statement counts each time it is made. Its types are:
 
-- thing: a noun. The first naming of a kind says that it is there, and so does one that brings it in anew ("a dog",
-  一只小狗, after an earlier dog). Speaking again of what is there ("the dog", 两只小狗都, a bare 小狗) says nothing new
-  and is no statement; but of what is not there every naming is false.
-- colour, number: bound to a noun, as scoring/mentions.py says. 一个 and "a" say one. "Some", 几只 or a bare plural is
-  false of one thing and leaves open how many more there are; 一片, 一束 leave all open.
+- thing: a referring noun. The first mention of a kind states that it is present, and so does one that introduces
+  another ("a dog", 一只小狗, after an earlier dog). A later reference to a present thing ("the dog", 两只小狗都, a bare
+  小狗) is no new statement; but every mention of an absent thing is false.
+- colour, number: bound to a noun by the rules of scoring/mentions.py. 一个 and "a" mean one. "Some", 几只 or a bare
+  plural is false of one thing and open for more; 一片, 一束 are always open.
 - side (left, middle, right) and height (in the sky, in the air, in the distance): of a noun.
 - order (left or right of another), relation (riding, holding, on), action (running), size (looks large).
 - place: each word for a place, and each known sentence about a place's background.
 
-A statement is None, not scored, where the facts leave it open: a centre so near the line between two sides that it
-could be either, an order of two things nearer than NEAR, a colour of what always looks the same, what a kite does in
-the air, whether a bird is in the sky. What is said of a thing that is not there is open too: the noun is false already.
-An order or relation of a thing and itself is false in any picture.
+A verdict is None, not scored, where the facts leave it open: a centre too close to the line between two sides, an order
+of two things nearer than NEAR, the colour of a kind that always looks the same, what a kite does in the air, whether a
+bird is in the sky. Attributes of an absent thing are open too: its noun is false already. An order or relation of a
+thing to itself is false in any picture.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ from scoring.mentions import masked, read_nouns
 from scoring.positions import locate, read_heights
 
 TYPES = ("thing", "colour", "number", "side", "height", "order", "relation", "action", "size", "place")
-LINES = dict(zip((("left", "middle"), ("middle", "right")), SIDE_LINES, strict=True))  # between which sides each lies
-# What is also true of one who does something: who reads is drawn seated, who waves stands.
+LINES = dict(zip((("left", "middle"), ("middle", "right")), SIDE_LINES, strict=True))  # sides -> the line between
+# Actions that imply others: whoever reads is drawn seated, whoever waves stands.
 IMPLIED = {("reading", "sitting"), ("waving", "standing")}
-# What may be argued of one who does something.
+# Actions that are open given the true one.
 ARGUABLE = {("eating", "standing"), ("eating", "sitting"), ("flying", "floating"), ("floating", "flying")}
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One thing said at text[start:end], and whether it is true; verdict None: open, or not judged yet."""
+    """One statement at text[start:end] and its verdict; None: open, or not judged yet."""
 
     type: str  # one of TYPES
     start: int
     end: int
-    about: str  # a kind; of a place statement the place
-    value: str | int | None = None  # what is said: a colour, a number (0: several), a side, ...; of a thing a | the
+    about: str  # a kind; for a place statement the place
+    value: str | int | None = None  # stated value: a colour, a number (0: several), a side, ...; for a thing a | the
     other: str | None = None  # the second kind of an order or a relation
-    anew: bool = False  # of a thing: says that it is there (see above)
+    anew: bool = False  # for a thing: states that it is present (see above)
     verdict: bool | None = None
 
 
@@ -62,7 +62,7 @@ def judge(text: str, scene: Scene) -> tuple[Statement, ...]:
 
 
 def read_statements(text: str) -> tuple[Statement, ...]:
-    """What the text states, in reading order, without verdicts; a thing each time that it is named."""
+    """The statements of the text in reading order, without verdicts; a thing at every mention."""
     backgrounds, text = _without_backgrounds(text)
     mentions, places = read_nouns(text)
     plain = masked(text)
@@ -109,7 +109,7 @@ def _known_sentences() -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 
 def _without_backgrounds(text: str) -> tuple[list[Statement], str]:
-    """Statements of the place from known background sentences, and the text with these and moods blanked."""
+    """Place statements of known background sentences, and the text with these and moods masked."""
     found = []
     for sentence, places in _known_sentences():
         start = text.find(sentence)
@@ -156,7 +156,7 @@ def _verdict(one: Statement, things: dict[str, Thing], scene: Scene) -> bool | N
 
 
 def _side(thing: Thing, side: str) -> bool | None:
-    """None within EDGE of the line between the side and the next."""
+    """None within EDGE of the line between the side and its neighbour."""
     for pair, line in LINES.items():
         if abs(thing.x - line) < EDGE and side in pair:
             return None
@@ -181,7 +181,7 @@ def _size(thing: Thing, size: str) -> bool | None:
 
 
 def _action(thing: Thing, action: str, scene: Scene) -> bool | None:
-    """Open: what hangs in the air or lies on the water without an action; the arm that a holder raises."""
+    """Open for things in the air or on the water without an action, and for the raised arm of a holder."""
     kind = KINDS[thing.kind]
     relation = scene.relation
     if relation and relation.name == "holding" and scene.things[relation.subject] is thing and action == "waving":

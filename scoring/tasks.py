@@ -1,4 +1,4 @@
-"""Tasks: what to ask about which pictures, and how to score the answers. A task never sees the model.
+"""Evaluation tasks: what to ask about which pictures, how to score the answers. A task never sees the model.
 
     texts = []
     while asks := task.asks(texts):
@@ -6,7 +6,7 @@
     metrics = task.score(texts, stopped, tokens)
 
 task.asks(texts) is the next round of questions, given the answers to all earlier ones; only a QuestionTask has more
-than one. `stopped` (whether an answer ended by itself) and `tokens` (its number of tokens) may be left out.
+than one. `stopped` (whether an answer ended on its own) and `tokens` (its number of tokens) may be left out.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from scoring import metrics
 from scoring.cider import cider
 from scoring.metrics import SampleScores
 
-TURNS = 3  # questions of a conversation
+TURNS = 3  # questions per conversation
 
 
 @dataclass(frozen=True)
 class PictureBookTask:
-    """Describe scenes whose facts are known: true statements, CHAIR, object F1, details, length, stopped, loops."""
+    """Caption scenes whose facts are known: true statements, CHAIR, object F1, details, length, stopped, loops."""
 
     scenes: tuple[Scene, ...]
     prompt: str
@@ -42,19 +42,22 @@ class PictureBookTask:
         return [Ask((turn,), (scene,), f"picturebook/{self.split}:{i}") for i, scene in enumerate(self.scenes)]
 
     def samples(self, texts, stopped=None, tokens=None) -> list[SampleScores]:
-        """Scores of each caption, one dict a scene."""
+        """Scores of each caption, one dict per scene."""
         facts = [metrics.caption_scores(text, scene) for text, scene in _pairs(texts, self.scenes)]
         return _with_text_scores(facts, texts, stopped, tokens)
 
     def score(self, texts, stopped=None, tokens=None, seed: int = 0) -> dict[str, object]:
-        """All metrics and their intervals."""
+        """All metrics and their confidence intervals."""
         return metrics.summarise(self.samples(texts, stopped, tokens), seed)
 
 
 @dataclass(frozen=True)
 class ReferenceTask:
-    """Answer as a data set does, whose last assistant turn is the reference: exact and contains, by label if any, and
-    CIDEr-D where there are several references to tell rare words by."""
+    """Answer as a data set does, whose last assistant turns are the references.
+
+    Scores: exact and contains, by label if any, and CIDEr-D if there are several references to compute IDF weights
+    from.
+    """
 
     records: tuple[Record, ...]
 
@@ -75,28 +78,28 @@ class ReferenceTask:
         return _with_text_scores(scores, texts, stopped, tokens)
 
     def score(self, texts, stopped=None, tokens=None, seed: int = 0) -> dict[str, object]:
-        """All metrics and their intervals."""
+        """All metrics and their confidence intervals."""
         return metrics.summarise(self.samples(texts, stopped, tokens), seed)
 
 
 @dataclass(frozen=True)
 class AskedQuestion:
-    """A question about a scene, with its right answer in words, and for POPE as a truth value."""
+    """A question about a scene, with its correct answer in words, and for POPE as a truth value."""
 
     scene: Scene
     text: str
     answer: str
     type: str  # a type of dataset.picturebook.questions, or "pope"
-    samplings: tuple[str, ...] = ()  # of POPE's absent objects: those that the question counts in
-    truth: bool | None = None  # of POPE's questions
+    samplings: tuple[str, ...] = ()  # the samplings of POPE that the question counts in
+    truth: bool | None = None  # for POPE
 
 
 @dataclass(frozen=True)
 class QuestionTask:
-    """Answer questions about scenes: POPE in its three samplings, VQA by type of question and by turn.
+    """Answer questions about scenes: POPE in its three samplings, VQA by question type and by turn.
 
-    Each conversation is a few questions about one scene (POPE's are one each), asked one after another, with the
-    model's own answers between: as many rounds as the longest conversation has questions.
+    A conversation is a few questions about one scene (one for POPE), asked in turn with the model's own answers in
+    between: as many rounds as the longest conversation has questions.
 
     Length, loops and stops are under question_<name>, apart from those of captions.
     """
@@ -109,7 +112,7 @@ class QuestionTask:
         return [(self.conversations[i][turn], turn + 1) for turn, i in self._order()]
 
     def asks(self, texts: Sequence[str] = ()) -> list[Ask]:
-        """The next round, `texts` being the answers to all earlier ones; [] where everything is asked."""
+        """The next round, `texts` being the answers to all earlier ones; [] when all is asked."""
         order = self._order()
         if len(texts) == len(order):
             return []
@@ -145,23 +148,23 @@ class QuestionTask:
         return [score | metrics.with_prefix("question_", text) for score, text in zip(scores, answers, strict=True)]
 
     def score(self, texts, stopped=None, tokens=None, seed: int = 0) -> dict[str, object]:
-        """All metrics and their intervals."""
+        """All metrics and their confidence intervals."""
         return metrics.summarise(self.samples(texts, stopped, tokens), seed)
 
 
 def picture_book_task(
     split: str, count: int, length: str = "long", language: str = "zh", first: int = 0
 ) -> PictureBookTask:
-    """The task of describing `count` scenes of a split at a length, with the canonical prompt for it."""
+    """The task to caption `count` scenes of a split at a length, with the canonical prompt for it."""
     scenes = tuple(make_scene(split, index) for index in range(first, first + count))
     return PictureBookTask(scenes, prompt_for(length, language), split)
 
 
 def question_task(split: str, scenes: int, language: str = "zh", seed: int = 0, per_scene: int = 3) -> QuestionTask:
-    """POPE and `per_scene` questions of the book about each of the first scenes of a split; the same for a seed.
+    """POPE and `per_scene` questions of the book about each of the first scenes of a split; deterministic in the seed.
 
-    The book's questions are asked in as many conversations of TURNS, each beginning with another of them and going on
-    with the next, so that every question is asked once in every turn.
+    The book's questions are asked in as many conversations of TURNS, each starting one question further on, so that
+    every question is asked once in every turn.
     """
     conversations: list[tuple[AskedQuestion, ...]] = []
     for index in range(scenes):
@@ -189,7 +192,7 @@ def _pope(scene: Scene, rng: random.Random, language: str) -> list[AskedQuestion
 
 
 def reference_task(records: Iterable[Record], limit: int | None = None) -> ReferenceTask:
-    """The task of the first `limit` records that have an answer. Raises ValueError where there is none."""
+    """The task of the first `limit` records that have an answer. Raises ValueError if there are none."""
     kept = []
     for record in records:
         if any(turn.role == "assistant" for turn in record.turns):
@@ -202,7 +205,7 @@ def reference_task(records: Iterable[Record], limit: int | None = None) -> Refer
 
 
 def with_blank(seen: dict[str, object], blank: dict[str, object]) -> dict[str, object]:
-    """One dict of a task's metrics and of the same with the image blanked, under blank_<name>."""
+    """A task's metrics, and those with the image blanked under blank_<name>, as one dict."""
     return seen | metrics.with_prefix("blank_", blank)
 
 
@@ -223,7 +226,7 @@ def _with_text_scores(
     stopped: Sequence[bool] | None,
     tokens: Sequence[int] | None,
 ) -> list[SampleScores]:
-    """Each sample's scores with length, loops, and where given stopped and tokens."""
+    """Each sample's scores with length, loops and, if given, stopped and tokens."""
     for name, values in (("stopped", stopped), ("tokens", tokens)):
         if values is not None and len(values) != len(texts):
             raise ValueError(f"{len(values)} values of {name} for {len(texts)} answers; expected one each")

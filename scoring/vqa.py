@@ -1,4 +1,4 @@
-"""Whether an answer to a question about a picture is right: by what it says, not by how."""
+"""Whether an answer to a question about a picture is correct: by its meaning, not its wording."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ ACTIONS = {
 
 
 def same_answer(answer: str, reference: str, question: str, kind: str) -> bool:
-    """True where the answer says what the reference says, in whatever words.
+    """True if the answer means the same as the reference, in whatever words.
 
-    kind: the question's type, which picks what is compared. exists: yes or no. colour: the colours named. count: the
+    kind: the question type, which selects what is compared. exists: yes or no. colour: the colours named. count: the
     number. where: places and sides. order: which is left of which. action: what is done, and the things besides those
-    the question names. what: the things besides those the question names. Named things must be the same set: one more
-    is as wrong as one less. Another type, or a reference that names nothing of the sort, takes equality of the
-    normalised texts.
+    in the question. what: the things besides those in the question. The sets must be equal: one too many is as wrong as
+    one too few. For another type, or a reference without such claims, the normalised texts must be equal.
     """
     told = claims(reference, question, kind)
     if not told:
@@ -37,7 +36,7 @@ def same_answer(answer: str, reference: str, question: str, kind: str) -> bool:
 
 
 def claims(text: str, question: str, kind: str) -> frozenset:
-    """What of a question type's concern the text names."""
+    """The claims of the text that matter for a question type."""
     if kind == "exists":
         verdict = answers.yes_or_no(text)
         return frozenset() if verdict is None else frozenset({verdict})
@@ -61,7 +60,7 @@ def claims(text: str, question: str, kind: str) -> frozenset:
 
 
 def _order_of(text: str, kinds: Sequence[str]) -> frozenset[tuple[str, str]]:
-    """What 左边, said of the first of two kinds asked about, says of their order: (which is left, which is right)."""
+    """The order that a bare side (左边) implies for the first of two kinds asked about: (left one, right one)."""
     sides = _named(text, SIDES) & {"left", "right"}
     if len(kinds) != 2 or len(sides) != 1:
         return frozenset()
@@ -85,7 +84,7 @@ def _colours(text: str) -> list[str]:
 
 
 def _number(text: str) -> int | None:
-    """The number given to the first counted thing, or the number that is all of the text (2, two, 两只)."""
+    """The number of the first counted thing, or of a text that is only a number (2, two, 两只)."""
     counts = [mention.count for mention in read_caption(text).mentions if mention.count is not None]
     if counts:
         return counts[0]

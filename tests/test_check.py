@@ -1,4 +1,4 @@
-"""python -m dataset.check: what it counts is what is there, and its page shows what is learned from."""
+"""python -m dataset.check: its counts are those of the file, and its page marks the supervised tokens."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def test_counts_lengths_and_bad_rows_are_those_of_the_data(folder, capsys):
     assert list(found.supervised) == supervised
     assert list(found.tokens) == [int((~example.image_mask).sum()) for example in examples]
     assert "data.jsonl: JSONL" in said and "40 rows: conversations of role and content (MiniMind-V)" in said
-    assert f"{sum(supervised):,} in all" in said and f"max {max(supervised)}" in said
+    assert f"{sum(supervised):,} in total" in said and f"max {max(supervised)}" in said
     assert f"p95 {np.percentile(supervised, 95):.0f}" in said
-    assert "rows        44, of which 40" in said and "39; of the rows 1 has none, 39 have 1" in said
-    assert "39 opened, 12×12 in the median" in said
+    assert "rows        44, of which 40" in said and "39; of the rows, 1 has none, 39 have 1" in said
+    assert "39 opened, median 12×12" in said
     long = np.mean([len(example.ids) > limit for example in examples])
     assert 0 < long < 1 and f"too long    {long:.1%} of the rows" in said
     assert "4 of 44 rows are bad" in said and "row is not JSON: data.jsonl:1" in said
@@ -69,7 +69,7 @@ def test_each_format_is_named(folder, tmp_path):
         assert found.format == kind and style in next(iter(found.styles))
 
 
-def test_the_page_marks_what_is_learned_from_and_nothing_else(folder, tmp_path, capsys):
+def test_the_page_marks_the_supervised_tokens_and_nothing_else(folder, tmp_path, capsys):
     main([str(folder / "data.jsonl"), "--images", str(folder / "images"), "--page", str(tmp_path / "page.html")])
     page = (tmp_path / "page.html").read_text("utf-8")
     articles = page.split("<article")[1:]

@@ -1,4 +1,4 @@
-"""python -m dataset.clean: what is taken out is taken out for a reason that is told, and the rest stays as it was."""
+"""python -m dataset.clean: every removed row has its reason in the report, and the rest stays as it was."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_every_format_loses_the_same_rows_and_each_is_told_with_its_reason(tmp_p
     assert [record.turns[1].text for record in kept] == [f"{LONG}。", f"{LONG}。", "一只猫"]
     assert [record.label for record in kept] == ["狗", "狗", "猫"]
     said = capsys.readouterr().out
-    assert "9 rows: 6 taken out, 3 left, 1 of them changed" in said and "1 × looping, as in." in said
+    assert "9 rows: 6 removed, 3 left, 1 of them changed" in said and "1 × looping, e.g. in." in said
 
 
 def test_rows_that_stay_are_the_same_to_the_byte_and_columns_that_training_does_not_use_stay(tmp_path):
@@ -134,7 +134,7 @@ def test_small_classes_go_and_large_ones_are_drawn_from_after_all_other_rules(tm
     [
         (["--drop", "ugly"], "expected looping or mojibake"),
         (["--balance", "label"], "expected COLUMN:MIN"),
-        (["--balance", "label:9:5"], "cannot be"),
+        (["--balance", "label:9:5"], "MIN is 9 and MAX 5"),
         (["--dedup", "fuzzy"], "expected exact or near"),
     ],
 )
@@ -147,7 +147,7 @@ def test_flags_that_mean_nothing_are_refused(tmp_path, capsys, flags, message):
 def test_what_cannot_be_written_is_said_and_nothing_is_left_behind(tmp_path):
     path = write(tmp_path, "jsonl")
     for out, flags, message in (
-        ("in.jsonl", [], "exists; nothing is overwritten"), ("out.parquet", [], "expected .jsonl or .json"),
+        ("in.jsonl", [], "exists; files are never overwritten"), ("out.parquet", [], "expected .jsonl or .json"),
         ("no/out.jsonl", [], "expected a folder"), ("out.jsonl", ["--balance", "brand:5"], "row without 'brand'"),
         ("out.jsonl", ["--balance", "label:50"], "no row of .* would be left"),
     ):  # fmt: skip

@@ -113,7 +113,7 @@ def test_tags_and_pictures_that_disagree_are_a_bad_row(tokenizer, tags, images):
 
 
 def test_a_row_without_an_answer_is_a_bad_row(tokenizer):
-    with pytest.raises(BadRow, match="nothing to learn from"):
+    with pytest.raises(BadRow, match="nothing is supervised"):
         encode_record(conversation("hello"), tokenizer, 4, 999)
     with pytest.raises(BadRow, match="no answer"):
         split_answer(conversation("hello"))

@@ -105,7 +105,7 @@ def test_llama_factorys_register_names_columns_and_tags(folder):
     (record,) = records(folder / "mine.json")
     assert [turn.text for turn in record.turns] == ["Brief", "<image>?", "yes"]
     assert record.images == (folder / "0.png",)
-    with pytest.raises(DataError, match="register of files .mine.json.; name one of them"):
+    with pytest.raises(DataError, match="registry of files .mine.json.; name one of them"):
         records(folder / "dataset_info.json")
     (folder / "dataset_info.json").write_text("{")
     with pytest.raises(DataError, match="dataset_info.json cannot be read"):
@@ -177,7 +177,7 @@ def test_a_string_that_never_ends_is_one_bad_row_and_is_not_read_into_memory(fol
     good = json.dumps({"conversations": conversation("好。", "?")})
     (folder / "torn.json").write_text(f'[{good}, {{"conversations": "' + "x" * 5000)
     bad = BadRows(1.0)
-    assert len(records(folder / "torn.json", bad)) == 1 and "a row is unfinished" in bad.report()
+    assert len(records(folder / "torn.json", bad)) == 1 and "a row does not end" in bad.report()
 
 
 def test_two_pictures_with_three_tags_are_refused_by_name_and_a_missing_single_tag_is_put_in(folder):

@@ -77,7 +77,7 @@ def test_names_and_weights_are_read_and_what_exists_is_meant_as_it_is_written(he
         ("a.jsonl:0.7,b.json", "b.json has no weight"),
         ("a.jsonl:0,b.json:1", "not above 0"),
         ("a.jsonl:-1,b.json:1", "not above 0"),
-        ("a.jsonl:1,./a.jsonl:2", "named twice"),
+        ("a.jsonl:1,./a.jsonl:2", "given twice"),
     ],
 )
 def test_weights_that_say_nothing_clear_are_refused(here, text, message):

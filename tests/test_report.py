@@ -152,4 +152,4 @@ def test_a_page_is_one_file_that_fetches_nothing_and_runs_no_text(tmp_path):
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<script" not in text and "<b>" not in text and "http" not in text
     assert text.count("data:image/jpeg;base64,") == 2 and "小狗×2 棕色" in text
-    assert "0.500 [0.400, 0.600]" in text and "(nothing said)" in text
+    assert "0.500 [0.400, 0.600]" in text and "(empty)" in text

@@ -1,4 +1,4 @@
-"""Views of records: subsets, text alone, and answers cut back to whole sentences."""
+"""Views of records: subsets, text only, and answers truncated to whole sentences."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is wrong with rows, and which of them say the same; dataset/check.py and clean.py are the commands."""
+"""Text quality rules and deduplication; dataset/check.py and clean.py are the commands."""

@@ -1,4 +1,4 @@
-"""An HTML page of rows as a model meets them: pictures, text, and what of it is learned from; one file, no network."""
+"""A self-contained HTML page of samples as a model sees them: pictures, text, supervised tokens."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ box-decoration-break:clone;-webkit-box-decoration-break:clone}
 @media(max-width:640px){article{grid-template-columns:1fr}}
 """
 LEGEND = (
-    '<p class="legend"><mark>learned from</mark> &nbsp;·&nbsp; <span class="sign picture">picture</span> where a '
-    'picture\'s tokens stand &nbsp;·&nbsp; <span class="sign">&lt;|sign|&gt;</span> the chat template\'s own tokens</p>'
+    '<p class="legend"><mark>supervised</mark> &nbsp;·&nbsp; <span class="sign picture">picture</span> '
+    'image tokens &nbsp;·&nbsp; <span class="sign">&lt;|sign|&gt;</span> special tokens of the chat template</p>'
 )
 Sample = tuple[Record, Example]
 
 
 def write_page(path: Path, files: Sequence[tuple[str, Sequence[Sample]]], tokenizer: Tokenizer) -> None:
-    """Write the page, whole or not at all, with the report and the samples of each file.
+    """Write the page atomically, with the report and the samples of each file.
 
-    The examples must have been encoded with one token a picture.
+    The examples must have been encoded with one token per picture.
     """
     parts = []
     for report, samples in files:
@@ -66,7 +66,7 @@ def write_page(path: Path, files: Sequence[tuple[str, Sequence[Sample]]], tokeni
 
 
 def _article(record: Record, example: Example, tokenizer: Tokenizer) -> str:
-    tokens = f"{len(example.ids) - len(record.images)} tokens, {example.supervised_tokens} learned from"
+    tokens = f"{len(example.ids) - len(record.images)} tokens, {example.supervised_tokens} supervised"
     label = f" · {html.escape(record.label)}" if record.label else ""
     head = f'<p class="id"><span>{html.escape(record.id)}{label}</span><span>{tokens}</span></p>'
     body = f'<div>{head}<p class="text">{"".join(_spans(example, tokenizer))}</p></div>'
@@ -100,7 +100,7 @@ def _spans(example: Example, tokenizer: Tokenizer) -> Iterator[str]:
 
 
 def _picture(picture: Picture, size: int = 432) -> str:
-    """The picture as an img element, its bytes in it; what is wrong with it in words where it cannot be read."""
+    """The picture as an img element with inline data, or the error if it cannot be read."""
     try:
         image = open_picture(picture, size)
     except BadImage as error:

@@ -1,7 +1,7 @@
-"""Rows that say the same about the same picture: alike to the byte, or nearly.
+"""Deduplication: rows that say the same about the same picture, exactly or nearly.
 
-A row is a duplicate where both its pictures and its text are: one picture may be asked about twice, and one caption may
-be true of a thousand pictures.
+A row is a duplicate only if both its pictures and its text are: one picture may have several questions, and one caption
+may fit a thousand pictures.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from dataset.curation.quality import units
 from dataset.pictures import open_picture, picture_key
 from dataset.record import Record
 
-SHINGLE = 3  # words or Chinese characters
-ALIKE = 0.8  # Jaccard similarity of two texts' shingles from which on they are nearly the same
-BANDS, IN_BAND = 8, 4  # hashes of a text: so many bands of so many
-DISTANCE = 3  # of 64 bits in which two pictures' difference hashes may differ
-COLOUR = 12  # of 255 by which their corners' mean colours may
-COMPARED = 32  # rows of a bucket with which a row is compared in full, at most
-MEMBERS = 2000  # rows of a bucket with which later ones are compared at all
+SHINGLE = 3  # words or Chinese characters per shingle
+ALIKE = 0.8  # Jaccard similarity of two texts' shingles from which they are near-duplicates
+BANDS, IN_BAND = 8, 4  # MinHash bands of a text, hashes per band
+DISTANCE = 3  # maximum Hamming distance of two pictures' difference hashes, of 64 bits
+COLOUR = 12  # maximum difference of their corners' mean colours, of 255
+COMPARED = 32  # maximum rows of a bucket that a row is compared with in full
+MEMBERS = 2000  # maximum rows of a bucket that later ones are compared with
 PRIME = (1 << 31) - 1
 
 
 def exact_key(record: Record) -> bytes:
-    """The same for rows of the same pictures, to the byte, and the same words, whatever their case and punctuation."""
+    """Hash of a row's pictures, to the byte, and of its words, whatever their case and punctuation."""
     digest = hashlib.blake2b(digest_size=16)
     for picture in record.images:
         digest.update(bytes.fromhex(picture_key(picture)))
@@ -40,18 +40,18 @@ def exact_key(record: Record) -> bytes:
 
 
 def _plain(text: str) -> str:
-    """The words; the text as it is where it has none (sums, emoji, code)."""
+    """The words; the text itself where it has hardly any (sums, emoji, code)."""
     return " ".join(units(text)) if len(text) < 3 * len("".join(units(text))) + 3 else text
 
 
 def shingles(text: str) -> set[str]:
-    """Every three words or Chinese characters in a row."""
+    """Every run of three words or Chinese characters."""
     words = units(text)
     return {" ".join(words[i : i + SHINGLE]) for i in range(max(len(words) - SHINGLE + 1, 1))}
 
 
 def similarity(one: str, other: str) -> float:
-    """Jaccard similarity of two texts' shingles, 0 where their numbers differ."""
+    """Jaccard similarity of two texts' shingles, 0 if the numbers in them differ."""
     if re.findall(r"\d+", one) != re.findall(r"\d+", other):
         return 0.0
     first, second = shingles(one), shingles(other)
@@ -59,7 +59,7 @@ def similarity(one: str, other: str) -> float:
 
 
 def min_hashes(text: str) -> np.ndarray:
-    """(BANDS,) uint64: hashes of a text's shingles that are mostly the same for texts that are nearly the same."""
+    """(BANDS,) uint64: MinHash bands of a text's shingles, most of which near-duplicates share."""
     codes = np.array([zlib.crc32(s.encode("utf-8", "surrogatepass")) % PRIME for s in shingles(text)], np.uint64)
     rng = np.random.default_rng(0)
     factors, offsets = rng.integers(1, PRIME, (2, BANDS * IN_BAND, 1), dtype=np.uint64)
@@ -72,9 +72,9 @@ def min_hashes(text: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Look:
-    """How a picture looks: scaled or saved again it is much the same."""
+    """A perceptual hash of a picture, robust to rescaling and recompression."""
 
-    difference: int  # 64 bits: whether each of 8 x 8 places is brighter than the one to its right
+    difference: int  # 64 bits: whether each of 8 x 8 places is brighter than its right neighbour
     colours: tuple[int, ...]  # (12,) mean red, green and blue of four corners
 
     def is_near(self, other: Look | None) -> bool:
@@ -85,7 +85,7 @@ class Look:
 
 
 def look(image: Image.Image) -> Look:
-    """The difference hash of a picture, with colours, which it does not see."""
+    """The difference hash of a picture, and its colours, to which that hash is blind."""
     gray = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), np.int16)
     bits = (gray[:, :-1] > gray[:, 1:]).flatten()
     corners = np.asarray(image.convert("RGB").resize((2, 2), Image.Resampling.BOX))
@@ -97,7 +97,7 @@ def looks(record: Record) -> list[Look]:
 
 
 def nearly_same(one: Record, other: Record) -> bool:
-    """Whether questions, answers and pictures of two rows are each nearly the same."""
+    """Whether two rows are near-duplicates in their questions, answers and pictures each."""
     if len(one.images) != len(other.images) or [t.role for t in one.turns] != [t.role for t in other.turns]:
         return False
     for role in ("user", "assistant"):
@@ -108,21 +108,21 @@ def nearly_same(one: Record, other: Record) -> bool:
 
 
 class NearIndex:
-    """Finds rows that are nearly the same among many; keeps some 200 bytes a row, whatever the rows hold."""
+    """An index to find near-duplicates among many rows; keeps some 200 bytes per row, whatever its size."""
 
     def __init__(self) -> None:
         self._rows: list[int] = []
         self._texts: list[np.ndarray] = []  # (BANDS,) of each row
-        self._first: list[Look | None] = []  # its first picture's
+        self._first: list[Look | None] = []  # of each row's first picture
 
     def add(self, row: int, record: Record) -> None:
-        """Take in a row. BadImage where its first picture cannot be read."""
+        """Index a row. BadImage if its first picture cannot be read."""
         self._first.append(look(open_picture(record.images[0], 64)) if record.images else None)
         self._texts.append(min_hashes("\n".join(turn.text for turn in record.turns)))
         self._rows.append(row)
 
     def duplicates(self, read: Callable[[int], Record]) -> dict[int, int]:
-        """Each row that nearly repeats an earlier one, and that one. read: gives a row again, to compare in full."""
+        """Near-duplicate row -> the earlier row it repeats. read: loads a row again, to compare in full."""
         found: dict[int, int] = {}
         if not self._rows:
             return found
@@ -130,7 +130,7 @@ class NearIndex:
         has = np.array([one is not None for one in self._first])
         pictures = np.array([one.difference if one else 0 for one in self._first], np.uint64)
         for band in range(BANDS):
-            for part in range(DISTANCE + 1):  # of hashes that differ in 3 bits one of 4 parts is the same
+            for part in range(DISTANCE + 1):  # of hashes that differ in 3 bits, one of 4 parts is equal
                 picture = (pictures >> np.uint64(16 * part) & np.uint64(0xFFFF)) + np.uint64(1) * has
                 keys = texts[:, band] * np.uint64(0x9E3779B97F4A7C15) + picture
                 among = np.arange(len(keys)) if part == 0 else np.flatnonzero(has)
@@ -139,7 +139,7 @@ class NearIndex:
         return found
 
     def _compare(self, places: np.ndarray, read: Callable[[int], Record], found: dict[int, int]) -> None:
-        """Compare the rows at these places with those before them, in order."""
+        """Compare the rows at these places with the earlier ones among them, in order."""
         kept: list[int] = []
         for place in map(int, places):
             row, mine = self._rows[place], self._first[place]
@@ -157,7 +157,7 @@ class NearIndex:
 
 
 def _buckets(keys: np.ndarray) -> Iterator[np.ndarray]:
-    """The places of each key that stands more than once, in order."""
+    """The places of each key that occurs more than once, in order."""
     order = np.argsort(keys, kind="stable")
     edges = np.flatnonzero(np.diff(keys[order], prepend=keys[order[:1]] + 1, append=keys[order[-1:]] + 1))
     for start in np.flatnonzero(np.diff(edges) > 1):

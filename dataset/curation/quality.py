@@ -1,7 +1,7 @@
-"""What spoils a text: loops, wrongly decoded characters, an end in mid-sentence. Each rule is a function of the text.
+"""Text quality rules: degenerate loops, mojibake, unfinished answers. Each rule is a function of the text.
 
-A rule gives "" for a good text, else in words what it found. They are made to spare what only looks bad: short answers
-that repeat, lists, code, Chinese.
+A rule returns "" for a good text, else a description of what it found. The rules favour precision: they spare short
+answers that repeat, lists, code, Chinese.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ UNITS = re.compile(rf"[{HAN}]|[^\W_{HAN}]+(?:['’-][^\W_{HAN}]+)*")
 CODE_FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 SENTENCES = re.compile(r"[.!?;。！？；\n]+")
 
-RUN = 24  # letters of repeats in a row that no text needs
-TIMES = 4  # so often in a row
-SAME_SENTENCES, SENTENCE_SHARE = 3, 0.3  # one sentence so often, and that part of the text
-DENSE, DISTINCT = 240, 0.35  # letters of a text, and the share of its stretches of 8 that must differ
+RUN = 24  # minimum letters of consecutive repeats
+TIMES = 4  # minimum number of consecutive repeats
+SAME_SENTENCES, SENTENCE_SHARE = 3, 0.3  # minimum repeats of one sentence, and its share of the text
+DENSE, DISTINCT = 240, 0.35  # minimum letters of a text to judge, and share of its 8-letter sequences that must differ
 SHORT = 20  # units; a shorter answer needs no full stop
 
 
 def units(text: str) -> list[str]:
-    """The Chinese characters and the words of a text, lower case and in NFKC; without punctuation."""
+    """The Chinese characters and words of a text, lower-cased and NFKC-normalised, without punctuation."""
     return UNITS.findall(unicodedata.normalize("NFKC", text).lower())
 
 
 def looping(text: str) -> str:
-    """Whether a text is stuck: a stretch again and again in a row, the same sentence all over, or few words in turn.
+    """Detect a degenerate loop: consecutive repeats, one sentence over and over, or few distinct sequences of letters.
 
-    Code in ``` fences and texts that are mostly signs are not judged; numbers do not make repeats differ.
+    Fenced code and texts with many symbols are not judged; repeats that differ only in numbers count.
     """
     prose = CODE_FENCE.sub(" ", text)
     dense = "".join(unicodedata.normalize("NFKC", prose).split())
     if sum(letter in "{}[]()<>=;/\\|_+*&#%$" for letter in dense) > len(dense) / 5:
         return ""
     letters = "".join(letter for letter in dense.lower() if letter.isalpha())
-    stretches = [letters[i : i + 8] for i in range(len(letters) - 7)]
-    distinct = len(set(stretches))
-    period, start = _repeats(letters) if len(stretches) - distinct >= 10 else (0, 0)  # fewer, and nothing can repeat
+    sequences = [letters[i : i + 8] for i in range(len(letters) - 7)]
+    distinct = len(set(sequences))
+    period, start = _repeats(letters) if len(sequences) - distinct >= 10 else (0, 0)  # with fewer, nothing can repeat
     if period:
         return f"repeats {letters[start : start + period][:40]!r} in a row"
     sentences = Counter("".join(units(sentence)) for sentence in SENTENCES.split(prose))
@@ -49,15 +49,15 @@ def looping(text: str) -> str:
         share = len(sentence) * count / max(len(letters), 1)
         if len(sentence) >= 6 and count >= SAME_SENTENCES and share >= SENTENCE_SHARE:
             return f"says {sentence[:40]!r} {count} times"
-    if len(letters) >= DENSE and distinct < DISTINCT * len(stretches):
-        return f"only {distinct / len(stretches):.0%} of its stretches of 8 letters differ"
+    if len(letters) >= DENSE and distinct < DISTINCT * len(sequences):
+        return f"only {distinct / len(sequences):.0%} of its 8-letter sequences are distinct"
     return ""
 
 
 def _repeats(letters: str) -> tuple[int, int]:
-    """(period, start) of a unit that fills RUN letters, TIMES times or more in a row; (0, 0) where there is none.
+    """(period, start) of a unit that fills RUN letters, TIMES times or more in a row; (0, 0) if there is none.
 
-    A run of one letter must be twice as long, for laughter and dashes.
+    A run of one letter must be twice as long, to allow for laughter.
     """
     codes = np.array([ord(letter) for letter in letters], np.int32)
     for period in range(1, len(codes) // TIMES + 1):
@@ -72,7 +72,7 @@ def _repeats(letters: str) -> tuple[int, int]:
     return 0, 0
 
 
-# How characters look whose UTF-8 was read as Windows' Western code page: pairs to quadruples of these
+# The characters that the bytes of UTF-8 become when decoded as Windows-1252, in runs of two to four
 _WESTERN = {bytes([code]).decode("cp1252", "ignore") or chr(code): code for code in range(0x80, 0x100)}
 _WESTERN_RUN = re.compile(f"[{re.escape(''.join(_WESTERN))}\x80-\x9f]{{2,}}")
 _UTF8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
@@ -86,7 +86,7 @@ KNOWN_DEBRIS = ("锟斤拷", "烫烫烫", "屯屯屯", "ï»¿", "ï¿½")
 
 
 def mojibake(text: str) -> str:
-    """Whether a text was decoded wrongly: UTF-8 as Latin-1, Windows-1252 or GBK, GBK as Latin-1, U+FFFD."""
+    """Detect text decoded with the wrong codec: UTF-8 as Latin-1, Windows-1252 or GBK, GBK as Latin-1, U+FFFD."""
     if "\ufffd" in text:
         return f"{text.count(chr(0xFFFD))} × U+FFFD"
     for debris in KNOWN_DEBRIS:
@@ -97,19 +97,19 @@ def mojibake(text: str) -> str:
 
 
 def _western(text: str) -> str:
-    """UTF-8 that was read as Latin-1 or Windows-1252: 'cafÃ©', 'ä½ å¥½'."""
+    """UTF-8 decoded as Latin-1 or Windows-1252: 'cafÃ©', 'ä½ å¥½'."""
     found = []
     for run in _WESTERN_RUN.findall(text):
         raw = bytes(_WESTERN.get(letter, ord(letter) & 0xFF) for letter in run)
         found += [match.group() for match in _UTF8.finditer(raw) if _LIKELY.fullmatch(match.group().decode())]
-    # one pair may be chance (É’), but not with the letters that begin nearly all of Western text's
+    # one pair may be chance (É’), but not with the lead bytes of nearly all Western text
     if len(found) >= 2 or any(len(raw) > 2 or raw[:1] in b"\xc2\xc3" for raw in found):
         return f"{len(found)} × UTF-8 read as Latin-1, as {b''.join(found)[:12].decode('utf-8', 'ignore')!r}"
     return ""
 
 
 def _as_gbk(text: str) -> str:
-    """UTF-8 that was read as GBK: '浣犲ソ' for '你好'."""
+    """UTF-8 decoded as GBK: '浣犲ソ' for '你好'."""
     for run in _CJK_RUN.findall(text):
         raw = run.encode("gbk", "replace")
         good = [match.group() for match in _UTF8_HAN.finditer(raw)]
@@ -120,7 +120,7 @@ def _as_gbk(text: str) -> str:
 
 
 def _from_gbk(text: str) -> str:
-    """GBK that was read as Latin-1: 'ÄãºÃ' for '你好'."""
+    """GBK decoded as Latin-1: 'ÄãºÃ' for '你好'."""
     for run in _LATIN_RUN.findall(text):
         raw = run.encode("latin-1")
         if len(raw) % 2 == 0 and all(0xB0 <= lead <= 0xF7 for lead in raw[::2]):
@@ -139,11 +139,11 @@ _LIST_LINE = re.compile(r"\s*(?:[-*•·|#>]|\d+[.)、]|[(（]?[a-zA-Z一二三�
 
 
 def unfinished(text: str) -> str:
-    """Whether a text breaks off in mid-sentence: an end without a full stop where one belongs.
+    """Detect a text that breaks off in mid-sentence: no full stop where one belongs.
 
-    Not judged are phrases (fewer than 20 words or Chinese characters), lists and tables whose other lines have no full
-    stop either, code, sums, and texts that end with a closing bracket or a picture sign. A comma, colon or opening
-    bracket at the end is unfinished however short the text is.
+    Exempt are phrases (fewer than 20 words or Chinese characters), lists and tables whose other lines have no full stop
+    either, code, sums, and texts that end with a closing bracket or an emoji. A final comma, colon or opening bracket
+    is unfinished however short the text is.
     """
     text = text.rstrip()
     if not text:
@@ -158,7 +158,7 @@ def unfinished(text: str) -> str:
 
 
 def _is_end(text: str) -> bool:
-    """Whether the last line can be an end."""
+    """Whether the text may end with its last line."""
     if text.endswith(("```", "；", ";")) or text[-1] in _CLOSERS.replace("\\", "") + "}>$~～" or _ends_whole(text):
         return True
     lines = [line for line in text.splitlines() if line.strip()]
@@ -175,7 +175,7 @@ def _ends_whole(text: str) -> bool:
 
 
 def cut_unfinished(text: str) -> str:
-    """The text up to its last full stop; "" where it has none. Abbreviations, numbers and list numbers are no stops."""
+    """The text up to its last full stop; "" if it has none. Abbreviations and list numbers do not count."""
     for stop in reversed(list(_FULL_STOP.finditer(text))):
         start = text[: stop.end()]
         if not _ABBREVIATION.search(start) and start.count("```") % 2 == 0:
@@ -184,5 +184,5 @@ def cut_unfinished(text: str) -> str:
 
 
 def cut_if_unfinished(text: str) -> str:
-    """The text, cut back to its last full stop where it breaks off."""
+    """The text, truncated to its last full stop if it is unfinished."""
     return cut_unfinished(text) if unfinished(text) else text

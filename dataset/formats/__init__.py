@@ -1,1 +1,1 @@
-"""The files that data sets come in, read and written as rows."""
+"""Data file formats, read and written as rows."""

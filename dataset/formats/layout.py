@@ -1,4 +1,4 @@
-"""Where a row of a data file keeps turns, pictures and answers: the known names, and those of a dataset_info.json."""
+"""Where rows keep turns, pictures and answers: the known column names, and those of a dataset_info.json."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 from dataset.bad_rows import DataError
 
-REGISTER = "dataset_info.json"  # in which LLaMA-Factory names columns and tags of the files beside it
+REGISTER = "dataset_info.json"  # LLaMA-Factory's registry of the columns and tags of the files beside it
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Names of columns, and of the keys and roles of a turn, each in the order in which they are looked for."""
+    """Names of columns, and of the keys and roles of a turn, each in lookup order."""
 
     conversations: tuple[str, ...] = ("conversations", "messages")
     images: tuple[str, ...] = ("image_bytes", "images", "image")
@@ -25,12 +25,12 @@ class Layout:
     label: tuple[str, ...] = ("label",)
     role: tuple[str, ...] = ("role", "from")
     content: tuple[str, ...] = ("content", "value")
-    # Alpaca's columns, of a row without a conversation
+    # Alpaca's columns, for rows without a conversation
     question: tuple[str, ...] = ("instruction",)
     context: tuple[str, ...] = ("input",)
     answer: tuple[str, ...] = ("output",)
     speakers: tuple[tuple[str, str], ...] = tuple(SPEAKERS.items())
-    registered: str = ""  # under which name dataset_info.json has the file
+    registered: str = ""  # the file's name in dataset_info.json
 
     def columns(self) -> tuple[str, ...]:
         return (*self.conversations, *self.images, *self.system, *self.label, *self.question, *self.context,
@@ -46,7 +46,7 @@ REGISTERED_ROLES = {"user_tag": "user", "assistant_tag": "assistant", "system_ta
 
 
 def layout_of(path: Path) -> Layout:
-    """The known names, after those that a dataset_info.json beside the file gives for it, if there is one."""
+    """The known names, preceded by those of a dataset_info.json beside the file, if there is one."""
     file = path.parent / REGISTER
     if not file.is_file() or file == path:
         return Layout()
@@ -56,7 +56,7 @@ def layout_of(path: Path) -> Layout:
 
 @lru_cache(maxsize=64)
 def _registered(file: Path, changed: int, size: int, name: str) -> Layout:
-    """What the register says of the data file `name`; read anew where the register changed."""
+    """The registered layout of the data file `name`; reread if the registry has changed."""
     for title, entry in read_register(file).items():
         if Path(entry["file_name"]).name == name:
             return _layout(title, entry)
@@ -64,12 +64,12 @@ def _registered(file: Path, changed: int, size: int, name: str) -> Layout:
 
 
 def read_register(file: Path) -> dict[str, Mapping[str, Any]]:
-    """The entries of a dataset_info.json that name a file; DataError where it is not JSON."""
+    """The entries of a dataset_info.json that name a file; DataError if it is not JSON."""
     try:
         found = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{file} cannot be read ({error}); expected LLaMA-Factory's register of the files beside it: repair it, or "
+            f"{file} cannot be read ({error}); expected LLaMA-Factory's registry of the files beside it: repair it, or "
             "move it away"
         ) from error
     entries = found.items() if isinstance(found, Mapping) else ()

@@ -1,4 +1,4 @@
-"""Rows of parquet files in any order: small files are held, large ones copied once to a file that can be."""
+"""Random access to the rows of parquet files: small ones are kept in memory, large ones copied once to a file."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Any
 from dataset.bad_rows import DataError
 from dataset.formats.layout import COLUMNS, layout_of
 
-IN_MEMORY = 256 << 20  # bytes; a larger file is first copied to one that can be read at any row
-BATCH = 256  # rows read at once, in order
-COPIED = 16  # rows that the copy reads to give one of them
-BUFFER = 1 << 20  # bytes of a column that are read at once
+IN_MEMORY = 256 << 20  # bytes; larger files are first copied to one with random access
+BATCH = 256  # rows per sequential read
+COPIED = 16  # rows of the copy that are read to get one
+BUFFER = 1 << 20  # bytes of a column per read
 
 
 class ParquetRows:
-    """The rows of a parquet file. A large one is copied once, in a stream, to a file that can be read at any row.
+    """The rows of a parquet file. A large one is streamed once to a temporary file with random access.
 
-    The copy lies where Python puts temporary files (set TMPDIR to choose), holds the columns that are used, and
-    is gone when the program ends, however it ends.
+    The copy is in Python's temporary folder (set TMPDIR to choose), holds only the columns in use, and is deleted when
+    the program ends, however it ends.
     """
 
     def __init__(self, path: Path):
@@ -44,7 +44,7 @@ class ParquetRows:
         return self._starts[-1]
 
     def number(self, index: int) -> int:
-        """The row, from 0."""
+        """The row index, from 0."""
         return index
 
     def read(self, index: int) -> dict[str, Any]:
@@ -54,11 +54,11 @@ class ParquetRows:
 
 
 def open_parquet(path: Path) -> Any:
-    """A pyarrow ParquetFile with the columns that are needed, or DataError."""
+    """A pyarrow ParquetFile with the columns that are required, or DataError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:  # page by page, not by row group; not memory mapped, which would count as memory in use
+    try:  # page by page, not by row group; not memory-mapped, which would count as memory in use
         file = pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is damaged ({error}); expected parquet: download it again") from error
@@ -74,7 +74,7 @@ def open_parquet(path: Path) -> Any:
 
 
 def parquet_batches(path: Path, file: Any, rows: int = BATCH, all_columns: bool = False) -> Iterator[Any]:
-    """pyarrow RecordBatches of the columns that are used, in order, never the whole file at once."""
+    """Stream the columns in use as pyarrow RecordBatches, in order, never the whole file at once."""
     import pyarrow as pa
 
     wanted = {*COLUMNS, *layout_of(path).columns()}
@@ -86,7 +86,7 @@ def parquet_batches(path: Path, file: Any, rows: int = BATCH, all_columns: bool 
 
 
 class _Copy:
-    """The same batches in a temporary file, read when asked for; it has no name any more where the system allows."""
+    """The same batches in a temporary file, read on demand; the file is unlinked while open, where the system can."""
 
     def __init__(self, path: Path, batches: Iterator[Any]):
         import pyarrow as pa

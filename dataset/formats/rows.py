@@ -1,4 +1,4 @@
-"""The files that data sets come in, as raw rows in any order and in bounded memory, the format told by content."""
+"""Raw rows of data files, by random access or streaming, in bounded memory; the format is detected by content."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ WANTED = "expected a data set: JSONL, a JSON list, parquet or a tar of pictures 
 
 
 class Rows(Protocol):
-    """The raw rows of a file: a mapping by column, or whatever else stands there. Safe to share between threads."""
+    """The raw rows of a file: mappings by column, or whatever else it holds. Thread-safe."""
 
     def __len__(self) -> int: ...
 
     def number(self, index: int) -> int | str:
-        """What the row is called in messages."""
+        """The name of the row in messages."""
         ...
 
     def read(self, index: int) -> Any:
-        """What the row says. BadRow where it cannot be read."""
+        """The raw row. BadRow if it cannot be read."""
         ...
 
 
 def open_rows(path: Path) -> Rows:
-    """The rows of a data file, its format recognised by content. DataError where it cannot be one."""
+    """The rows of a data file, its format detected by content. DataError if it is no data file."""
     kind = recognise(path)
     if kind in ("list", "lines"):
         return TextRows(path, is_list=kind == "list")
@@ -40,9 +40,9 @@ def open_rows(path: Path) -> Rows:
 
 
 def stream_rows(path: Path, all_columns: bool = False) -> Iterator[tuple[int | str, Any]]:
-    """(number, row) of every row in order, nothing of the file kept; a BadRow in a row's place where it has none.
+    """Stream (number, row) in order, keeping no rows; a BadRow takes the place of an unreadable row.
 
-    all_columns: of parquet, give those too that training does not use.
+    all_columns: for parquet, include columns that training does not use.
     """
     if recognise(path) == "parquet":
         batches = parquet_batches(path, open_parquet(path), all_columns=all_columns)
@@ -57,12 +57,12 @@ def stream_rows(path: Path, all_columns: bool = False) -> Iterator[tuple[int | s
 
 
 def recognise(path: Path) -> str:
-    """parquet, tar, list (JSON) or lines (JSONL), by a file's first bytes; DataError where it is none of them."""
+    """The format by the first bytes: parquet, tar, list (JSON) or lines (JSONL); DataError if none of them."""
     if path.is_dir():
         raise DataError(f"{path} is a folder; {WANTED}: name the file in it")
     if path.name == REGISTER and path.is_file():
         names = ", ".join(entry["file_name"] for entry in read_register(path).values()) or "none"
-        raise DataError(f"{path} is no data but LLaMA-Factory's register of files ({names}); name one of them")
+        raise DataError(f"{path} is not data but LLaMA-Factory's registry of files ({names}); name one of them")
     try:
         with path.open("rb") as file:
             head = file.read(1024)
@@ -86,7 +86,7 @@ def recognise(path: Path) -> str:
 
 def _is_tar(head: bytes) -> bool:
     try:
-        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")  # checks the sum of the header
+        tarfile.TarInfo.frombuf(head[:512], "utf-8", "surrogateescape")  # verifies the checksum of the header
     except tarfile.HeaderError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""Rows of a webdataset's tar: files of one base name, as 0001.jpg with 0001.txt or 0001.json, are one row."""
+"""Webdataset tar shards: files that share a base name, as 0001.jpg with 0001.txt or 0001.json, are one row."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from dataset.formats.textrows import Slices, parse_json
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm")
 TEXTS = ("txt", "caption")
-CAPTIONS = ("caption", "text")  # keys of a json that is a caption and no conversation
+CAPTIONS = ("caption", "text")  # keys of a JSON that is a caption and no conversation
 PROMPTS = {"zh": "描述这张图片。", "en": "Describe the picture."}
 
 
 class TarRows:
-    """The rows of a tar file; only where each one lies is kept. A row's files must follow one another."""
+    """The rows of a tar file; only their byte offsets are kept in memory. The files of a row must be adjacent."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -43,7 +43,7 @@ class TarRows:
         return next((base_name(info.name) for info, _ in self._members(index)), str(index))
 
     def read(self, index: int) -> dict[str, Any]:
-        """The row: of a json that holds one its columns, of a caption a request for it and the caption."""
+        """The row: the columns of its JSON, or a prompt and its caption as the answer."""
         row: dict[str, Any] = {}
         pictures = []
         for info, content in self._members(index):
@@ -62,7 +62,7 @@ class TarRows:
         return {**row, **({"image_bytes": pictures, "image": None, "images": None} if pictures else {})}
 
     def member_bytes(self, index: int) -> bytes:
-        """The row's files as they lie in the tar, headers and padding included."""
+        """The raw bytes of the row's files in the tar, headers and padding included."""
         return self._bytes.read(self._starts[index], self._ends[index])
 
     def _members(self, index: int) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
@@ -74,7 +74,7 @@ class TarRows:
 
 
 def _captioned(row: dict[str, Any], pictures: int) -> dict[str, Any]:
-    """A row whose answer is the caption, with the request for one in the caption's language."""
+    """The row as a conversation: a prompt in the caption's language, and the caption as the answer."""
     caption = next((row[key] for key in CAPTIONS if isinstance(row.get(key), str)), None)
     if caption is None:
         return row
@@ -84,13 +84,13 @@ def _captioned(row: dict[str, Any], pictures: int) -> dict[str, Any]:
 
 
 def base_name(name: str) -> str:
-    """A member's name up to the first dot of its last part, which is what its row's files share."""
+    """A member's path up to the first dot of its file name, which the files of a row share."""
     folder, slash, file = name.rpartition("/")
     return folder + slash + (file.partition(".")[0] or file)
 
 
 def _samples(path: Path) -> Iterator[tuple[int, int]]:
-    """(start, end) in bytes of each run of members with one base name; links, folders and the like are passed over."""
+    """Byte range (start, end) of each run of members with one base name; links, folders etc. are skipped."""
     with tarfile.open(path, "r:") as tar:
         name, start, end = None, 0, 0
         while (info := tar.next()) is not None:

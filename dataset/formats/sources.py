@@ -1,4 +1,4 @@
-"""Records from the files that data sets come in, each row checked: turns, answers, image tags, image names."""
+"""Records from data files, each row validated: turns, answers, image tags, image names."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ KNOWN = Layout()
 
 
 def read_records(path: Path | str, images: Path | str | None = None, bad: BadRows | None = None) -> Iterator[Record]:
-    """The good records of a data file in order, in bounded memory; bad rows are counted, named and left out.
+    """Stream the good records of a data file in order, in bounded memory; bad rows are counted, reported and skipped.
 
-    path: JSONL, a JSON list, parquet or a webdataset's tar, recognised by content; rows as MiniMind-V's, LLaVA's,
-    LLaMA-Factory's (its dataset_info.json beside the file is heeded) or Alpaca's.
-    images: the folder of the image files; by default the one that path is in.
-    Raises DataError for a file that cannot be used, TooManyBadRows where the share of bad rows passes the limit.
+    path: JSONL, a JSON list, parquet or a webdataset tar, detected by content; rows in the schema of MiniMind-V, LLaVA,
+    LLaMA-Factory (with its dataset_info.json beside the file) or Alpaca.
+    images: the folder of the image files; by default the folder of path.
+    Raises DataError for an unusable file, TooManyBadRows if the share of bad rows exceeds the limit.
     """
     path, bad = Path(path), bad or BadRows()
     root, layout = Path(images) if images is not None else path.parent, layout_of(path)
@@ -43,10 +43,10 @@ def read_records(path: Path | str, images: Path | str | None = None, bad: BadRow
 
 
 class RecordFile:
-    """The rows of a data file as records, in any order: len() counts all rows, [i] raises BadRow for a bad one.
+    """Random access to the records of a data file: len() counts all rows, [i] raises BadRow for a bad one.
 
-    Memory stays bounded, and [i] may be called from several threads. `bad` is told of rows that were put right.
-    name: what the rows' ids begin with, by default the file's name.
+    Memory stays bounded, and [i] is thread-safe. Repaired rows are counted in `bad`.
+    name: prefix of the record ids, by default the file name.
     """
 
     def __init__(
@@ -79,9 +79,9 @@ class RecordFile:
 
 
 def record_from_row(row: Any, row_id: str, root: Path, layout: Layout = KNOWN) -> tuple[Record, str]:
-    """The record of a raw row (a mapping, or the BadRow in its place) and a note on what was put right, or BadRow.
+    """The record of a raw row (a mapping, or the BadRow in its place) and a note on what was repaired, or BadRow.
 
-    As many "<image>" tags as images are needed; a single image without one is put in front of the question.
+    There must be one "<image>" tag per image; a single image without a tag is put in front of the question.
     """
     if isinstance(row, BadRow):
         raise row
@@ -101,7 +101,7 @@ def record_from_row(row: Any, row_id: str, root: Path, layout: Layout = KNOWN) -
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    """The first of the named columns that holds something, or None."""
+    """The first value among the named columns that is not None, else None."""
     return next((row[name] for name in names if row.get(name) is not None), None)
 
 
@@ -144,7 +144,7 @@ def _turn(message: Any, layout: Layout) -> Turn:
 
 
 def _answer(text: Any) -> Turn:
-    """An answer's turn; it shows no pictures, so a tag in it is text."""
+    """An assistant turn; it has no pictures, so a tag in it is plain text."""
     if not isinstance(text, str):
         raise BadRow("turn has no text", f"found {type(text).__name__}")
     if not text.strip():
@@ -153,7 +153,7 @@ def _answer(text: Any) -> Turn:
 
 
 def _in_turn(turns: list[Turn]) -> tuple[list[Turn], str]:
-    """The turns as system?, (user, assistant)+, and a note on what was left out for it."""
+    """The turns normalised to system?, (user, assistant)+, and a note on what was dropped."""
     if not any(turn.role == "assistant" for turn in turns):
         raise BadRow("row has no answer")
     note = ""
@@ -170,7 +170,7 @@ def _in_turn(turns: list[Turn]) -> tuple[list[Turn], str]:
 
 
 def _pictures(row: Mapping[str, Any], root: Path, layout: Layout) -> tuple[Picture, ...]:
-    """The row's pictures: bytes, a list of bytes, a name, several names in one text, or a list of names."""
+    """The row's pictures, given as bytes, a list of bytes, a name, several names in one text, or a list of names."""
     value = _first(row, layout.images)
     if isinstance(value, str):
         value = _names(value, root)
@@ -182,7 +182,7 @@ def _pictures(row: Mapping[str, Any], root: Path, layout: Layout) -> tuple[Pictu
 
 
 def _names(text: str, root: Path) -> list[str]:
-    """The file names in a text as "0.jpg, 1.jpg"; a file whose own name has a comma is one."""
+    """Split a text such as "0.jpg, 1.jpg" into file names; an existing file with a comma in its name stays one."""
     if "," not in text:
         return [text] if text.strip() else []
     try:

@@ -1,4 +1,4 @@
-"""Rows of JSONL files and JSON lists, found by byte offsets, so that the file itself stays on disk."""
+"""Random access to the rows of JSONL files and JSON lists by byte offset; the file itself stays on disk."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any, BinaryIO
 from dataset.bad_rows import BadRow, DataError
 
 BLOCK = 4 << 20  # bytes read at once
-LONGEST = 256 << 20  # bytes of a row of text that are still read
+LONGEST = 256 << 20  # maximum bytes of a row
 
-# a string, its closing quote in the group (empty where the text ends before it), or a bracket
+# a string, its closing quote in the group (empty if the text ends before it), or a bracket
 _JSON_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("?)|[\[\]{}]', re.DOTALL)
 
 
 class Slices:
-    """Stretches of a file's bytes, read when asked for and not kept; threads may share it."""
+    """Byte ranges of a file, read on demand and not kept. Thread-safe."""
 
     def __init__(self, path: Path):
         self._file = path.open("rb", buffering=0)
@@ -39,7 +39,7 @@ class Slices:
 
 
 class TextRows:
-    """The rows of a JSONL file or a JSON list, found by byte offsets; the file itself stays on disk."""
+    """The rows of a JSONL file or a JSON list by byte offset; the file itself stays on disk."""
 
     def __init__(self, path: Path, is_list: bool):
         self.path = path
@@ -60,23 +60,23 @@ class TextRows:
         return len(self._starts)
 
     def number(self, index: int) -> int:
-        """The line, from 1; in a JSON list the item, from 0."""
+        """The line number, from 1; in a JSON list the index, from 0."""
         return self._numbers[index]
 
     def read(self, index: int) -> Any:
-        """What the row says. BadRow where it is not JSON."""
+        """The parsed row. BadRow if it is not JSON."""
         return parse_json(self.text(index), "row is not JSON")
 
     def text(self, index: int) -> bytes:
-        """The row as it stands in the file, without the white space around it."""
+        """The bytes of the row in the file, without surrounding whitespace."""
         start, end = self._starts[index], self._ends[index]
         if end - start > LONGEST:
-            raise BadRow("row is not JSON", f"{end - start:,} bytes; a row is unfinished, or the file is no data set")
+            raise BadRow("row is not JSON", f"{end - start:,} bytes; a row does not end, or the file is no data set")
         return self._bytes.read(start, end).strip()
 
 
 def _lines(file: BinaryIO, start: int) -> Iterator[tuple[int, int, int]]:
-    """(start, end, line number) of every line that is not blank, the file being at start."""
+    """(start, end, line number) of every non-blank line, with the file positioned at start."""
     begin, end, number, blank = start, start, 1, True
     while piece := file.readline(BLOCK):
         end += len(piece)
@@ -119,7 +119,7 @@ def _items(file: BinaryIO, start: int) -> Iterator[tuple[int, int, int]]:
 
 
 def parse_json(text: bytes | str, reason: str) -> Any:
-    """The JSON value, or a BadRow for the reason that says where it stops being JSON."""
+    """Parse a JSON value; else BadRow with this reason, and with where parsing failed."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""A copy of a data file without some of its rows, and with some answers changed; whole or not at all."""
+"""Copy a data file without some of its rows and with some answers changed, atomically."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from dataset.formats.shards import CAPTIONS, TEXTS, TarRows
 from dataset.formats.textrows import TextRows
 
 SUFFIXES = {"parquet": (".parquet",), "tar": (".tar",), "list": (".jsonl", ".json"), "lines": (".jsonl", ".json")}
-Change = Callable[[str], str]  # of an answer
+Change = Callable[[str], str]  # a transform of an answer
 
 
-def write_rows(path: Path, out: Path, gone: Container[int], changed: Container[int], change: Change) -> None:
-    """Copy the rows whose places are not gone, in order; in those changed, every answer as `change` gives it back.
+def write_rows(path: Path, out: Path, removed: Container[int], changed: Container[int], change: Change) -> None:
+    """Copy the rows that are not in `removed`, in order, with `change` applied to every answer of those in `changed`.
 
-    change may give "" for an answer that is to stay as it is. Raises DataError for an OUT of another format.
+    change may return "" to keep an answer as it is. Raises DataError if OUT has another format.
     """
     kind = recognise(path)
     if out.suffix not in SUFFIXES[kind]:
-        raise DataError(f"{out} ends in {out.suffix!r}; expected {' or '.join(SUFFIXES[kind])}, as {path} is read")
+        raise DataError(f"{out} ends in {out.suffix!r}; expected {' or '.join(SUFFIXES[kind])}, the format of {path}")
     partial = out.with_name(out.name + ".partial")
     try:
         if kind == "parquet":
-            _write_parquet(path, partial, gone, changed, change)
+            _write_parquet(path, partial, removed, changed, change)
         else:
             rows = open_rows(path)
             with partial.open("wb") as file:
                 if isinstance(rows, TarRows):
-                    _write_tar(rows, file, gone, changed, change)
+                    _write_tar(rows, file, removed, changed, change)
                 elif isinstance(rows, TextRows):
-                    _write_text(rows, file, out.suffix == ".json", gone, changed, change)
+                    _write_text(rows, file, out.suffix == ".json", removed, changed, change)
         os.replace(partial, out)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def _write_text(
-    rows: TextRows, file: BinaryIO, as_list: bool, gone: Container[int], changed: Container[int], change: Change
+    rows: TextRows, file: BinaryIO, as_list: bool, removed: Container[int], changed: Container[int], change: Change
 ) -> None:
     layout, first = layout_of(rows.path), True
     for place in range(len(rows)):
-        if place in gone:
+        if place in removed:
             continue
         text = rows.text(place)
         if place in changed:
             text = _dumps(change_row(rows.read(place), layout, change))
-        elif b"\n" in text:  # of an indented list
+        elif b"\n" in text:  # from an indented list
             text = _dumps(rows.read(place))
         if as_list:
             file.write((b"[\n" if first else b",\n") + text)
@@ -70,7 +70,7 @@ def _dumps(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
-def _write_parquet(path: Path, out: Path, gone: Container[int], changed: Container[int], change: Change) -> None:
+def _write_parquet(path: Path, out: Path, removed: Container[int], changed: Container[int], change: Change) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -80,7 +80,7 @@ def _write_parquet(path: Path, out: Path, gone: Container[int], changed: Contain
         for batch in parquet_batches(path, file, all_columns=True):
             places = range(place, place + len(batch))
             place += len(batch)
-            kept = [i for i, number in enumerate(places) if number not in gone]
+            kept = [i for i, number in enumerate(places) if number not in removed]
             if any(number in changed for number in places):
                 rows = batch.to_pylist()
                 some = [change_row(rows[i], layout, change) if places[i] in changed else rows[i] for i in kept]
@@ -89,9 +89,9 @@ def _write_parquet(path: Path, out: Path, gone: Container[int], changed: Contain
                 writer.write_batch(batch.take(pa.array(kept, pa.int64())))
 
 
-def _write_tar(rows: TarRows, file: BinaryIO, gone: Container[int], changed: Container[int], change: Change) -> None:
+def _write_tar(rows: TarRows, file: BinaryIO, removed: Container[int], changed: Container[int], change: Change) -> None:
     for place in range(len(rows)):
-        if place in gone:
+        if place in removed:
             continue
         members = rows.member_bytes(place)
         file.write(b"".join(_changed_members(members, layout_of(rows.path), change)) if place in changed else members)
@@ -115,7 +115,7 @@ def _changed_members(members: bytes, layout: Layout, change: Change) -> Iterator
 
 
 def change_row(row: Any, layout: Layout, change: Change) -> Any:
-    """The raw row with each answer changed; conversations that were JSON text are JSON text again."""
+    """The raw row with each answer changed; conversations stored as JSON text stay JSON text."""
     if isinstance(row, list):
         return [_change_turn(turn, layout, change) for turn in row]
     row = dict(row)

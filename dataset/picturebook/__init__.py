@@ -1,1 +1,1 @@
-"""A small world that the repo draws itself: facts first, and picture and text both made from them."""
+"""A synthetic world that the repo draws itself: facts first, then pictures and texts made from them."""

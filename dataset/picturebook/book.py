@@ -1,4 +1,4 @@
-"""The picture book as records: which texts of which scenes, for each stage of training and for scoring."""
+"""The picture book as a data set: which texts about which scenes, for each stage of training and for scoring."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataset.picturebook.questions import questions
 from dataset.picturebook.world import make_scene
 from dataset.record import IMAGE, Record, Turn
 
-# What share of a stage's records are which text. Each stage of the curriculum replays the earlier ones.
+# stage -> text kind -> share of its records. Each stage of the curriculum replays the earlier ones.
 MIXES: dict[str, dict[str, float]] = {
     "lm": {"phrase": 0.1, "sentence": 0.08, "paragraph": 0.07, "long": 0.11, "questions": 0.24, "checklist": 0.4},
     "vision": {"sentence": 0.5, "paragraph": 0.5},
@@ -29,7 +29,7 @@ QUESTIONS_PER_RECORD = 6
 class PictureBook(Sequence[Record]):
     """`size` records about the first `scenes` scenes of a split; record i is the same on every machine.
 
-    mix: text kind -> share. english: share of English. The picture is given as its Scene, drawn when wanted.
+    mix: text kind -> share. english: share of English. The picture is its Scene, drawn on demand.
     """
 
     split: str
@@ -59,7 +59,7 @@ class PictureBook(Sequence[Record]):
 
 
 def caption_turns(scene: Scene, length: str, rng: random.Random, language: str) -> tuple[Turn, ...]:
-    """A request for a description of that length, and the description."""
+    """A prompt for a caption of that length, and the caption."""
     texts = captions_en if language == "en" else captions_zh
     prompts = (texts.PROMPTS_EN if language == "en" else texts.PROMPTS_ZH)[length]
     prompt = prompts[0] if rng.random() < 0.6 else rng.choice(prompts)
@@ -68,13 +68,13 @@ def caption_turns(scene: Scene, length: str, rng: random.Random, language: str) 
 
 
 def checklist_turns(scene: Scene, rng: random.Random, language: str) -> tuple[Turn, ...]:
-    """A request for a checklist, and the checklist."""
+    """A prompt for a checklist, and the checklist."""
     prompt = rng.choice(PROMPTS[language])
     return Turn("user", (IMAGE, "\n" + prompt)), Turn("assistant", (checklist(scene, rng, language),))
 
 
 def question_turns(scene: Scene, rng: random.Random, language: str) -> tuple[Turn, ...]:
-    """A few questions about the picture with their answers, as one conversation."""
+    """A few questions about the picture and their answers, as one conversation."""
     asked = questions(scene, rng, language)
     chosen = rng.sample(asked, min(QUESTIONS_PER_RECORD, len(asked)))
     turns: list[Turn] = []
@@ -85,5 +85,5 @@ def question_turns(scene: Scene, rng: random.Random, language: str) -> tuple[Tur
 
 
 def prompt_for(length: str, language: str = "zh") -> str:
-    """The canonical request for a description of that length."""
+    """The canonical prompt for a caption of that length."""
     return (captions_en.PROMPTS_EN if language == "en" else captions_zh.PROMPTS_ZH)[length][0]

@@ -1,4 +1,4 @@
-"""English captions of a scene in four lengths; every statement about a thing is true by the facts."""
+"""English captions of a scene in four lengths; every statement about a thing is grounded in the facts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUMBERS = {1: "one", 2: "two", 3: "three"}
 SIDES = {"left": "on the left", "middle": "in the middle", "right": "on the right"}
 UNIQUE = ("sun", "moon")  # named with "the"
 
-# What the painted background certainly shows. No kind's noun and no other place's word may occur here.
+# What the background always shows. No kind's noun and no other place's word may occur here.
 BACKGROUNDS = {
     "street": (
         "A row of buildings stands in the background.",
@@ -85,11 +85,11 @@ MOODS = (
 
 
 def caption(scene: Scene, length: str, rng: random.Random) -> str:
-    """A caption of that length (phrase, sentence, paragraph, long); the same for the same state of `rng`."""
-    tellers = {"phrase": _phrase, "sentence": _sentence, "paragraph": _paragraph, "long": _long}
-    if length not in tellers:
-        raise ValueError(f"unknown length {length!r}; there are {', '.join(tellers)}")
-    return tellers[length](scene, rng)
+    """A caption of that length (phrase, sentence, paragraph, long); deterministic in the state of `rng`."""
+    writers = {"phrase": _phrase, "sentence": _sentence, "paragraph": _paragraph, "long": _long}
+    if length not in writers:
+        raise ValueError(f"unknown length {length!r}; there are {', '.join(writers)}")
+    return writers[length](scene, rng)
 
 
 def capital(text: str) -> str:
@@ -130,7 +130,7 @@ def listing(things: list[Thing]) -> str:
 
 
 def inventory(things: list[Thing]) -> str:
-    """A, B, C behind a colon: no "and" before the last, for which one would have to know at A how many are to come."""
+    """A, B, C after a colon: no "and" before the last, which would require knowing at A how many are to come."""
     return ", ".join(noun_phrase(thing) for thing in things)
 
 
@@ -139,7 +139,7 @@ def be(thing: Thing) -> str:
 
 
 def doing(thing: Thing) -> str:
-    """The action; what flies or hangs in the air without one: a kite flies, a balloon floats."""
+    """The action; for a thing in the air without one: a kite flies, a balloon floats."""
     if thing.action is None:
         return "flying" if thing.kind == "kite" else "floating"
     return "reading a book" if thing.action == "reading" else thing.action
@@ -225,7 +225,7 @@ def _paragraph(scene: Scene, rng: random.Random) -> str:
 
 
 def _placed(scene: Scene, unit: tuple[Thing, ...], sides: set[str]) -> str:
-    """One clause that says where a unit is; `sides` are those already spoken of."""
+    """A clause that locates a unit; `sides` are those already mentioned."""
     thing, side, what = unit[0], SIDES[unit[0].side], noun_phrase(unit[0])
     also = " also" if thing.side in sides else ""
     if len(unit) == 2:
@@ -251,7 +251,7 @@ def _long(scene: Scene, rng: random.Random) -> str:
 
 
 def _detail(scene: Scene, unit: tuple[Thing, ...], rng: random.Random) -> str:
-    """A clause about something already named: where it is, what it does; what it rides or holds is named here first."""
+    """A clause on a thing already mentioned: where it is, what it does; what it rides or holds is introduced here."""
     thing, side = unit[0], SIDES[unit[0].side]
     what = f"{definite(thing)} {be(thing)}"
     if len(unit) == 2:

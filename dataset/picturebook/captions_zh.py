@@ -1,4 +1,4 @@
-"""Chinese captions of a scene in four lengths; every statement about a thing is true by the facts."""
+"""Chinese captions of a scene in four lengths; every statement about a thing is grounded in the facts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PROMPTS_ZH = {
 NUMBERS = {1: "一", 2: "两", 3: "三"}
 SIDES = {"left": "左边", "middle": "中间", "right": "右边"}
 
-# What the painted background certainly shows. No kind's noun and no other place's word may occur here.
+# What the background always shows. No kind's noun and no other place's word may occur here.
 BACKGROUNDS = {
     "street": ("背景里是一排高低不同的楼房", "一条画着标线的道路从楼房前面穿过", "路边铺着整齐的人行道"),
     "sea": ("背景里是宽阔的海水", "近处铺满了柔软的细沙", "海水一直延伸到远处"),
@@ -44,15 +44,15 @@ MOODS = (
 
 
 def caption(scene: Scene, length: str, rng: random.Random) -> str:
-    """A caption of that length (phrase, sentence, paragraph, long); the same for the same state of `rng`."""
-    tellers = {"phrase": _phrase, "sentence": _sentence, "paragraph": _paragraph, "long": _long}
-    if length not in tellers:
-        raise ValueError(f"unknown length {length!r}; there are {', '.join(tellers)}")
-    return tellers[length](scene, rng)
+    """A caption of that length (phrase, sentence, paragraph, long); deterministic in the state of `rng`."""
+    writers = {"phrase": _phrase, "sentence": _sentence, "paragraph": _paragraph, "long": _long}
+    if length not in writers:
+        raise ValueError(f"unknown length {length!r}; there are {', '.join(writers)}")
+    return writers[length](scene, rng)
 
 
 def counted(thing: Thing) -> str:
-    """一只, 两个: how many, with the kind's measure word."""
+    """一只, 两个: the number with the kind's measure word."""
     return NUMBERS[thing.count] + KINDS[thing.kind].measure
 
 
@@ -72,7 +72,7 @@ def listing(things: list[Thing], short: bool = False) -> str:
 
 
 def join(phrases: list[str]) -> str:
-    """A、B、C: no 和 before the last, for which one would have to know at A how many are to come."""
+    """A、B、C: no 和 before the last, which would require knowing at A how many are to come."""
     return "、".join(phrases)
 
 
@@ -96,7 +96,7 @@ def _related_verb(scene: Scene, thing: str, subject: Thing) -> str:
 
 
 def doing(thing: Thing, again: bool = False) -> str:
-    """正在奔跑, or 也在奔跑 where another does it too; 站着 and 坐着 are states and take no 正在."""
+    """正在奔跑, or 也在奔跑 if another does it too; 站着 and 坐着 are states and take no 正在."""
     if thing.action in ("standing", "sitting"):
         return ("也" if again else "") + ACTIONS_ZH[thing.action]
     assert thing.action
@@ -169,7 +169,7 @@ def _paragraph(scene: Scene, rng: random.Random) -> str:
 
 
 def _placed(scene: Scene, unit: tuple[Thing, ...], sides: set[str], rng: random.Random) -> str:
-    """One clause that says where a unit is; `sides` are those already spoken of."""
+    """A clause that locates a unit; `sides` are those already mentioned."""
     thing, side = unit[0], SIDES[unit[0].side]
     what = noun_phrase(thing)
     again = "还" if thing.side in sides else ""
@@ -199,7 +199,7 @@ def _long(scene: Scene, rng: random.Random) -> str:
 
 
 def _detail(scene: Scene, unit: tuple[Thing, ...], rng: random.Random) -> str:
-    """A clause about something already named: where it is, what it does; what it rides or holds is named here first."""
+    """A clause on a thing already mentioned: where it is, what it does; what it rides or holds is introduced here."""
     thing, side = unit[0], SIDES[unit[0].side]
     noun = KINDS[thing.kind].zh
     what = noun if thing.count == 1 else f"{counted(thing)}{noun}都"

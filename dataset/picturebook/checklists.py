@@ -1,10 +1,10 @@
-"""Checklists: a few attributes of a scene, each looked up for thing after thing, the value right behind the noun.
+"""Checklists: a few attributes of a scene, each listed for thing after thing, the value right after the referring noun.
 
     颜色：兔子黑色，皮球红色。有无：男人有，椅子没有。位置：兔子左边，皮球右边。
 
-A caption names a thing and, many words later, says more of it; a checklist names a thing and wants one attribute of it
-at once. That is recall by name, which a language model learns early where the value stands right
-behind the name and late where it hides in sentences (multi-query associative recall, arXiv 2312.04927).
+A caption mentions a thing and says more of it many words later; a checklist wants one attribute right after the noun.
+This is multi-query associative recall (arXiv 2312.04927), which a language model learns early if the value comes right
+after the key, and late if it is buried in sentences.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataset.picturebook.questions import mixed_absent
 from dataset.picturebook.telling import in_sky
 from dataset.picturebook.words import column
 
-SWEEPS = 4  # of a checklist
+SWEEPS = 4  # per checklist
 PROMPTS = {
     "zh": ("请逐项列出。", "请按项目逐一列出图里的内容。"),
     "en": ("List it item by item.", "Please go through it item by item."),
@@ -37,11 +37,10 @@ TITLES = {
 
 
 def checklist(scene: Scene, rng: random.Random, language: str) -> str:
-    """SWEEPS sweeps over the scene's things; the same for the same state of `rng`.
+    """SWEEPS sweeps over the scene's things; deterministic in the state of `rng`.
 
-    Things come in reading order, so that what comes next can be known; only what is there and what is not is asked in
-    random order. In random order everywhere, a model never learns to leave out what it has named: it says one thing
-    twice.
+    Things come in reading order, so that the next one is predictable; only presence is asked in random order. With
+    random order everywhere, a model never learns to skip what it has named: it says one thing twice.
     """
     chinese = language == "zh"
     told = []
@@ -59,7 +58,7 @@ def _sweep(title: str, entries: list[str], chinese: bool) -> str:
 
 
 def _of_each(value: Callable[[Thing, bool], str | None]) -> Callable[[Scene, random.Random, bool], list[str]]:
-    """A sweep of the value of each thing that has one."""
+    """A sweep of one attribute over the things that have it."""
 
     def entries(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
         told = []
@@ -93,7 +92,7 @@ def _action(thing: Thing, chinese: bool) -> str | None:
 
 
 def _presence(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
-    """What is there and as much that is not, of varied difficulty."""
+    """The kinds that are present and as many that are absent, of varying difficulty."""
     absent = mixed_absent(scene, len(scene.things), rng)
     asked = [(thing.kind, True) for thing in scene.things] + [(kind, False) for kind in absent]
     rng.shuffle(asked)
@@ -103,7 +102,7 @@ def _presence(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
 
 
 def _sides(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
-    """What lies at each side: from place to name."""
+    """The things on each side: from position to noun."""
     told = []
     for side in zh.SIDES:
         there = [thing for thing in scene.things if thing.side == side and not in_sky(thing)]
@@ -115,7 +114,7 @@ def _sides(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
 
 
 def _things(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
-    """All that is there."""
+    """All things."""
     return [KINDS[thing.kind].zh if chinese else en.noun(thing) for thing in scene.things]
 
 

@@ -1,7 +1,7 @@
-"""Text to train a tokenizer on: python -m dataset.picturebook.corpus --scenes 2000 --out out/corpus.txt
+"""A corpus to train a tokenizer on: python -m dataset.picturebook.corpus --scenes 2000 --out out/corpus.txt
 
-One text a line, its words joined by U+001F: captions of all lengths, prompts, questions and answers in both
-languages about scenes of the training split. The same on every machine.
+One text per line, its words joined by U+001F: captions of all lengths, prompts, questions and answers in both languages
+about scenes of the training split. The same on every machine.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dataset.picturebook.wordlist import lexicon, lexicon_en, words
 from dataset.picturebook.world import make_scene
 
 SEPARATOR = "\x1f"
-QUESTIONS = 4  # of each scene in each language
-REPEATS = 3  # of each word by itself: one that no caption says must be met more than once to become a token
+QUESTIONS = 4  # per scene and language
+REPEATS = 3  # of each single word: one that no caption uses must occur more than once to become a token
 TEMPLATE = ("system", "user", "assistant", "You are a helpful assistant")
 
 
@@ -48,7 +48,7 @@ def texts(scenes: int) -> Iterator[str]:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--scenes", type=int, default=2000, help="training scenes (default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, help="file to write")
+    parser.add_argument("--out", type=Path, required=True, help="output file")
     args = parser.parse_args(argv)
     if args.scenes < 1:
         parser.error(f"--scenes is {args.scenes}; expected 1 or more")

@@ -1,6 +1,6 @@
-"""What there is in the picture book: kinds, colours, places, and the facts of one scene.
+"""The picture book's vocabulary (kinds, colours, places), and the scene graph facts of one picture.
 
-Everything else (drawing, captions, questions, scoring) reads these tables; nothing else names a kind's words.
+Everything else (drawing, captions, questions, scoring) reads these tables; a kind's words are defined nowhere else.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from dataclasses import dataclass
 class Kind:
     name: str  # the key, in English
     group: str  # person | animal | vehicle | plant | object | sky
-    zh: str  # the noun that captions use
+    zh: str  # the referring noun in captions
     measure: str  # its measure word
     en: str
     en_plural: str
-    colours: tuple[str, ...]  # commonest first; () where the kind always looks the same
-    height: float  # of one, at medium size, as a fraction of the picture's height
-    aspect: float  # width over height of one
+    colours: tuple[str, ...]  # most common first; () if the kind always looks the same
+    height: float  # of one individual at medium size, as a fraction of the picture's height
+    aspect: float  # width over height of one individual
     where: str  # ground | air (anywhere above the ground) | sky (far away, always one)
-    actions: tuple[str, ...] = ()  # commonest first; () where it does nothing
+    actions: tuple[str, ...] = ()  # most common first; () if it has none
     zh_synonyms: tuple[str, ...] = ()  # other words that count as a mention
     en_synonyms: tuple[str, ...] = ()
 
@@ -165,16 +165,16 @@ ACTIONS_ZH = {
 }  # fmt: skip
 
 
-SIDE_LINES = (0.38, 0.62)  # the middle begins and ends there, as fractions of the picture's width
-COLUMNS = 10  # a thing's place from left to right is told in so many steps, finer than sides are
+SIDE_LINES = (0.38, 0.62)  # where the middle begins and ends, as fractions of the picture's width
+COLUMNS = 10  # positions from left to right in words and checklists, finer than sides
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One kind of thing in a scene: `count` alike individuals side by side."""
+    """A node of the scene graph: `count` individuals of one kind side by side, all alike."""
 
     kind: str
-    colour: str | None  # None where the kind always looks the same
+    colour: str | None  # None if the kind always looks the same
     count: int  # 1 to 3
     action: str | None
     size: str  # small | medium | large
@@ -191,13 +191,13 @@ class Thing:
 
     @property
     def column(self) -> int:
-        """In which tenth of the picture's width the centre lies, 0 (left) to 9."""
+        """The tenth of the picture's width in which the centre lies, 0 (left) to 9."""
         return min(int(self.x * COLUMNS), COLUMNS - 1)
 
 
 @dataclass(frozen=True)
 class Relation:
-    """things[subject] is `name` things[object]; drawn as one, in one spot."""
+    """An edge of the scene graph: things[subject] is `name` things[object]; the two are drawn together."""
 
     name: str  # riding | on | holding
     subject: int
@@ -206,9 +206,9 @@ class Relation:
 
 @dataclass(frozen=True)
 class Scene:
-    """The facts of one picture, in reading order (world.in_reading_order). Picture and text are both made from them."""
+    """The facts of one picture, its ground truth; things in reading order (world.in_reading_order)."""
 
-    seed: int  # decides all that is drawn and is not a fact (cloud shapes, shades, jitter)
+    seed: int  # determines what is drawn but is no fact (cloud shapes, shades, jitter)
     place: str
-    things: tuple[Thing, ...]  # 1 to 4, each of another kind
+    things: tuple[Thing, ...]  # 1 to 4, each of a different kind
     relation: Relation | None = None

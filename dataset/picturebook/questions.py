@@ -1,4 +1,4 @@
-"""Questions about a scene with their answers; each has exactly one right answer by the facts."""
+"""Questions about a scene and their answers; each has exactly one correct answer by the facts."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from dataset.picturebook.world import HELD_OUT_PLACES, kind_weights
 
 TYPES = ("what", "colour", "count", "where", "order", "action", "exists")
 SAMPLINGS = ("random", "popular", "adversarial")
-POOL = 8  # so many of the commonest absent kinds are candidates for a popular or adversarial question
+POOL = 8  # most common absent kinds to draw popular and adversarial questions from
 
-# What somebody could argue to be in the picture although it is no thing of the scene: an old man is a man,
-# the street's buildings are houses, a park bench is a chair. Nobody is asked whether these are there.
+# Kinds that are arguably in the picture although no thing of the scene: an old man is a man, the street's buildings
+# are houses, a park bench is a chair. No question asks whether these are there.
 ARGUABLE_KINDS = {"elder": ("man", "woman"), "dancer": ("man", "woman"), "astronaut": ("man", "woman")}
 ARGUABLE_PLACES = {"street": ("house",), "park": ("chair",), "stage": ("lamp",), "space": ("moon",)}
 
@@ -31,7 +31,7 @@ class Question:
 
 
 def questions(scene: Scene, rng: random.Random, language: str) -> list[Question]:
-    """All questions of every type, in random order; as many with yes as with no. language: zh | en."""
+    """All questions of every type, in random order, as many with yes as with no. language: zh | en."""
     if language not in ("zh", "en"):
         raise ValueError(f"unknown language {language!r}; there are zh and en")
     asked = [
@@ -50,10 +50,10 @@ def questions(scene: Scene, rng: random.Random, language: str) -> list[Question]
 def pope_questions(
     scene: Scene, sampling: str, rng: random.Random, language: str = "zh"
 ) -> list[tuple[str, bool]]:
-    """(question, whether yes is right) as in POPE (Li 2023): each kind there is, and as many absent ones.
+    """(question, whether yes is correct) as in POPE (Li 2023): each present kind, and as many absent ones.
 
-    sampling, of the absent kinds: random (any), popular (commonest in the world), adversarial (commonest at
-    the scene's place).
+    sampling of the absent kinds: random (any), popular (most common in the world), adversarial (most common at the
+    scene's place).
     """
     if sampling not in SAMPLINGS:
         raise ValueError(f"unknown sampling {sampling!r}; there are {', '.join(SAMPLINGS)}")
@@ -66,7 +66,7 @@ def pope_questions(
 
 
 def pick_absent(scene: Scene, sampling: str, count: int, rng: random.Random) -> list[str]:
-    """`count` kinds that are beyond doubt not in the picture, drawn as `sampling` says."""
+    """`count` kinds that are certainly absent, drawn by `sampling`."""
     kinds = absent_kinds(scene)
     if sampling != "random":
         here = kind_weights(scene.place) if sampling == "adversarial" else {}
@@ -77,7 +77,7 @@ def pick_absent(scene: Scene, sampling: str, count: int, rng: random.Random) -> 
 
 
 def mixed_absent(scene: Scene, count: int, rng: random.Random) -> list[str]:
-    """`count` kinds that are beyond doubt not there, each by a sampling of its own, so of varied difficulty."""
+    """`count` kinds that are certainly absent, each by a random sampling, so of varying difficulty."""
     absent: list[str] = []
     while len(absent) < count:
         kind = pick_absent(scene, rng.choice(SAMPLINGS), 1, rng)[0]
@@ -87,7 +87,7 @@ def mixed_absent(scene: Scene, count: int, rng: random.Random) -> list[str]:
 
 
 def absent_kinds(scene: Scene) -> list[str]:
-    """Kinds that are not there, without arguable ones and those held out for this place.
+    """Absent kinds, without arguable ones and those held out for this place.
 
     A pair held out of training must not be denied in training either.
     """
@@ -100,7 +100,7 @@ def absent_kinds(scene: Scene) -> list[str]:
 
 @cache
 def popularity() -> dict[str, float]:
-    """How common each kind is over all places (sums to 1)."""
+    """The prior of each kind over all places (sums to 1)."""
     shares = dict.fromkeys(KINDS, 0.0)
     for place in PLACES:
         weights = kind_weights(place)
@@ -110,7 +110,7 @@ def popularity() -> dict[str, float]:
 
 
 def ask_exists(kind: str, language: str = "zh") -> str:
-    """图里有小狗吗？ Is there a dog? The noun stands close to where the answer begins, in both languages."""
+    """图里有小狗吗？ Is there a dog? The noun is close to where the answer begins, in both languages."""
     if language == "zh":
         return f"图里有{KINDS[kind].zh}吗？"
     name = KINDS[kind].en
@@ -118,18 +118,18 @@ def ask_exists(kind: str, language: str = "zh") -> str:
 
 
 def _the(thing: Thing) -> str:
-    """the dog, the dogs: without its number, which would answer another question."""
+    """the dog, the dogs: without a number, which would answer another question."""
     return f"the {en.noun(thing)}"
 
 
 def _related(scene: Scene) -> set[str]:
-    """The kinds that are part of the relation."""
+    """The kinds in the relation."""
     pair = (scene.relation.subject, scene.relation.object) if scene.relation else ()
     return {scene.things[i].kind for i in pair}
 
 
 def _what(scene: Scene, language: str) -> list[Question]:
-    """What there is in all, on each side that is beyond doubt, and in the relation."""
+    """What is in the picture, on each unambiguous side, and in the relation."""
     things = list(scene.things)
     if language == "zh":
         asked = [Question("图里画了什么？", f"图里有{zh.listing(things)}。", "what")]
@@ -223,7 +223,7 @@ def _where(scene: Scene, language: str) -> list[Question]:
 
 
 def _order(scene: Scene, rng: random.Random, language: str) -> list[Question]:
-    """On which side of another a thing is, for up to two pairs below the sky that are clearly apart."""
+    """On which side of another a thing is, for up to two clearly separate pairs below the sky."""
     lower = [thing for thing in scene.things if not in_sky(thing)]
     pairs = [pair for pair in combinations(lower, 2) if abs(pair[0].x - pair[1].x) >= NEAR]
     asked = []
@@ -241,7 +241,7 @@ def _order(scene: Scene, rng: random.Random, language: str) -> list[Question]:
 
 
 def _action(scene: Scene, language: str) -> list[Question]:
-    """What each thing that acts does; who rides or holds something does that."""
+    """What each acting thing is doing; for a rider or holder, that is riding or holding."""
     related = _related(scene)
     asked = []
     for unit in units(scene):
@@ -264,7 +264,7 @@ def _action(scene: Scene, language: str) -> list[Question]:
 
 
 def _exists(scene: Scene, rng: random.Random, language: str) -> list[Question]:
-    """Two questions with yes (one where there is one thing) and as many with no, of varied difficulty."""
+    """Two questions answered yes (one if there is one thing) and as many answered no, of varying difficulty."""
     present = rng.sample(list(scene.things), min(2, len(scene.things)))
     asked = [(thing.kind, _yes(thing, language)) for thing in present]
     asked += [(kind, _no(kind, language)) for kind in mixed_absent(scene, len(present), rng)]

@@ -1,6 +1,6 @@
 """The eight test pictures: `python -m dataset.picturebook.sft_scenes` draws them into sft_images/.
 
-They show what the reference project's eight test photographs show, within what the picture book's world can hold.
+They recreate the subjects of the reference project's eight test photographs, as far as the picture book's world allows.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from dataset.picturebook.world import SIZES
 
 def thing(kind: str, x: float, y: float, colour: str | None = None, action: str | None = None, count: int = 1,
           size: str = "medium", flip: bool = False, shrink: float = 1.0) -> Thing:  # fmt: skip
-    """A thing of the height that its kind and size have, times `shrink` where the picture is crowded."""
+    """A thing with the height of its kind and size, times `shrink` in a crowded picture."""
     height = KINDS[kind].height * SIZES[size] * shrink
     return Thing(kind, colour, count, action, size, x, y, height, flip)
 
 
 def sft_scenes() -> dict[str, Scene]:
-    """The facts of the eight pictures by file name, without its ending."""
+    """The eight scenes by file name, without extension."""
     return {
         "城市车水马龙-city-traffic": Scene(11, "street", (
             thing("car", 0.29, 0.90, "red", count=2, size="small", shrink=0.74),
@@ -63,8 +63,8 @@ def sft_scenes() -> dict[str, Scene]:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "sft_images", help="the folder")
-    parser.add_argument("--size", type=int, default=512, help="pixels a side")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "sft_images", help="output folder")
+    parser.add_argument("--size", type=int, default=512, help="side of a picture in pixels")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     for name, scene in sft_scenes().items():

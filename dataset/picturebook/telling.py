@@ -1,4 +1,4 @@
-"""What captions and questions of both languages ask of a scene: what goes together, what is where."""
+"""What captions and questions of both languages share: grouping things, and locating them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataset.picturebook.facts import KINDS, SIDE_LINES, Scene, Thing
 
 LENGTHS = ("phrase", "sentence", "paragraph", "long")
 NEAR = 0.2  # centres closer than this are neither left nor right of each other
-LARGE, SMALL = 1.1, 0.9  # drawn height over the kind's own from which a thing looks so
-EDGE = 0.03  # a centre this close to the line between two sides is nobody's clear left, middle or right
+LARGE, SMALL = 1.1, 0.9  # ratio of the drawn to the usual height from which a thing looks so
+EDGE = 0.03  # a centre this close to the line between two sides is ambiguous
 
 
 def units(scene: Scene) -> list[tuple[Thing, ...]]:
-    """The things in the order of the facts; subject and object of a relation are one unit."""
+    """The things in order; subject and object of a relation are one unit."""
     pair: tuple[int, ...] = (scene.relation.subject, scene.relation.object) if scene.relation else ()
-    told: list[tuple[Thing, ...]] = []
+    grouped: list[tuple[Thing, ...]] = []
     for i, thing in enumerate(scene.things):
         if i not in pair:
-            told.append((thing,))
+            grouped.append((thing,))
         elif i == min(pair):
-            told.append((scene.things[pair[0]], scene.things[pair[1]]))
-    return told
+            grouped.append((scene.things[pair[0]], scene.things[pair[1]]))
+    return grouped
 
 
 def in_sky(thing: Thing) -> bool:
@@ -29,17 +29,17 @@ def in_sky(thing: Thing) -> bool:
 
 
 def split_sky(scene: Scene) -> tuple[list[Thing], list[Thing]]:
-    """(everything else, what is in the sky), each in the order of the facts."""
+    """(things not in the sky, things in the sky), each in order."""
     return [t for t in scene.things if not in_sky(t)], [t for t in scene.things if in_sky(t)]
 
 
 def is_aloft(thing: Thing) -> bool:
-    """True for what flies by nature (what somebody holds is told with its holder instead)."""
+    """True for kinds that fly or hover (a held one is described with its holder instead)."""
     return KINDS[thing.kind].where == "air"
 
 
 def notable_size(thing: Thing) -> str | None:
-    """small | large where the facts say so and the drawn height agrees, else None."""
+    """small | large if the facts say so and the drawn height agrees, else None."""
     share = thing.height / KINDS[thing.kind].height
     if thing.size == "large" and share >= LARGE:
         return "large"
@@ -49,9 +49,9 @@ def notable_size(thing: Thing) -> str | None:
 
 
 def in_a_row(scene: Scene) -> list[Thing]:
-    """What a caption lists from left to right: the first thing of each unit on the ground, two at least.
+    """What a caption lists from left to right: the first thing of each unit on the ground, at least two.
 
-    Nothing where two of them stand in one tenth of the picture's width, so that their order is hard to see.
+    Empty if two of them are in one tenth of the picture's width, so that their order is hard to see.
     """
     lower = [unit[0] for unit in units(scene) if not in_sky(unit[0]) and not is_aloft(unit[0])]
     apart = all(one.column < other.column for one, other in pairwise(lower))
@@ -59,5 +59,5 @@ def in_a_row(scene: Scene) -> list[Thing]:
 
 
 def clear_side(thing: Thing) -> bool:
-    """True where left, middle or right is beyond doubt."""
+    """True if left, middle or right is unambiguous."""
     return all(abs(thing.x - line) >= EDGE for line in SIDE_LINES)

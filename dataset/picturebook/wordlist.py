@@ -1,4 +1,4 @@
-"""The picture book's vocabulary as a list of words, so that a tokenizer does not merge across them."""
+"""Pre-tokenisation by the picture book's vocabulary, so that a tokenizer does not merge across words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataset.picturebook.captions_en import NUMBERS as NUMBERS_EN
 from dataset.picturebook.captions_zh import NUMBERS, SIDES
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES
 
-LONGEST = 4  # Chinese characters of a word that is kept whole; longer ones fall into their parts
+LONGEST = 4  # Chinese characters of a word that is kept whole; longer ones are split
 MORE_ZH = (
     "穿", "衣服", "衣服的", "正在", "也在", "画面", "图里", "天上", "远处", "空中", "还有", "可以看到",
     "太空中", "背景里", "长椅旁", "没有", "什么", "颜色", "骑着", "拿着", "坐在", "放在", "看起来", "位于",
@@ -18,10 +18,10 @@ MORE_ZH = (
 
 
 def words(text: str) -> list[str]:
-    """Pieces of a text, each a known word or what lies between two; joined they are the text again.
+    """Split a text into known words and what lies between them; joined, the pieces are the text again.
 
-    At each spot the longest known word counts. English words and numbers stand alone with the space before
-    them, punctuation stands alone.
+    The longest known word wins. English words and numbers are pieces with the space before them, punctuation marks are
+    pieces of their own.
     """
     return _pattern().findall(text)
 
@@ -42,7 +42,7 @@ def lexicon() -> frozenset[str]:
 
 @cache
 def lexicon_en() -> frozenset[str]:
-    """All English words of the tables, in single words."""
+    """All English words of the tables, as single words."""
     found = {*ACTIONS_ZH, *COLOURS, *NUMBERS_EN.values()}
     for kind in KINDS.values():
         found.update((kind.en, kind.en_plural, *kind.en_synonyms))

@@ -1,9 +1,9 @@
-"""Word pictures: what lies in each cell of a scene, said in words, for language training without pixels.
+"""Word pictures: the contents of each cell of a scene in words, to train the language model without pixels.
 
-A language model that is later to read a projector's output must have learned to read its context. So it is
-trained on scenes whose picture tokens are replaced by words: slot m of a 4x4 raster holds the words of what lies
-in cell m, and the model's input there is the sum of their embeddings. They are words of the language that the model
-learns to write, of both where it learns both: heads that look for what is like "dog" find " dog", not 小狗.
+A language model that is to read a projector's output must first have learned to read its context. So it is pretrained
+on scenes whose image tokens are replaced by words: slot m of a 4x4 grid holds the words of what is in cell m, and the
+input embedding there is the sum of theirs. They are words of the language that the model learns to write, of both if it
+learns both: attention heads that look for matches of "dog" find " dog", not 小狗.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataset.record import Picture
 from tokenizer.tokenizer import Tokenizer
 
 JITTER = 0.04  # of the picture's side
-GRID = 4  # cells along a side: 16 slots, as many as the default projector makes of a picture
+GRID = 4  # cells per side: 16 slots, as many as the default projector has tokens
 COUNTS_ZH = {1: "一", 2: "两", 3: "三"}
 RELATIONS_ZH = {"riding": "骑", "on": "上", "holding": "拿"}
 SIDES_ZH = {"left": "左边", "middle": "中间", "right": "右边"}
@@ -28,15 +28,15 @@ LANGUAGES = ("zh", "en")
 
 
 def languages_of(english: float) -> tuple[str, ...]:
-    """The languages of texts of which that share is English."""
+    """The languages of texts of which this share is English."""
     return tuple(language for language, share in zip(LANGUAGES, (1 - english, english), strict=True) if share)
 
 
 def word_picture(scene: Scene, rng: random.Random, languages: Sequence[str] = ("zh",)) -> tuple[tuple[str, ...], ...]:
-    """The words of each of the GRID x GRID cells, row by row, in each of the languages; places jitter a little.
+    """The words of each of the GRID x GRID cells, row by row, in each language; positions are jittered a little.
 
-    A cell's words are those of the thing that fills most of it, else of the place. Two things share a cell only where
-    one of them has no other.
+    A cell has the words of the thing that fills most of it, else of the place. Two things share a cell only if one of
+    them has no other.
     """
     cells: list[list[str]] = [[] for _ in range(GRID * GRID)]
     owners = cell_owners(scene, rng)
@@ -52,7 +52,7 @@ def word_picture(scene: Scene, rng: random.Random, languages: Sequence[str] = ("
 def thing_words(thing: Thing, language: str = "zh", relation: str | None = None) -> list[str]:
     """Kind, side, column, colour, number, action, and the relation that it is the subject of, as single words.
 
-    English words stand behind a space, as in a text, and nouns in both of their forms, as both are asked for.
+    English words have a leading space, as in text, and nouns come in singular and plural, as questions use both.
     """
     kind = KINDS[thing.kind]
     number = thing.count if thing.count > 1 else None
@@ -76,7 +76,7 @@ def column(thing: Thing) -> str:
 
 
 def cell_owners(scene: Scene, rng: random.Random) -> list[list[int]]:
-    """For each thing the cells that are its own: it fills a third of them or more, and more than any other thing.
+    """The cells that each thing owns: it fills a third of them or more, and more than any other thing.
 
     A thing without such a cell gets the one that it fills most, which it shares only with a thing that has no other.
     """
@@ -97,7 +97,7 @@ def cell_owners(scene: Scene, rng: random.Random) -> list[list[int]]:
 
 
 def boxes(scene: Scene) -> list[tuple[float, float, float, float]]:
-    """(left, top, right, bottom) of each thing as it is drawn, about; related things are not where they stand."""
+    """(left, top, right, bottom) of each thing as drawn, roughly; related things are drawn off their position."""
     found = []
     for thing in scene.things:
         half = KINDS[thing.kind].aspect * thing.height * thing.count / 2
@@ -105,12 +105,12 @@ def boxes(scene: Scene) -> list[tuple[float, float, float, float]]:
     if scene.relation:
         one, other = scene.relation.subject, scene.relation.object
         subject, thing = scene.things[one], scene.things[other]
-        if scene.relation.name == "holding":  # what is held hangs above the raised hand
+        if scene.relation.name == "holding":  # a held thing hangs above the raised hand
             ahead = -1 if subject.flip else 1
             low = max(thing.y - 0.85 * subject.height + 0.05, thing.height)
             found[one] = _moved(found[one], -0.07 * ahead, 0.0)
             found[other] = _moved(found[other], 0.05 * ahead, low - thing.y)
-        else:  # who rides or sits is drawn on top, in three quarters of the height
+        else:  # a rider or sitter is drawn on top, at three quarters of its height
             left, _, right, _ = found[one]
             bottom = thing.y - 0.5 * thing.height
             found[one] = (left, max(bottom - 0.75 * subject.height, 0.0), right, bottom)
@@ -122,7 +122,7 @@ def _moved(box: tuple[float, ...], right: float, down: float) -> tuple[float, fl
 
 
 def _filled(box: tuple[float, float, float, float], rng: random.Random) -> list[float]:
-    """Which share of each cell the box fills, after it has moved by up to JITTER."""
+    """The fraction of each cell that the box fills, after jittering it by up to JITTER."""
     left, top, right, bottom = _moved(box, rng.uniform(-JITTER, JITTER), rng.uniform(-JITTER, JITTER))
     shares = []
     for row in range(GRID):
@@ -134,9 +134,9 @@ def _filled(box: tuple[float, float, float, float], rng: random.Random) -> list[
 
 
 def word_loader(tokenizer: Tokenizer, english: float = 0.0) -> PictureLoader:
-    """Loads scenes as word pictures: (P, 16, W) ids of the words in each cell, -1 where a cell has fewer.
+    """A loader of word pictures: (P, 16, W) token ids of the words in each cell, padded with -1.
 
-    english: the share of English among the texts; 0 means Chinese words alone, 1 English ones, else both stand there.
+    english: share of English among the texts; with 0 the words are Chinese only, with 1 English only, else both.
     """
     languages = languages_of(english)
     ids: dict[str, list[int]] = {}

@@ -1,8 +1,8 @@
-"""Scenes sampled from a world with a prior: what is common, what goes with what, and what is never seen in training.
+"""Scenes sampled from a world with a prior: what is common, what co-occurs, and what is held out of training.
 
-Kinds and colours are long-tailed and things go with places, so a model that does not look can still guess
-plausibly. A share FREE of the training scenes heeds no prior, so that looking is worth more than guessing.
-The pairs in HELD_OUT_* occur only in the compositional split.
+Kinds and colours are long-tailed and correlate with places, so a model can guess plausibly without looking. A share
+FREE of the training scenes ignores this prior, so that looking pays more than guessing. The pairs in HELD_OUT_* occur
+only in the compositional split, which tests compositional generalisation.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Kind, Relation, Sc
 
 SPLITS = ("train", "free", "val", "test", "compositional")
 
-# How often a kind is met at a place; every other possible kind there has weight ODD.
+# The prior of kinds at a place (LIKELY); every other possible kind there has weight ODD.
 ODD = 0.3
-# The share of the training scenes in which every possible kind and every colour is as likely as any other.
+# The share of training scenes that ignore the prior: every possible kind and every colour is equally likely.
 FREE = 0.4
 LIKELY: dict[str, dict[str, float]] = {
     "street": {"car": 6, "bus": 4, "bicycle": 3, "man": 2.5, "woman": 2, "tree": 1.5, "umbrella": 1, "house": 1.5},
@@ -34,7 +34,7 @@ IMPOSSIBLE = {
     "stage": ("sun", "moon", "rainbow", "cloud", "plane"),
     "room": ("sun", "moon", "rainbow", "cloud", "plane", "house", "rocket"),
 }
-TOGETHER = (("sun", "moon"), ("rainbow", "moon"))  # never both in one sky
+TOGETHER = (("sun", "moon"), ("rainbow", "moon"))  # never both in one scene
 
 HELD_OUT_COLOURS = (
     ("car", "green"), ("bus", "white"), ("dog", "black"), ("cat", "brown"), ("horse", "white"), ("man", "red"),
@@ -47,20 +47,20 @@ HELD_OUT_PLACES = (
     ("rabbit", "room"), ("elephant", "street"), ("boat", "waterfall"), ("umbrella", "mountains"),
 )  # fmt: skip
 
-ORDER = ("person", "animal", "vehicle", "object", "plant", "sky")  # in which a scene's things are placed
+ORDER = ("person", "animal", "vehicle", "object", "plant", "sky")  # in which things are placed
 RIDDEN = ("bicycle", "horse", "boat")
 HELD = ("umbrella", "balloon", "kite")
 SITTERS = ("man", "woman", "child", "elder")
 PERCHES = {"chair": ("elder", "cat", "child", "woman", "man"), "table": ("cat", "lamp")}
-THINGS = (0.2, 0.4, 0.3, 0.1)  # how likely a scene is to have one, two, three and four kinds of thing
-DENSE = (0.12, 0.28, 0.35, 0.25)  # the same in training: a list of two is told without knowing what comes next
+THINGS = (0.2, 0.4, 0.3, 0.1)  # probabilities of one, two, three and four things in a scene
+DENSE = (0.12, 0.28, 0.35, 0.25)  # the same in training: lists of two can be told without learning what comes next
 SIZES = {"small": 0.82, "medium": 1.0, "large": 1.18}
 
 
 def make_scene(split: str, index: int) -> Scene:
-    """The scene with that number in a split; the same on every machine. Raises ValueError for an unknown split.
+    """The scene with that index in a split; the same on every machine. Raises ValueError for an unknown split.
 
-    `free` holds training scenes that heed no prior at all: what looks are learned from.
+    `free` has training scenes that ignore the prior altogether, to learn appearance from.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; there are {', '.join(SPLITS)}")
@@ -73,16 +73,8 @@ def make_scene(split: str, index: int) -> Scene:
             return scene
 
 
-def is_held_out(scene: Scene) -> bool:
-    """True where the scene has a kind-colour or kind-place pair that training never shows."""
-    return any(
-        (thing.kind, thing.colour) in HELD_OUT_COLOURS or (thing.kind, scene.place) in HELD_OUT_PLACES
-        for thing in scene.things
-    )
-
-
 def kind_weights(place: str, free: bool = False) -> dict[str, float]:
-    """How likely each kind is at a place (not normalised), held-out pairs left out; all alike where `free`."""
+    """The prior of kinds at a place, unnormalised, without held-out pairs; uniform if `free`."""
     return {
         name: 1.0 if free else LIKELY[place].get(name, ODD)
         for name in KINDS
@@ -91,9 +83,9 @@ def kind_weights(place: str, free: bool = False) -> dict[str, float]:
 
 
 def colour_weights(kind: Kind, free: bool = False) -> dict[str, float]:
-    """How likely each colour of a kind is: each 0.7 times as likely as the one before, held-out pairs left out.
+    """The prior of a kind's colours, unnormalised: each 0.7 times the one before, without held-out pairs.
 
-    Where `free`, every colour there is, all alike.
+    If `free`, uniform over all colours.
     """
     weights = dict.fromkeys(COLOURS, 1.0) if free else {c: 0.7**rank for rank, c in enumerate(kind.colours)}
     return {colour: weight for colour, weight in weights.items() if (kind.name, colour) not in HELD_OUT_COLOURS}
@@ -106,7 +98,7 @@ def _pick(rng: random.Random, weights: dict[str, float]) -> str:
 def _try_scene(
     rng: random.Random, forced: tuple[str, str] | None, free: bool, things: tuple[float, ...]
 ) -> Scene | None:
-    """One attempt; None where the things found no room."""
+    """One attempt; None if the things do not fit."""
     place = forced[1] if forced in HELD_OUT_PLACES else rng.choice(list(PLACES))
     if forced and forced[0] in IMPOSSIBLE.get(place, ()):
         return None
@@ -124,11 +116,11 @@ def _try_scene(
 
 
 def in_reading_order(scene: Scene) -> Scene:
-    """The scene with its things in reading order: what is up in the air, then what stands on the ground, each from left
-    to right by tenths of the picture's width, what is higher first; of a relation the subject before the object.
+    """The scene with its things in reading order: first those in the air, then those on the ground, each from left to
+    right by tenths of the picture's width, the higher first; in a relation, the subject before the object.
 
-    A picture's tokens come row by row, and each of them sees those before it alone. In this order a thing's
-    predecessor lies before it, so that its token can know whom it follows.
+    Image tokens come row by row under a causal mask. In this order a thing mostly follows its predecessor in the
+    picture too, so that its token can know whom it follows.
     """
     pair = (scene.relation.subject, scene.relation.object) if scene.relation else ()
     things = scene.things
@@ -203,7 +195,7 @@ def _join(rng: random.Random, things: list[dict], relation: Relation) -> None:
 
 
 def _lay_out(rng: random.Random, place: str, things: list[dict], relation: Relation | None) -> list[dict] | None:
-    """Give each thing x, y and height so that all are inside and none hides another; None where that fails."""
+    """Give each thing x, y and height so that all are inside and none hides another; None if that fails."""
     for thing in things:
         thing["height"] = KINDS[thing["kind"]].height * SIZES[thing["size"]]
     partner = {relation.subject: relation.object} if relation else {}
@@ -235,7 +227,7 @@ def _lay_out_ground(rng, place: str, things: list[dict], ground: list[int], rela
         return max(one * things[i]["count"], 0.26 if joined else 0.0) + beside
 
     room = 0.96
-    while sum(map(width, ground)) > room * 1.5:  # too crowded to shrink: fewer of the widest
+    while sum(map(width, ground)) > room * 1.5:  # too crowded to shrink: reduce the count of the widest
         widest = max(ground, key=lambda i: (things[i]["count"] > 1, width(i)))
         if things[widest]["count"] == 1:
             return False
@@ -247,7 +239,7 @@ def _lay_out_ground(rng, place: str, things: list[dict], ground: list[int], rela
     spare = max(0.0, 1.0 - sum(map(width, ground)))
     cuts = [rng.random() + 0.1 for _ in range(len(ground) + 1)]
     x, horizon = 0.0, PLACES[place].horizon
-    for i, cut in zip(ground, cuts[:-1], strict=True):  # the last is the room that stays on the right
+    for i, cut in zip(ground, cuts[:-1], strict=True):  # the last cut is the space left on the right
         x += spare * cut / sum(cuts)
         things[i]["x"] = round(x + width(i) / 2, 4)
         x += width(i)
@@ -261,7 +253,7 @@ def _lay_out_ground(rng, place: str, things: list[dict], ground: list[int], rela
 
 
 def _lift(rng: random.Random, place: str, thing: dict) -> None:
-    """Put something that flies or hangs in the sky somewhere above the ground."""
+    """Place a thing that flies or is in the sky above the ground."""
     kind = KINDS[thing["kind"]]
     thing["height"] = min(thing["height"], 0.98 / (kind.aspect * thing["count"]))
     half = kind.aspect * thing["height"] * thing["count"] / 2
@@ -277,14 +269,14 @@ def _box(thing: dict) -> tuple[float, float, float, float]:
 
 
 def _related_box(subject: dict, thing: dict, name: str) -> tuple[float, float, float, float]:
-    """What a rider and its mount, or a holder and what it holds, take up together."""
+    """The box of a rider and its mount, or of a holder and what it holds, together."""
     left, top, right, bottom = _box(thing)
     aside = 0.1 if name == "holding" else 0.0
     return left - aside, max(top - 0.75 * subject["height"], 0.0), right + aside, bottom
 
 
 def _overlap(a: tuple, b: tuple) -> float:
-    """The shared area as a share of the smaller box."""
+    """The intersection as a fraction of the smaller box."""
     wide = min(a[2], b[2]) - max(a[0], b[0])
     tall = min(a[3], b[3]) - max(a[1], b[1])
     if wide <= 0 or tall <= 0:

@@ -1,1 +1,1 @@
-"""How a scene is drawn; picture.py is where it begins."""
+"""Drawing of scenes; the entry point is picture.py."""

@@ -14,7 +14,7 @@ DARK = (40, 34, 38)
 
 
 def mark(colour: RGB, amount: float = 0.25) -> RGB:
-    """A second tone of a coat for ears, manes and spots: darker, or lighter for what is dark already."""
+    """A second tone of a coat for ears, manes and spots: darker, or lighter if the coat is dark already."""
     return shade(colour, amount) if edge(colour) > colour else shade(colour, -amount)
 
 

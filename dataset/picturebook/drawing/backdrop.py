@@ -1,4 +1,4 @@
-"""What the places are painted with: a canvas in fractions of the picture, skies, hills and grass."""
+"""Tools to paint places: a canvas in fractions of the picture, skies, hills and grass."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ class Canvas:
 
 
 def vary(colour: RGB, rng: random.Random, by: int = 10) -> RGB:
-    """The colour, each channel a little off."""
+    """The colour with each channel jittered a little."""
     red, green, blue = (max(0, min(255, c + rng.randint(-by, by))) for c in colour)
     return red, green, blue
 
 
 def mix(one: RGB, other: RGB, share: float) -> RGB:
-    """`share` of the other colour in the one."""
+    """Blend `share` of the other colour into the one."""
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
     return red, green, blue
 
 
 def sky(canvas: Canvas, horizon: float, rng: random.Random) -> RGB:
-    """Paints the air and returns its colour low over the horizon, for things far off."""
+    """Paint the sky; returns its colour just above the horizon, for distant things."""
     top, low = rng.choices(SKIES, weights=(5, 4, 2, 2, 2, 1.5))[0]
     top, low = vary(top, rng, 6), vary(low, rng, 6)
     canvas.fade(0.0, horizon + 0.02, top, low)

@@ -92,7 +92,7 @@ POSES = {
 
 @dataclass(frozen=True)
 class Frame:
-    """A skeleton put up: the points to draw clothes on. Legs are in the pen's frame, the rest in `upper`'s."""
+    """A posed skeleton: the points to draw clothes on. Legs are in the pen's frame, the rest in `upper`'s."""
 
     upper: Pen  # its origin is the hip
     build: Build
@@ -104,7 +104,7 @@ class Frame:
 
 
 def skeleton(pen: Pen, build: Build, action: str | None, rng: random.Random) -> Frame:
-    """Puts a build into the pose of an action, a little different each time."""
+    """Pose a build for an action, slightly different each time."""
     seated = action in ("sitting", "reading", *SEATED.values())
     if action in ("sitting", "reading"):
         solid(pen, [cut([(-0.17, 0.0), (0.13, 0.0), (0.11, SEAT_HEIGHT), (-0.15, SEAT_HEIGHT)])], STOOL)
@@ -175,7 +175,7 @@ def finish(frame: Frame, cloth: RGB, rng: random.Random) -> None:
 
 
 def muted(rng: random.Random, **changes: float) -> Build:
-    """A build with skin, hair and trousers by chance."""
+    """A build with random skin, hair and trousers."""
     light = rng.randrange(len(SKINS))
     hair = rng.choice(HAIRS if light < 2 else HAIRS[:3])  # dark hair with dark skin, so that it shows
     return replace(Build(), skin=SKINS[light], hair=hair, trousers=rng.choice(TROUSERS), **changes)

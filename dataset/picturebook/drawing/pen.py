@@ -1,4 +1,4 @@
-"""A pen that draws in a frame of its own, so that a drawing is written once for every place, size and direction."""
+"""A pen that draws in a local frame, so that a drawing is written once for every position, size and direction."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def shade(colour: RGB, amount: float) -> RGB:
     return red, green, blue
 
 
-Part = tuple  # one of what the three functions below give
+Part = tuple  # as returned by the three functions below
 
 
 def limb(points: list[Point], width: float) -> Part:
@@ -104,13 +104,13 @@ def cut(points: list[Point]) -> Part:
 
 
 def edge(colour: RGB) -> RGB:
-    """A colour that sets this one off against any background: darker, or lighter for what is dark already."""
+    """An outline colour that contrasts with any background: darker, or lighter if the colour is dark already."""
     light = (3 * colour[0] + 6 * colour[1] + colour[2]) / 10
     return shade(colour, 0.42) if light < 70 else shade(colour, -0.38)
 
 
 def solid(pen: Pen, parts: list[Part], fill: RGB, line: RGB | None = None, width: float = 0.014) -> None:
-    """The union of the parts in one colour with one thin line around it all."""
+    """The union of the parts in one colour, with a thin outline around the whole."""
     line = edge(fill) if line is None else line
     thick = max(width, 1.2 / pen.unit)
     for grow, colour in ((thick, line), (0.0, fill)):

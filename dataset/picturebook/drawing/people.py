@@ -1,4 +1,4 @@
-"""People, one function a kind: `draw(pen, colour of the clothes, action, rng)`, facing right, feet at the origin.
+"""People, one function per kind: `draw(pen, colour of the clothes, action, rng)`, facing right, feet at the origin.
 
 All share one skeleton (figure.py); what makes a kind recognisable is put on it: a dress, a beard, a tutu, a helmet.
 Clothes carry the colour, so they are drawn large.

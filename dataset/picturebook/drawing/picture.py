@@ -1,4 +1,4 @@
-"""Draws a scene: the place, then its things from far to near, related things as one."""
+"""Draws a scene: the place, then its things from back to front, related things together."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from dataset.picturebook.facts import COLOURS, KINDS, Scene, Thing
 
 DRAWINGS = {**PEOPLE, **ANIMALS, **VEHICLES, **THINGS, **SKY}
 HORSE_BACK = (-0.05, 0.66)
-GRIP = {"umbrella": 0.16, "balloon": 0.2, "kite": 0.0}  # how high above its lowest point one holds it
+GRIP = {"umbrella": 0.16, "balloon": 0.2, "kite": 0.0}  # height of the grip above the lowest point of the thing
 NO_SHADOW = ("boat",)
 
 
 def draw(scene: Scene, size: int = 128) -> Image.Image:
-    """The scene as an RGB picture of size x size pixels; the same facts give the same picture everywhere."""
+    """Draw the scene as an RGB picture of size x size pixels; the same facts give the same picture everywhere."""
     big = Image.new("RGB", (2 * size, 2 * size))
     paint(big, scene.place, random.Random(f"{scene.seed} place"))
     joined = {scene.relation.subject, scene.relation.object} if scene.relation else set()
@@ -39,20 +39,20 @@ def draw(scene: Scene, size: int = 128) -> Image.Image:
 
 
 def blank(size: int) -> Image.Image:
-    """A flat mid-gray picture: what a model is given when it may not look."""
+    """A uniform mid-gray picture: the input of a model that may not look."""
     return Image.new("RGB", (size, size), (128, 128, 128))
 
 
 def depth(scene: Scene, i: int) -> int:
-    """0 for what hangs in the sky, 1 for what stands on the ground and for related things, 2 for what flies.
+    """The layer: 0 for the sky, 1 for the ground and for related things, 2 for flying things.
 
-    What flies is small and comes last, so that nothing covers it.
+    Flying things are small and come last, so that nothing covers them.
     """
     return 1 if i < 0 else ("sky", "ground", "air").index(KINDS[scene.things[i].kind].where)
 
 
 def draw_group(image: Image.Image, scene: Scene, i: int) -> None:
-    """All individuals of one thing, side by side, alike but not the same."""
+    """Draw all individuals of a thing side by side, similar but not identical."""
     thing = scene.things[i]
     kind = KINDS[thing.kind]
     rng = random.Random(f"{scene.seed} {thing.kind} places")
@@ -68,18 +68,18 @@ def draw_group(image: Image.Image, scene: Scene, i: int) -> None:
 
 
 def reach(thing: Thing, half: float) -> float:
-    """How far a thing stretches to its side; a seated person's legs and book go beyond the usual half width."""
+    """How far a thing extends sideways; a seated person's legs and book go beyond the usual half width."""
     return max(half, 0.38 if thing.action == "reading" else 0.3 if thing.action == "sitting" else 0.0) * thing.height
 
 
 def within(x: float, side: float) -> float:
-    """x moved so far that what stretches to both sides of it is inside the picture."""
+    """x shifted so that `side` on both sides of it is inside the picture."""
     return min(max(x, side), 1 - side)
 
 
 def draw_one(image: Image.Image, scene: Scene, thing: Thing, n: int, x: float, y: float, height: float,
              action: str | None = None, shadow: bool = True, turn: float = 0.0) -> Pen:  # fmt: skip
-    """One individual whose lowest point is at (x, y), fractions of the picture; returns the pen it was drawn with."""
+    """Draw one individual with its lowest point at (x, y), fractions of the picture; returns the pen that drew it."""
     size = image.width
     if shadow and thing.kind == "boat":
         water(image, x, y, height)
@@ -92,12 +92,12 @@ def draw_one(image: Image.Image, scene: Scene, thing: Thing, n: int, x: float, y
 
 
 def individual(scene: Scene, thing: Thing, n: int) -> random.Random:
-    """The randomness of the n-th individual of a thing."""
+    """The random generator of the n-th individual of a thing."""
     return random.Random(f"{scene.seed} {thing.kind} {n}")
 
 
 def draw_shadow(image: Image.Image, x: float, y: float, width: float) -> None:
-    """A soft dark spot on the ground; x, y its middle."""
+    """A soft shadow on the ground, centred at x, y."""
     size = image.width
     wide, tall = max(4, round(width * 1.1 * size)), max(3, round(width * 0.26 * size))
     mask = Image.radial_gradient("L").reduce(8).point(lambda v: max(0, 110 - v)).resize((wide, tall))
@@ -114,7 +114,7 @@ def water(image: Image.Image, x: float, y: float, height: float) -> None:
 
 
 def draw_related(image: Image.Image, scene: Scene) -> None:
-    """The two things of the scene's relation, in one spot."""
+    """Draw the two things of the scene's relation together."""
     assert scene.relation
     subject, thing = scene.things[scene.relation.subject], scene.things[scene.relation.object]
     if scene.relation.name == "holding":

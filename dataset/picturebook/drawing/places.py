@@ -1,4 +1,4 @@
-"""The ten places: backgrounds, calmer than the things before them, and holding nothing that is itself a kind."""
+"""The ten places: backgrounds plainer than the things before them, without anything that is itself a kind."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ PAINTERS = {
 
 
 def paint(image: Image.Image, place: str, rng: random.Random) -> None:
-    """Fills a square RGB image with a background; the ground begins at the place's horizon."""
+    """Fill a square RGB image with a background; the ground begins at the place's horizon."""
     canvas = Canvas(image)
     PAINTERS[place](canvas, PLACES[place].horizon, rng)

@@ -1,4 +1,4 @@
-"""Places that people made: street, stage, garden, park, room."""
+"""Built places: street, stage, garden, park, room."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def street(canvas: Canvas, horizon: float, rng: random.Random) -> None:
     """A row of flat-roofed city blocks, a pavement, and a road with markings."""
     low = sky(canvas, horizon, rng)
     x = -0.02
-    while x < 1.0:  # towers far off
+    while x < 1.0:  # distant towers
         wide = rng.uniform(0.07, 0.13)
         top = rng.uniform(0.13, 0.28)
         canvas.box(x, top, x + wide, horizon, mix((132, 146, 164), low, 0.45))
@@ -123,7 +123,7 @@ def garden(canvas: Canvas, horizon: float, rng: random.Random) -> None:
 
 
 def park(canvas: Canvas, horizon: float, rng: random.Random) -> None:
-    """A lawn with a winding path, low bushes far off, and a bench."""
+    """A lawn with a winding path, low bushes in the distance, and a bench."""
     low = sky(canvas, horizon, rng)
     bush, lawn = vary((112, 146, 104), rng, 8), vary((156, 188, 116), rng, 8)
     for tone, lift in ((mix(bush, low, 0.4), 0.05), (mix(bush, low, 0.1), 0.0)):

@@ -1,4 +1,4 @@
-"""Places out in nature: sea, grassland, space, waterfall, mountains."""
+"""Natural places: sea, grassland, space, waterfall, mountains."""
 
 from __future__ import annotations
 

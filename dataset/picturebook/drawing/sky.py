@@ -1,4 +1,4 @@
-"""What hangs in the sky, far away: one function a kind, the lowest point at (0, 0), height 1."""
+"""Things in the distant sky: one function per kind, the lowest point at (0, 0), height 1."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plants and objects: one function a kind, each drawing one of it in a frame of height 1."""
+"""Plants and objects: one function per kind, each drawing one individual in a frame of height 1."""
 
 from __future__ import annotations
 

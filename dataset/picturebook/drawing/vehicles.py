@@ -1,4 +1,4 @@
-"""The vehicles: one function a kind, each drawing one of it, facing right, in a frame of height 1."""
+"""The vehicles: one function per kind, each drawing one individual, facing right, in a frame of height 1."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def outlined(pen: Pen, points: list[Point], fill: RGB, line: RGB | None = None, 
 
 
 def ring(pen: Pen, x: float, y: float, radius: float, width: float, fill: RGB) -> None:
-    """A circle that is hollow; radius to its outer rim."""
+    """A ring; radius is that of its outer rim."""
     px, py = pen.pixel((x, y))
     r = radius * pen.unit
     pen.draw.ellipse((px - r, py - r, px + r, py + r), outline=fill, width=max(1, round(width * pen.unit)))
