@@ -19,7 +19,7 @@ CORE := language vlm vision projector generation initial weights loop muon learn
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -m "not slow" $(CORE:%=tests/test_%.py)
+	$(BIN)/python -m pytest -m "not slow" $(wildcard $(foreach name,$(CORE),tests/test_$(name).py tests/*/test_$(name).py))
 
 test: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -183,7 +183,7 @@ def test_the_core_tier_of_make_check_is_there():
     core = re.search(r"^CORE := ((?:.*\\\n)*.*)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE).group(1)
     names = core.replace("\\", " ").split()
     assert {"language", "vlm", "loop", "checkpoint", "words", "imports"} <= set(names) and len(names) == len(set(names))
-    assert not [name for name in names if not (ROOT / "tests" / f"test_{name}.py").is_file()]
+    assert not [name for name in names if not [*(ROOT / "tests").rglob(f"test_{name}.py")]]
 
 
 def test_neither_the_spine_nor_what_must_be_read_grows():

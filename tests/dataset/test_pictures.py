@@ -14,7 +14,7 @@ from dataset.picturebook.world import make_scene
 from dataset.pictures import load_pixels, open_for, open_picture, picture_key, resolve_image_path
 from dataset.preprocess import PreprocessSpec, preprocess
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is absent")
 
 

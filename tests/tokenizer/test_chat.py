@@ -11,7 +11,7 @@ import pytest
 from tokenizer.chat import Segment, render
 from tokenizer.tokenizer import SPECIALS, Tokenizer, default_folder, load_tokenizer
 
-DATA = Path(__file__).resolve().parents[2] / "shared/data"
+DATA = Path(__file__).resolve().parents[3] / "shared/data"
 MINIMIND2 = DATA / "minimind_tokenizer"
 needs_minimind2 = pytest.mark.skipif(not MINIMIND2.is_dir(), reason=f"{MINIMIND2} is absent")
 FOLDERS = [default_folder(), pytest.param(MINIMIND2, marks=needs_minimind2)]

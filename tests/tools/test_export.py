@@ -28,7 +28,7 @@ from tokenizer.tokenizer import Tokenizer, default_folder, load_tokenizer
 from tools import export_llava
 
 transformers = pytest.importorskip("transformers")
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 TINY, TOKENIZER = DATA / "minimind_v_tiny", DATA / "minimind_tokenizer"
 needs_data = pytest.mark.skipif(
     not (TINY.is_dir() and TOKENIZER.is_dir()), reason="../shared/data/minimind_v_tiny is not on this machine"

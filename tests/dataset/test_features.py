@@ -113,7 +113,7 @@ def test_going_on_after_an_interruption_gives_an_unbroken_runs_features(tmp_path
 KILLED = """
 import sys, time
 from pathlib import Path
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/dataset")
 from dataset import features
 import test_features as t
 features.SHARD_BYTES, features.CHUNK = 64, 4
@@ -124,7 +124,7 @@ t.open_cache(Path(sys.argv[1]), lambda pixels: (time.sleep(0.005), t.encode(pixe
 def test_a_killed_run_leaves_only_whole_features(tmp_path, monkeypatch):
     monkeypatch.setattr(features, "CHUNK", 4)
     monkeypatch.setattr(features, "SHARD_BYTES", 64)
-    run = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "killed")], cwd=Path(__file__).parents[1])
+    run = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "killed")], cwd=Path(__file__).parents[2])
     deadline = time.monotonic() + 60
     while len(list(tmp_path.rglob("*.json"))) < 5 and run.poll() is None and time.monotonic() < deadline:
         time.sleep(0.002)

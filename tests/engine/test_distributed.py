@@ -22,7 +22,7 @@ from engine.arguments import TrainArguments, UsageError
 from engine.dataloader import Feed
 from engine.trainer import own_parts
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo is tested where torchrun is used")
 
 

@@ -14,7 +14,7 @@ from dataset.pictures import open_picture
 from dataset.preprocess import CLIP_MEAN, CLIP_STD, HALF, PROCESSORS, PreprocessSpec, preprocess, processor_name
 from model.checkpoints.vision_families import FORMATS, processor_settings
 
-PHOTOS = Path(__file__).resolve().parents[2] / "shared" / "data" / "photos"
+PHOTOS = Path(__file__).resolve().parents[3] / "shared" / "data" / "photos"
 needs_photos = pytest.mark.skipif(not PHOTOS.is_dir(), reason="../shared/data/photos is not on this machine")
 
 CLIP = {"image_mean": CLIP_MEAN, "image_std": CLIP_STD, "do_normalize": True, "do_resize": True, "resample": 3}

@@ -16,7 +16,7 @@ from dataset.record import IMAGE
 pa = pytest.importorskip("pyarrow")
 import pyarrow.parquet as pq  # noqa: E402
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 GOOD = [{"role": "user", "content": "<image>\n这是什么？"}, {"role": "assistant", "content": "一只猫。"}]
 
 

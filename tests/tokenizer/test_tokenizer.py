@@ -21,7 +21,7 @@ from tokenizer.tokenizer import (
     load_tokenizer,
 )
 
-MINIMIND2 = Path(__file__).resolve().parents[2] / "shared/data/minimind_tokenizer"
+MINIMIND2 = Path(__file__).resolve().parents[3] / "shared/data/minimind_tokenizer"
 needs_minimind2 = pytest.mark.skipif(not MINIMIND2.is_dir(), reason=f"{MINIMIND2} is absent")
 
 TEXTS = (

@@ -29,7 +29,7 @@ from model.language import LanguageModel
 from tokenizer.tokenizer import MINIMIND2_IMAGE_ID
 from tools import export_minimind
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 TINY, TOKENIZER = DATA / "minimind_v_tiny", DATA / "minimind_tokenizer"
 PTH = TINY / "sft_vlm_64.pth"
 needs_data = pytest.mark.skipif(

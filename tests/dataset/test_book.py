@@ -20,7 +20,7 @@ from dataset.record import IMAGE, Record
 from scoring.mentions import read_caption
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+ROOT = HERE.parents[1]
 LENGTHS = ("phrase", "sentence", "paragraph", "long")
 COUNT = 1500
 KIND_OF_PROMPT = {

@@ -224,7 +224,7 @@ print(round(before), round(peak()), rows)
 def peak_memory(path: Path, size: int) -> tuple[int, int]:
     """MiB in use at most: before a parquet file of so many bytes was read, and after."""
     made = subprocess.run([sys.executable, "-c", MEMORY, str(path), str(size)], capture_output=True, text=True,
-                          cwd=Path(__file__).resolve().parent.parent, check=True)  # fmt: skip
+                          cwd=Path(__file__).resolve().parents[2], check=True)  # fmt: skip
     before, after, rows = map(int, made.stdout.split())
     assert rows * 50_000 >= size
     return before, after

@@ -26,7 +26,7 @@ from model.language import LanguageModel
 from model.vision import VisionTransformer
 from model.vlm import VLM
 
-TINY = Path(__file__).resolve().parents[2] / "shared" / "data" / "minimind_v_tiny"
+TINY = Path(__file__).resolve().parents[3] / "shared" / "data" / "minimind_v_tiny"
 needs_tiny = pytest.mark.skipif(
     not TINY.is_dir(), reason="../shared/data/minimind_v_tiny is not on this machine"
 )
