@@ -19,6 +19,7 @@ import eval_vlm
 import train_pretrain
 from dataset.batching import pixel_loader
 from dataset.picturebook.world import make_scene
+from engine import looker
 from engine.build import get_encoder
 from engine.dataloader import encode_pixels
 from engine.familiar import FILE, Familiar, describe, load_familiar, save_familiar
@@ -184,7 +185,7 @@ def test_what_is_unlike_training_is_said_of_in_the_terminal_the_captions_and_the
     Image.fromarray(noise).save(folder / "b.png")
     (folder / "c.png").write_bytes(b"nothing")
     encoded = []
-    monkeypatch.setattr(eval_vlm, "encode_pixels", lambda *a, **k: encoded.append(len(a[1])) or encode_pixels(*a, **k))
+    monkeypatch.setattr(looker, "encode_pixels", lambda *a, **k: encoded.append(len(a[1])) or encode_pixels(*a, **k))
     capsys.readouterr()
     flags = ["--weights", run, "--max_new_tokens", 2, "--device", "cpu", "--dtype", "float32"]
     evaluate("--images", folder, *flags)
