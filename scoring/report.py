@@ -173,7 +173,7 @@ def _fit(picture: Image.Image, size: int) -> Image.Image:
     return picture.convert("RGB").resize((width, height), resample)
 
 
-def _wrap(text: str, font, width: int, most: int = 9) -> list[str]:
+def _wrap(text: str, font, width: int, most: int = 12) -> list[str]:
     """Lines that fit `width` pixels, broken at spaces or next to a Chinese character; at most `most`."""
     lines = [""]
     for word in _pieces(" ".join(text.split())):

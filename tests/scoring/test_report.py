@@ -106,7 +106,7 @@ def test_captions_wrap_within_the_width():
         lines = report._wrap(text, font, 150, most=99)
         assert "".join(lines).replace(" ", "") == text.replace(" ", "")
         assert all(font.getlength(line.rstrip("，。 ")) <= 150 or " " not in line for line in lines)
-    assert len(report._wrap("word " * 200, font, 100)) == 9
+    assert len(report._wrap("word " * 200, font, 100)) == 12
 
 
 SCENE = Scene(0, "sea", (Thing("dog", "brown", 2, None, "medium", 0.5, 0.8, 0.3, False),))
