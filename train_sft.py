@@ -19,7 +19,7 @@ from engine.trainer import is_done, machine, train_vlm
 from model.checkpoints import load_vlm
 
 DEFAULTS = TrainArguments(learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
-TEXTS = {1: 3_200, 2: 2_560, 3: 8_320}  # of the picture book
+TEXTS = {1: 3_200, 2: 2_560, 3: 9_600}  # of the picture book
 PROJECTOR_RATE = 3e-4  # on the picture book, whose projector makes embeddings as small as the words' own
 FLAGS = ("stage", "fit", "from_run", "images", "vision", "train", "lora_rank", "lora_alpha", "lora_targets",
          "max_seq_len", "cache_gb", "gradient_checkpointing", "fsdp")  # fmt: skip
