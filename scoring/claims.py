@@ -72,5 +72,5 @@ class Token:
     start: int
     end: int
     kind: str | None = None
-    place: str | None = None
     plural: bool = False
+    place: str | None = None

@@ -178,7 +178,7 @@ def test_traps_contain_a_name_or_stand_for_a_kind():
     for trap in lexicon.TRAPS_ZH:
         assert trap not in names, trap
     assert {kind for kind in (*lexicon.TRAPS_ZH.values(), *lexicon.TRAPS_EN.values()) if kind} <= set(KINDS)
-    assert set(lexicon.colours_zh().values()) == set(lexicon.colours_en().values()) == set(COLOURS)
+    assert set(lexicon.COLOURS_ZH.values()) == set(lexicon.COLOURS_EN.values()) == set(COLOURS)
 
 
 @pytest.mark.parametrize("length", ["phrase", "sentence", "paragraph", "long"])
