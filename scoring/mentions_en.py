@@ -96,7 +96,7 @@ def _modifiers(words: list[tuple[str, Span]]) -> tuple[list[tuple[str, Span]], i
         before = plain[index + 1] if index + 1 < len(words) else ""
         phrase = " ".join(reversed(plain[index : index + 3]))  # "a couple of"
         if word.isdecimal() or phrase in lex.NUMBERS_EN or word in lex.NUMBERS_EN:
-            length = 3 if phrase in lex.NUMBERS_EN and " " in phrase else 1
+            length = len(phrase.split()) if phrase in lex.NUMBERS_EN else 1
             number = int(word) if word.isdecimal() else lex.NUMBERS_EN.get(phrase, lex.NUMBERS_EN.get(word))
             earlier = plain[index + length] if index + length < len(words) else ""
             at = words[index + length - 1][1][0], span[1]

@@ -158,6 +158,12 @@ def test_the_first_colour_and_number_of_a_kind_count():
     assert read_caption("小狗").count("dog") is None and read_caption("小狗").colour("cat") is None
 
 
+@pytest.mark.parametrize(("number", "count"), [("a single", 1), ("a few", 0), ("lots of", 0), ("a couple of", 2)])
+def test_a_number_of_more_than_one_word_may_open_a_caption(number, count):
+    (dogs,) = read_caption(f"{number} brown dogs").mentions
+    assert (dogs.count, dogs.count_at, dogs.colour) == (count, (0, len(number)), "brown")
+
+
 def test_nothing_is_read_from_an_empty_or_foreign_text():
     for text in ("", "。", "12345", "Ünïcödé ﷺ 🐶", "\n\n"):
         assert read_caption(text).mentions == () and read_caption(text).places == ()
