@@ -151,9 +151,7 @@ def _sides(text: str, mentions: Sequence[Mention], others: set[int]) -> Iterator
             continue
         previous = mentions[number - 1].end if number else 0
         next_start = mentions[number + 1].start if number + 1 < len(mentions) else len(text)
-        opening = _opening(BEFORE_ZH, END_ZH, text, previous, mention.start) or _opening(
-            BEFORE_EN, END_EN, text, previous, mention.start
-        )
+        opening = _opening(text, previous, mention.start)
         if opening:
             given |= {other.start: opening for other in joined(text, mentions, mention)}
         own = _after_zh(text, mention.end, next_start) or _after_en(text, mention.end, next_start)
@@ -162,10 +160,13 @@ def _sides(text: str, mentions: Sequence[Mention], others: set[int]) -> Iterator
             yield Told("side", SIDES.get(found["side"].lower(), "middle"), mention, found.span("where"))
 
 
-def _opening(before: re.Pattern, end: re.Pattern, text: str, start: int, stop: int) -> re.Match | None:
+def _opening(text: str, start: int, stop: int) -> re.Match | None:
     """A side that opens the clause of the noun at `stop`, with no other noun between."""
-    *_, found = (None, *before.finditer(text, start, stop))
-    return found if found and not end.search(text, found.end(), stop) else None
+    for before, end in ((BEFORE_ZH, END_ZH), (BEFORE_EN, END_EN)):
+        *_, found = (None, *before.finditer(text, start, stop))
+        if found and not end.search(text, found.end(), stop):
+            return found
+    return None
 
 
 def _after_zh(text: str, start: int, stop: int) -> re.Match | None:

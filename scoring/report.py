@@ -83,9 +83,9 @@ def score_table(columns: Mapping[str, Mapping[str, object]], markdown: bool = Fa
         columns = _with_blank_apart(columns)
     names = [name for metrics in columns.values() for name in metrics if not name.endswith("_ci95")]
     left_out = {*DETAILS, *(name for name in OVER_ALL if f"{name}/{SAMPLINGS[0]}" in names)}
-    names = [name for name in names if name not in left_out]
     order = {name: i for i, name in enumerate(FIRST)}
-    names = sorted(dict.fromkeys(names), key=lambda name: order.get(name, len(order)))
+    shown = dict.fromkeys(name for name in names if name not in left_out)
+    names = sorted(shown, key=lambda name: order.get(name, len(order)))
     rows = [["metric", *columns]]
     rows += [[name, *(_cell(metrics, name) for metrics in columns.values())] for name in names]
     widths = [max(_width(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -183,12 +183,10 @@ def _pieces(text: str) -> list[str]:
 
     Closing punctuation stays with what it closes.
     """
-    pieces: list[str] = []
+    pieces = [""]
     for letter in text:
-        joins = unicodedata.category(letter) in ("Po", "Pe", "Pf") or not (
-            draws_chinese(letter) or (pieces and (pieces[-1].endswith(" ") or draws_chinese(pieces[-1])))
-        )
-        if pieces and joins:
+        closing = unicodedata.category(letter) in ("Po", "Pe", "Pf")
+        if closing or not (draws_chinese(letter + pieces[-1]) or pieces[-1].endswith(" ")):
             pieces[-1] += letter
         else:
             pieces.append(letter)

@@ -184,15 +184,13 @@ def question_task(split: str, scenes: int, language: str = "zh", per_scene: int 
 
 def _pope(scene: Scene, rng: random.Random, language: str) -> list[AskedQuestion]:
     """POPE's questions about a scene in all three samplings, each distinct one once."""
-    truths: dict[str, bool] = {}
-    counted: dict[str, list[str]] = {}
+    counted: dict[tuple[str, bool], list[str]] = {}
     for sampling in SAMPLINGS:
-        for text, truth in pope_questions(scene, sampling, rng, language):
-            truths[text] = truth
-            counted.setdefault(text, []).append(sampling)
+        for question in pope_questions(scene, sampling, rng, language):
+            counted.setdefault(question, []).append(sampling)
     return [
-        AskedQuestion(scene, text, "yes" if truth else "no", "pope", tuple(counted[text]), truth)
-        for text, truth in truths.items()
+        AskedQuestion(scene, text, "yes" if truth else "no", "pope", tuple(samplings), truth)
+        for (text, truth), samplings in counted.items()
     ]
 
 
