@@ -61,7 +61,7 @@ def detail_scores(said: Said, scene: Scene) -> SampleScores:
     found = [thing for thing in scene.things if thing.kind in named]
     coloured = [thing for thing in found if thing.colour is not None]
     right_colour = sum(said.colour(thing.kind) == thing.colour for thing in coloured)
-    right = {thing.kind: _stated_count(said, thing.kind) == thing.count for thing in found}
+    right = {thing.kind: said.count(thing.kind) == thing.count for thing in found}
     many = [thing for thing in found if thing.count > 1]
     return {
         "colour_binding": (right_colour, len(coloured)),
@@ -92,11 +92,6 @@ def position_scores(said: Said, scene: Scene) -> SampleScores:
         "order_accuracy": (sum(orders), len(orders)),
         "relation_accuracy": (related, len(said.relations)),
     }
-
-
-def _stated_count(said: Said, kind: str) -> int:
-    count = said.count(kind)
-    return 1 if count is None else count
 
 
 def text_scores(text: str, stopped: bool | None = None, tokens: int | None = None) -> SampleScores:

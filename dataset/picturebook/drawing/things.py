@@ -50,11 +50,10 @@ def flower(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> Non
     number, start = rng.choice((6, 7, 8)), rng.uniform(0, 60)
     turns = [start + 360 * i / number for i in range(number)]
     centres = [arc(0, 0.71, 0.17, 0.17, turn, turn + 1)[0] for turn in turns]
-    for grow, ink in ((0.022, edge(petals)), (0.0, petals)):
+    line, lit = edge(petals), shade(petals, 0.3)
+    for rx, ry, ink in ((0.12 + 0.022, 0.078 + 0.022, line), (0.12, 0.078, petals), (0.06, 0.03, lit)):
         for turn, (x, y) in zip(turns, centres, strict=True):
-            pen.oval(x, y, 0.12 + grow, 0.078 + grow, fill=ink, turn=turn)
-    for turn, (x, y) in zip(turns, centres, strict=True):
-        pen.oval(x, y, 0.06, 0.03, fill=shade(petals, 0.3), turn=turn)
+            pen.oval(x, y, rx, ry, ink, turn)
     yellow = petals[0] > 200 and petals[1] > 120 and petals[2] < 120
     pen.oval(0, 0.71, 0.095, fill=(110, 70, 40) if yellow else (196, 140, 30))
     pen.oval(0, 0.71, 0.075, fill=(140, 92, 52) if yellow else (252, 208, 70))
