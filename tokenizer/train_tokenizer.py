@@ -21,7 +21,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as FastTokenizer
 
-from tokenizer.chat import DEFAULT_SYSTEM
+from tokenizer.template import DEFAULT_SYSTEM
 from tokenizer.tokenizer import (
     CONFIG_FILE,
     END,
