@@ -23,14 +23,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 from tokenizers import Tokenizer as FastTokenizer
 
 from tokenizer.template import DEFAULT_SYSTEM
-from tokenizer.tokenizer import (
-    CONFIG_FILE,
-    SPECIALS,
-    TOKENIZER_FILE,
-    TokenizerError,
-    byte_characters,
-    default_folder,
-)
+from tokenizer.tokenizer import CONFIG_FILE, SPECIALS, TOKENIZER_FILE, TokenizerError, byte_characters, default_folder
 
 Merge = tuple[bytes, bytes]
 VOCAB_SIZE = 6400
@@ -155,10 +148,8 @@ def _word_merges(lines: list[str]) -> list[Merge]:
     alphabet = len(set(TEMPLATE_WORDS).union(*lines))
     trainer = trainers.BpeTrainer(
         vocab_size=alphabet + VOCAB_SIZE,  # more than needed: some will be too long
-        min_frequency=2,
-        max_token_length=MAX_TOKEN_BYTES,
-        show_progress=False,
-    )
+        min_frequency=2, max_token_length=MAX_TOKEN_BYTES, show_progress=False,
+    )  # fmt: skip
     learner.train_from_iterator(chain(lines, repeat(TEMPLATE_WORDS, len(lines))), trainer)
     return [(left.encode(), right.encode()) for left, right in json.loads(learner.to_str())["model"]["merges"]]
 
