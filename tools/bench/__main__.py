@@ -163,7 +163,9 @@ def run_once(name: str, work: Callable, job: Job, measure: bool = True) -> dict:
     child = Child(name, work, job)
     try:
         child.receive()
-        return child.measure() if measure else {}
+        result = child.measure() if measure else {}
+        child.stop()
+        return result
     finally:
         child.kill()
 
