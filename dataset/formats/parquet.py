@@ -7,12 +7,12 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
 from dataset.bad_rows import DataError
-from dataset.formats.layout import COLUMNS, layout_of
+from dataset.formats.layout import layout_of
 
 IN_MEMORY = 256 << 20  # bytes; larger files are first copied to one with random access
 BATCH = 256  # rows per sequential read
@@ -77,7 +77,7 @@ def parquet_batches(path: Path, file: Any, rows: int = BATCH, all_columns: bool 
     """Stream the columns in use as pyarrow RecordBatches, in order, never the whole file at once."""
     import pyarrow as pa
 
-    wanted = {*COLUMNS, *layout_of(path).columns()}
+    wanted = layout_of(path).columns()
     columns = [name for name in file.schema_arrow.names if all_columns or name in wanted]
     try:
         yield from file.iter_batches(batch_size=rows, columns=columns)
@@ -97,11 +97,9 @@ class _Copy:
         try:
             first = next(batches)
             with pa.OSFile(str(copy), "wb") as sink, pa.ipc.new_file(sink, first.schema) as writer:
-                batch: Any = first
-                while batch is not None:
+                for batch in chain([first], batches):
                     writer.write_batch(batch)
                     self.counts.append(batch.num_rows)
-                    batch = next(batches, None)
         except OSError as error:
             raise DataError(
                 f"no copy of {path} could be written to {folder.name} ({error}); a large parquet file is copied once "
