@@ -6,14 +6,15 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dataset.bad_rows import BadRow, BadRows, DataError
-from dataset.pictures import PreprocessSpec, load_pixels
+from dataset.pictures import load_pixels
+from dataset.preprocess import PreprocessSpec
 from dataset.record import IGNORE, Batch, Example, Picture, Record
 
 WINDOW = 50  # batches of shuffled examples that are sorted by length together
@@ -227,11 +228,8 @@ def collate(
         labels[row, place] = example.labels
         image_mask[row, place] = example.image_mask
         attention_mask[row, place] = True
-    arrays: dict[str, Any] = {
-        "ids": ids, "labels": labels, "attention_mask": attention_mask, "image_mask": image_mask,
-    }  # fmt: skip
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    return Batch(**tensors, **pictures, example_ids=tuple(example.id for example in examples))
+    tensors = map(torch.from_numpy, (ids, labels, attention_mask, image_mask))
+    return Batch(*tensors, **pictures, example_ids=tuple(example.id for example in examples))
 
 
 def _load(
@@ -256,5 +254,4 @@ def _load(
             good.append(example)
         except BadRow as error:
             bad.add(example.id, error)
-    pictures = [picture for example in good for picture in example.images]
-    return good, load(pictures) if pictures else {}
+    return _load(good, load, None)

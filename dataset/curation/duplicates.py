@@ -17,7 +17,7 @@ from PIL import Image
 
 from dataset.curation.quality import units
 from dataset.pictures import open_picture, picture_key
-from dataset.record import Record
+from dataset.record import Picture, Record
 
 SHINGLE = 3  # words or Chinese characters per shingle
 ALIKE = 0.8  # Jaccard similarity of two texts' shingles from which they are near-duplicates
@@ -92,8 +92,8 @@ def look(image: Image.Image) -> Look:
     return Look(int.from_bytes(np.packbits(bits).tobytes(), "big"), tuple(map(int, corners.flatten())))
 
 
-def looks(record: Record) -> list[Look]:
-    return [look(open_picture(picture, 64)) for picture in record.images]
+def _look_at(picture: Picture) -> Look:
+    return look(open_picture(picture, 64))
 
 
 def nearly_same(one: Record, other: Record) -> bool:
@@ -104,7 +104,7 @@ def nearly_same(one: Record, other: Record) -> bool:
         texts = ["\n".join(turn.text for turn in record.turns if turn.role == role) for record in (one, other)]
         if similarity(*texts) < ALIKE:
             return False
-    return all(a.is_near(b) for a, b in zip(looks(one), looks(other), strict=True))
+    return all(_look_at(a).is_near(_look_at(b)) for a, b in zip(one.images, other.images, strict=True))
 
 
 class NearIndex:
@@ -117,7 +117,7 @@ class NearIndex:
 
     def add(self, row: int, record: Record) -> None:
         """Index a row. BadImage if its first picture cannot be read."""
-        self._first.append(look(open_picture(record.images[0], 64)) if record.images else None)
+        self._first.append(_look_at(record.images[0]) if record.images else None)
         self._texts.append(min_hashes("\n".join(turn.text for turn in record.turns)))
         self._rows.append(row)
 
