@@ -98,7 +98,7 @@ class BadRows:
         return self.bad / max(self.total, 1)
 
     def _judge(self) -> None:
-        if self.bad and self.share > self.limit and (self._finished or self.total >= EARLIEST):
+        if self.share > self.limit and (self._finished or self.total >= EARLIEST):
             raise TooManyBadRows(
                 f"{self.report()}\nThat is more than the {self.limit:.2%} allowed. "
                 "Repair these rows, or allow more with --max_bad."

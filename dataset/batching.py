@@ -71,10 +71,8 @@ class Examples:
         bad.finish()
         if not kept:
             raise DataError(f"no row can be trained on; expected at least one.\n{bad.report()}")
-        table = np.array(kept, np.int64).reshape(-1, 3)
-        self.rows = table[:, 0]  # record index of each example
-        self.lengths = table[:, 1]  # tokens, image tokens included
-        self.supervised = table[:, 2]  # supervised tokens
+        # of each example: the index of its record, its tokens, image tokens included, and its supervised tokens
+        self.rows, self.lengths, self.supervised = np.array(kept, np.int64).reshape(-1, 3).T
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -171,11 +169,11 @@ def load_batches(
 
     skipped = 0
     for step, batch in in_order(prepare, steps, workers):
-        skipped = 0 if batch is not None else skipped + 1
-        if skipped > len(examples):
-            raise DataError("no batch has a picture that can be read; the report of bad rows names the pictures")
         if batch is not None:
+            skipped = 0
             yield step, batch
+        elif (skipped := skipped + 1) > len(examples):
+            raise DataError("no batch has a picture that can be read; the report of bad rows names the pictures")
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:

@@ -152,9 +152,8 @@ def resize_and_crop(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
 def _resized(height: int, width: int, size: int | tuple[int, int]) -> tuple[int, int]:
     if not isinstance(size, int):
         return size
-    if height <= width:
-        return size, int(size * width / height)
-    return int(size * height / width), size
+    shorter = min(height, width)
+    return int(size * height / shorter), int(size * width / shorter)
 
 
 def _size(value: Any, name: str) -> int | tuple[int, int]:

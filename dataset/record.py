@@ -50,13 +50,8 @@ class Turn:
 
 def turn_from_text(role: str, text: str) -> Turn:
     """Parse data set text; each "<image>" becomes a slot. Never use it on what a user types in a chat."""
-    parts: list[Part] = []
-    for position, piece in enumerate(text.split(IMAGE_TAG)):
-        if position:
-            parts.append(IMAGE)
-        if piece:
-            parts.append(piece)
-    return Turn(role, tuple(parts))
+    parts = [part for piece in text.split(IMAGE_TAG) for part in (IMAGE, piece)][1:]
+    return Turn(role, tuple(part for part in parts if part))
 
 
 @dataclass(frozen=True)
