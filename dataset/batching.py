@@ -226,8 +226,9 @@ def collate(
         labels[row, place] = example.labels
         image_mask[row, place] = example.image_mask
         attention_mask[row, place] = True
-    tensors = map(torch.from_numpy, (ids, labels, attention_mask, image_mask))
-    return Batch(*tensors, **pictures, example_ids=tuple(example.id for example in examples))
+    padded = [torch.from_numpy(array) for array in (ids, labels, attention_mask, image_mask)]
+    example_ids = tuple(example.id for example in examples)
+    return Batch(padded[0], padded[1], padded[2], padded[3], example_ids=example_ids, **pictures)
 
 
 def _load(

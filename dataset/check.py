@@ -10,6 +10,7 @@ from array import array
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,12 @@ class Found:
     format: str
     bad: BadRows
     styles: Counter = field(default_factory=Counter)  # of good rows
-    pictures: array = field(default_factory=lambda: array("q"))  # per good row
-    tokens: array = field(default_factory=lambda: array("q"))  # per good row, image tokens not counted
-    supervised: array = field(default_factory=lambda: array("q"))
+    pictures: array = field(default_factory=partial(array, "q"))  # per good row
+    tokens: array = field(default_factory=partial(array, "q"))  # per good row, image tokens not counted
+    supervised: array = field(default_factory=partial(array, "q"))  # tokens per good row
     answers: int = 0
     opened: int = 0  # number of pictures
-    sizes: array = field(default_factory=lambda: array("q"))  # width, height of each opened picture
+    sizes: array = field(default_factory=partial(array, "q"))  # width, height of each opened picture
     samples: list[tuple[Record, Example]] = field(default_factory=list)
 
 

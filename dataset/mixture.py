@@ -135,7 +135,7 @@ def join(sources: Sequence[Source], parts: Sequence[Records]) -> Records:
 def mixture_of(records: Records) -> tuple[Mixture | None, np.ndarray]:
     """(the weighted mixture that a view is based on, or None; the source of each row of the view)."""
     if isinstance(records, Mixture) and records.shares:
-        return records, np.repeat(np.arange(len(records.datasets)), list(map(len, records.datasets)))
+        return records, np.repeat(np.arange(len(records.datasets)), np.diff(records.cumulative_sizes, prepend=0))
     if isinstance(records, (Changed, Subset)):
         mixture, of = mixture_of(records.records)
         return mixture, of[records.rows] if mixture and isinstance(records, Subset) else of

@@ -64,7 +64,7 @@ def cut_answers(record: Record, fits: Callable[[str], bool]) -> Record:
     """The record with each answer truncated to as many whole sentences as fit, at least one."""
     turns = tuple(
         Turn("assistant", (cut_to_sentences(turn.text, fits),))
-        if turn.role == "assistant" and not turn.image_count and not fits(turn.text)
+        if turn.role == "assistant" and not fits(turn.text)
         else turn
         for turn in record.turns
     )

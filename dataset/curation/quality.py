@@ -142,8 +142,8 @@ def unfinished(text: str) -> str:
     """Detect a text that breaks off in mid-sentence: no full stop where one belongs.
 
     Exempt are phrases (fewer than 20 words or Chinese characters), lists and tables whose other lines have no full stop
-    either, code, sums, and texts that end with a closing bracket or an emoji. A final comma, colon or opening bracket
-    is unfinished however short the text is.
+    either, code, arithmetic, and texts that end with a closing bracket or an emoji. A final comma, colon or opening
+    bracket is unfinished however short the text is.
     """
     text = text.rstrip()
     if not text:

@@ -30,6 +30,7 @@ class ParquetRows:
         self.path = path
         file = open_parquet(path)
         size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
+        self._batch: Callable[[int], Any]
         if size <= IN_MEMORY:
             batches = list(parquet_batches(path, file))
             self._batch, counts = batches.__getitem__, list(map(len, batches))
