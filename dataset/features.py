@@ -179,7 +179,7 @@ class FeatureCache:
         if not pending:
             return True
         keys = [key.hex() for key in pending]
-        features = np.stack(list(pending.values()))
+        features = np.ascontiguousarray(np.stack(list(pending.values())))
         sums = [zlib.crc32(row) for row in features]
         name = hashlib.sha256(" ".join(keys).encode()).hexdigest()[:24]
         path = self.folder / f"{name}.json"
