@@ -96,7 +96,7 @@ def batch_plan(
     in the arguments.
     """
     lengths = np.asarray(lengths, np.int64)
-    if token_budget is None and batch_size < 1 or token_budget is not None and token_budget < 1:
+    if (batch_size if token_budget is None else token_budget) < 1:
         raise ValueError(f"batch_size {batch_size} and token_budget {token_budget}; expected 1 or more")
     if not len(lengths):
         return []

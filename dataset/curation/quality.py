@@ -184,5 +184,5 @@ def cut_unfinished(text: str) -> str:
 
 
 def cut_if_unfinished(text: str) -> str:
-    """The text, truncated to its last full stop if it is unfinished."""
-    return cut_unfinished(text) if unfinished(text) else text
+    """The text, truncated to its last full stop if it is unfinished and has one."""
+    return (cut_unfinished(text) or text) if unfinished(text) else text

@@ -26,7 +26,7 @@ Edit = Callable[[Any], Any]  # a transform of a raw row
 def write_rows(path: Path, out: Path, removed: Container[int], changed: Container[int], change: Change) -> None:
     """Copy the rows that are not in `removed`, in order, with `change` applied to every answer of those in `changed`.
 
-    change may return "" to keep an answer as it is. Raises DataError if OUT has another format.
+    Raises DataError if OUT has another format.
     """
     kind = recognise(path)
     if out.suffix not in SUFFIXES[kind]:
@@ -104,7 +104,7 @@ def change_row(row: Any, layout: Layout, change: Change) -> Any:
     key = next((name for name in layout.conversations if row.get(name)), None)
     if key is None:
         answers = [name for name in (*layout.answer, *CAPTIONS) if isinstance(row.get(name), str)]
-        return {**row, **{name: change(row[name]) or row[name] for name in answers}}
+        return {**row, **{name: change(row[name]) for name in answers}}
     turns = row[key]
     if isinstance(turns, list):
         return {**row, key: change_row(turns, layout, change)}
@@ -116,4 +116,4 @@ def _change_turn(turn: Any, layout: Layout, change: Change) -> Any:
     role, key = (next(n for n in names if turn.get(n) is not None) for names in (layout.role, layout.content))
     if layout.speakers[turn[role]] != "assistant":
         return turn
-    return {**turn, key: change(turn[key]) or turn[key]}
+    return {**turn, key: change(turn[key])}
