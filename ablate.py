@@ -14,6 +14,7 @@ from engine.arguments import UsageError
 from engine.checkpoint import Run
 from engine.command import guarded
 from model.checkpoints import write_json
+from model.config import PROJECTORS
 from scoring.report import read_scores, score_table
 
 LANGUAGE_MODEL = f"{train_lm.DEFAULTS.runs}/{train_lm.NAME}"
@@ -22,7 +23,7 @@ ARMS: dict[str, dict[str, list[str]]] = {
     "random-init": {"trained LM": ["--llm", LANGUAGE_MODEL], "random LM": ["--llm", "random"],
                     "random LM, heads that match": ["--llm", "random", "--init", "matching"]},
     # without the cell warm-up, which only ldp could have
-    "projectors": {kind: ["--projector", kind, "--cell_steps", "0"] for kind in ("linear", "mlp", "ldp")},
+    "projectors": {kind: ["--projector", kind, "--cell_steps", "0"] for kind in PROJECTORS},
 }
 COMPARED = ("statement_accuracy", "caption_true_share", "f1", "precision", "recall", "chair_i", "colour_binding",
             "place_accuracy", "mean_length", "stopped_share", "loop_share", "unscored_share", "blank_f1")  # fmt: skip

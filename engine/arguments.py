@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from model.config import PROJECTORS
+
 
 def flag(default, help: str, **extra):
     """A field that is also a command-line flag: --name and --na-me."""
@@ -40,7 +42,7 @@ class TrainArguments:
     init: str = flag("normal", "how random weights of the language model begin: normal, or so that heads match like "
                                "with like", choices=("normal", "matching"))  # fmt: skip
     tokenizer: str = flag("", "tokenizer folder (default: that of the run it starts from, else the one shipped)")
-    projector: str = flag("ldp", "how features become tokens", choices=("linear", "mlp", "ldp"))
+    projector: str = flag("ldp", "how features become tokens", choices=PROJECTORS)
     train: str = flag("", "comma-separated module prefixes that train, as projector,llm.layers.-1 or projector,lora")
     lora_rank: int = flag(8, "rank of the language model's adapters, which --train lora trains")
     lora_alpha: float = flag(16.0, "their strength: what they add is multiplied by alpha / rank")

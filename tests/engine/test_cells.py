@@ -9,7 +9,7 @@ from dataset.batching import pixel_loader
 from dataset.picturebook.words import GRID, word_loader
 from dataset.picturebook.world import make_scene
 from engine.build import Encoder, get_encoder, join
-from engine.cells import name_cells, scale_output
+from engine.cells import name_cells
 from model.config import LMConfig, ProjectorConfig
 from model.language import LanguageModel
 from model.projector import build_projector
@@ -53,7 +53,7 @@ def test_a_projectors_output_can_be_scaled(kind):
     projector = build_projector(ProjectorConfig(kind, 32, 48))
     features = torch.randn(2, 16, 32, generator=torch.Generator().manual_seed(0))
     before = projector(features)
-    scale_output(projector, torch.tensor(0.05))
+    projector.scale_output(torch.tensor(0.05))
     torch.testing.assert_close(projector(features), 0.05 * before)
 
 
