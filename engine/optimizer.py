@@ -1,9 +1,9 @@
-"""Optimizer and schedule: AdamW, or Muon (Jordan et al., 2024) for the matrices between layers and AdamW beside."""
+"""Optimizer and schedule: AdamW, or Muon for the weights of linear layers with AdamW for the rest."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,8 @@ from engine.freeze import peak_rates
 
 BETAS = (0.9, 0.98)  # of AdamW
 # X <- a X + (b A + c A²) X with A = X Xᵀ, four times: the polynomials of Polar Express (arXiv 2505.16932, l = 1e-3),
-# each but the last for singular values up to 1 % too large. Four of them learn more from a step than Newton-Schulz's
-# five equal ones, and take a fifth less time (docs/log.md).
+# all but the last with a margin of 1% for the largest singular value. These four steps learn more than Newton-Schulz's
+# five equal ones, in a fifth less time (docs/log.md).
 SAFETY = 1.01
 POLYNOMIALS = (
     (8.28721201814563, -23.595886519098837, 17.300387312530933),
@@ -26,9 +26,9 @@ POLYNOMIALS = (
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """About the nearest matrix (m, n) with orthonormal rows or columns, in bfloat16: singular values become 0.4 to 1.6.
+    """Roughly the nearest matrix (m, n) with orthonormal rows or columns, in bfloat16.
 
-    Those below a thousandth of the norm stay smaller.
+    Singular values become 0.4 to 1.6; those below a thousandth of the norm stay smaller.
     """
     x = matrix.bfloat16()
     tall = x.shape[0] > x.shape[1]
@@ -43,15 +43,14 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For the matrices (m, n) between layers. An update is as large as AdamW's would be (arXiv 2502.16982), so both
-    take the same learning rate. Weight decay is decoupled."""
+    """Muon (Jordan et al., 2024) for matrices (m, n), with decoupled weight decay.
+
+    Each update is made orthogonal, which learns from far fewer tokens, and scaled to the size of AdamW's (arXiv
+    2502.16982), so both take the same learning rate.
+    """
 
     def __init__(self, params: Iterable, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.dim() != 2:
-                    raise ValueError(f"Muon takes matrices, found a parameter of shape {tuple(parameter.shape)}")
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]  # no closure is ever given
@@ -71,12 +70,7 @@ class Muon(torch.optim.Optimizer):
 
 
 class MuonWithAdamW:
-    """Two optimizers that behave as one: step, zero_grad, param_groups, state.
-
-    Muon (Jordan et al., 2024) makes each matrix's update orthogonal, which learns from far fewer tokens; embeddings,
-    norms, biases and convolutions are AdamW's. The update is scaled as AdamW's would be (arXiv 2502.16982), so
-    both take the same learning rate.
-    """
+    """Two optimizers that behave as one: Muon for the weights of linear layers, AdamW for all others."""
 
     def __init__(self, muon: torch.optim.Optimizer, adamw: torch.optim.Optimizer):
         self.parts = (muon, adamw)
@@ -106,52 +100,34 @@ Optimizer = torch.optim.Optimizer | MuonWithAdamW
 def make_optimizer(model: nn.Module, plan: Plan) -> Optimizer:
     """The plan's optimizer over the trainable parameters; weight decay on matrices only.
 
-    A group's "share" is its peak rate over the plan's: take_step multiplies the schedule's rate by it.
+    The "share" of a parameter group is its peak rate over the plan's: take_step multiplies the schedule's rate by it.
     """
-    rate, weight_decay = plan.learning_rate, plan.weight_decay
-    peaks = peak_rates(model, rate, plan.learning_rates)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    shares = {id(p): peaks[name] / rate for name, p in model.named_parameters() if name in peaks}
+    peaks = peak_rates(model, plan.learning_rate, plan.learning_rates)
     between = muon_weights(model) if plan.optimizer == "muon" else set()
-    matrices = [p for p in trained if id(p) in between]
-    others = [p for p in trained if id(p) not in between]
-    groups = [
-        *by_share([p for p in others if p.dim() >= 2], shares, weight_decay),
-        *by_share([p for p in others if p.dim() < 2], shares, 0.0),
-    ]
-    fused = trained[0].device.type in ("cpu", "cuda")
-    adamw = torch.optim.AdamW(groups or [{"params": []}], lr=rate, betas=BETAS, fused=fused)
-    if not matrices:
-        return adamw
-    muon = Muon(by_share(matrices, shares, weight_decay), rate)
-    return MuonWithAdamW(muon, adamw)
-
-
-def by_share(parameters: Iterable[nn.Parameter], shares: dict[int, float], weight_decay: float) -> list[dict]:
-    """Parameter groups by their share of the schedule's learning rate."""
-    groups: dict[float, dict] = {}
-    for parameter in parameters:
-        share = shares[id(parameter)]
-        group = groups.setdefault(share, {"params": [], "weight_decay": weight_decay, "share": share})
-        group["params"].append(parameter)
-    return list(groups.values())
+    groups: dict[str, dict[float, dict]] = {"muon": {}, "matrices": {}, "vectors": {}}  # of equal shares
+    for name, parameter in model.named_parameters():
+        if name in peaks:
+            kind = "muon" if id(parameter) in between else "matrices" if parameter.dim() >= 2 else "vectors"
+            decay, share = 0.0 if kind == "vectors" else plan.weight_decay, peaks[name] / plan.learning_rate
+            group = groups[kind].setdefault(share, {"params": [], "weight_decay": decay, "share": share})
+            group["params"].append(parameter)
+    others = [*groups["matrices"].values(), *groups["vectors"].values()] or [{"params": []}]
+    fused = next(model.parameters()).device.type in ("cpu", "cuda")
+    adamw = torch.optim.AdamW(others, lr=plan.learning_rate, betas=BETAS, fused=fused)
+    return MuonWithAdamW(Muon(groups["muon"].values(), plan.learning_rate), adamw) if groups["muon"] else adamw
 
 
 def muon_weights(model: nn.Module) -> set[int]:
-    """The id() of each weight that Muon updates; it keeps one moment of each, AdamW two of all others."""
-    return {id(p) for p in linear_weights(model)}
+    """The id() of each weight that Muon updates: those of linear layers, but for one tied to an embedding.
 
-
-def linear_weights(model: nn.Module) -> Iterator[Tensor]:
-    """The weights of linear layers, those that are embeddings too (a tied head) left out."""
+    Muon keeps one moment of a weight, AdamW two.
+    """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and id(module.weight) not in embeddings:
-            yield module.weight
+    return {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)} - embeddings
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int, min_ratio: float) -> float:
-    """The rate at `step` of `steps` (from 0): linear to `peak` over `warmup` steps, then half a cosine down to
+    """The rate at `step` of `steps` (from 0): linear warm-up to `peak` over `warmup` steps, then cosine decay to
     min_ratio * peak at the last step."""
     if step < warmup:
         return peak * (step + 1) / warmup

@@ -40,8 +40,3 @@ def test_steps_are_those_of_torchs_muon_given_the_same_orthogonal_update(monkeyp
             optimizer.step()
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, other, atol=1e-6, rtol=1e-5)
-
-
-def test_what_is_no_matrix_is_refused():
-    with pytest.raises(ValueError, match=r"found a parameter of shape \(3,\)"):
-        Muon([torch.nn.Parameter(torch.zeros(3))], 0.1)
