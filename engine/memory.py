@@ -41,9 +41,7 @@ def memory_plan(
     if fsdp:
         assert isinstance(model, VLM)
         plan = sharded_plan(plan, model, half, ranks)
-    language = next((module for module in model.modules() if isinstance(module, LanguageModel)), None)
-    if language is None:
-        return {**plan, "activations": 0, "logits": 0}
+    language = next(module for module in model.modules() if isinstance(module, LanguageModel))
     examples = feed.examples
     tokens, rows = max((int(examples.lengths[batch].max()) * len(batch), len(batch)) for batch in feed.plan(0))
     # the attention of model/fast stores its weights in bf16 on a CPU; others are fused and store none
@@ -138,13 +136,9 @@ def vision_activations(config: VisionConfig, half: bool, fast: bool, scores: int
     return layers + 3 * size * sum(maps)
 
 
-def total(plan: dict[str, int]) -> int:
-    return sum(plan.values())
-
-
 def fits(plan: dict[str, int], gpu_gb: int) -> bool:
     """Whether a step fits on a GPU of so many GB, with what the program and the allocator need besides."""
-    return total(plan) * SLACK + PROGRAM <= gpu_gb * GIB
+    return sum(plan.values()) * SLACK + PROGRAM <= gpu_gb * GIB
 
 
 def memory_table(plan: dict[str, int]) -> str:
