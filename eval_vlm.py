@@ -157,11 +157,12 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
     seconds = time.perf_counter() - began
     kept, shown = [], []
     for file, made in zip(files, answers, strict=True):
-        note = watched.note(file)
+        distance, note = watched.seen.get(file, (None, ""))
         print(f"[Image]: {file.name}\n🤖️: {made.text if made else '(this picture cannot be read)'}")
         print(f"({note})\n" if note else "")
-        answer = {"text": made and made.text, "stopped": made and made.stopped}
-        kept.append({"image": file.name, **answer, **watched.fields(file)})
+        kept.append({"image": file.name, "text": made and made.text, "stopped": made and made.stopped})
+        if distance is not None:
+            kept[-1] |= {"distance": round(distance, 4), "familiar": not note}
         if made:
             shown.append(Shown(open_picture(file), made.text, file.name, note=note))
     if not shown:
@@ -250,8 +251,8 @@ def chat(looker: Looker, file: Path) -> None:
     open_picture(file)
     watched = Watched(looker)
     loaded = watched.load([file])
-    if watched.note(file):
-        print(watched.note(file))
+    if file in watched.seen and watched.seen[file][1]:
+        print(watched.seen[file][1])
     model, tokenizer = looker.trained.model, looker.trained.tokenizer
     turns: list[Turn] = []
     print("Ask about the picture; an empty line ends.")

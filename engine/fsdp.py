@@ -51,8 +51,8 @@ def divided(model: VLM, device: torch.device, dtype: torch.dtype) -> Iterator[VL
 def sharded(model: VLM, device: torch.device, dtype: torch.dtype) -> VLM:
     """A copy of the model on the device, its weights sharded over all ranks except for a frozen encoder's.
 
-    Weights are gathered in dtype, gradients are summed in float32. All ranks must run every layer equally often,
-    forward and backward: LockstepVLM and engine/loop.py see to that.
+    Those of layers are gathered in dtype; gradients are summed in float32. All ranks must run every layer equally
+    often, forward and backward: LockstepVLM and engine/loop.py see to that.
     """
     training, model = model.training, copy.deepcopy(model)
     model.__class__ = LockstepVLM

@@ -34,7 +34,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Decoding:
-    """Decoding settings; temperature 0 is greedy. UsageError for settings that cannot be."""
+    """Decoding settings; temperature 0 is greedy. UsageError for values out of range."""
 
     max_new_tokens: int = 256
     batch_size: int = 64

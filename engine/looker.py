@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -45,7 +44,7 @@ class Watched:
     """A picture loader that also measures how far each picture lies from the training pictures, if the run can tell."""
 
     looker: Looker
-    distances: dict[Picture, float] = field(default_factory=dict)  # of the pictures loaded so far
+    seen: dict[Picture, tuple[float, str]] = field(default_factory=dict)  # distance, and a warning or ""
 
     def load(self, pictures: Sequence[Picture]) -> Mapping[str, torch.Tensor]:
         """The pictures' features, so that the encoder runs once for answers and distances; else what looker loads."""
@@ -53,19 +52,9 @@ class Watched:
         if familiar is None:
             return loaded
         features = self.looker.encode(loaded["pixels"])
-        self.distances.update(zip(pictures, familiar.distances(features).tolist(), strict=True))
+        for picture, distance in zip(pictures, familiar.distances(features).tolist(), strict=True):
+            self.seen[picture] = distance, familiar.note(distance)
         return {"features": features.float()}
-
-    def note(self, file: Path) -> str:
-        """A warning if the picture is unlike the training pictures; empty if it is not, or nothing is known."""
-        familiar = self.looker.trained.familiar
-        return familiar.note(self.distances[file]) if familiar and file in self.distances else ""
-
-    def fields(self, file: Path) -> dict:
-        """The fields of captions.json for a picture that was loaded."""
-        if file not in self.distances:
-            return {}
-        return {"distance": round(self.distances[file], 4), "familiar": not self.note(file)}
 
 
 def answer_all(looker: Looker, task, blank: PictureLoader | None = None, title: str = "answering") -> list[Answer]:

@@ -36,8 +36,7 @@ def train(
         for step in range(record.start, record.last):
             micro_batches = [batch.to(device) for batch in next(steps)]
             loss, norm = gradients(model, optimizer, micro_batches, plan)
-            record.check(step + 1, loss, norm)
-            record.save_if_due(step)
+            record.check(step, loss, norm)
             rate = take_step(optimizer, plan, step)
             record.step(step + 1, loss, norm, rate, micro_batches)
             if validate and record.is_due(step + 1, plan.eval_interval):

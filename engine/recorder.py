@@ -75,13 +75,11 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         """The step at which the run ends."""
         return self.progress.stopped or self.plan.steps
 
-    def check(self, done: int, loss: float, norm: float) -> None:
-        """Raise NotFiniteError unless the loss and gradient norm of a step are finite."""
+    def check(self, step: int, loss: float, norm: float) -> None:
+        """Raise NotFiniteError unless the loss and gradient norm after `step` steps are finite; else save a checkpoint
+        if one is due, so that weights are saved only once their loss is known to be finite."""
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise self._not_finite(f"step {done}: loss {loss}, gradient norm {norm}")
-
-    def save_if_due(self, step: int) -> None:
-        """Save a checkpoint after `step` steps, called once the loss of these weights is known to be finite."""
+            raise self._not_finite(f"step {step + 1}: loss {loss}, gradient norm {norm}")
         if self._saved < step and step % self.plan.save_interval == 0:
             self._save(step)
 
@@ -137,7 +135,7 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         self._saved = step
 
     def is_due(self, done: int, interval: int) -> bool:
-        """Whether what is done every `interval` steps, and after the last, is due after so many steps."""
+        """Whether something done every `interval` steps, and at the last one, is due after step `done`."""
         return done % interval == 0 or done == self.plan.steps
 
     def _stop(self, done: int) -> None:

@@ -50,8 +50,10 @@ class Projector(nn.Module):
     def scale_output(self, factor: Tensor) -> None:
         """Changes the weights so that the output is multiplied by `factor`."""
         last = self.linear_1 if self.config.kind == "linear" else self.linear_2
-        pooled = [self.depthwise.bias] if self.config.kind == "ldp" else []  # its weights pass the factor on
-        for parameter in (*last.parameters(), *pooled):
+        scaled = list(last.parameters())
+        if self.config.kind == "ldp" and self.depthwise.bias is not None:  # its weights pass the factor on
+            scaled.append(self.depthwise.bias)
+        for parameter in scaled:
             parameter.mul_(factor)
 
     def _pool(self, x: Tensor) -> Tensor:
