@@ -15,7 +15,6 @@ finished.json          the summary; a run without it is not finished
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -32,22 +31,16 @@ class RunError(ValueError):
     """A run's folder that cannot be used as asked; the text says what was found, what was expected, what to do."""
 
 
-@dataclass(frozen=True)
 class Run:
     """The folder of one training run."""
 
-    path: Path
-
-    @property
-    def state_file(self) -> Path:
-        return self.path / "training_state.safetensors"
+    def __init__(self, path: Path):
+        self.path = path
+        self.state_file = path / "training_state.safetensors"
+        self.log_file = path / "log.jsonl"
 
     def best_file(self, step: int) -> Path:
         return self.path / f"best-{step}.safetensors"
-
-    @property
-    def log_file(self) -> Path:
-        return self.path / "log.jsonl"
 
     def is_finished(self) -> bool:
         return (self.path / "finished.json").is_file()

@@ -46,7 +46,8 @@ def memory_plan(
     tokens, rows = max((int(examples.lengths[batch].max()) * len(batch), len(batch)) for batch in feed.plan(0))
     # the attention of model/fast stores its weights in bf16 on a CPU; others are fused and store none
     kept_scores = getattr(language, "kept_scores", None)
-    fast, scores = kept_scores is not None, (kept_scores if half and not on_gpu else None) or (lambda length: 0)
+    fast = kept_scores is not None
+    scores = kept_scores if kept_scores and half and not on_gpu else lambda length: 0
     activations = language_activations(model, language, half, checkpointing, fast, scores(tokens // rows)) * tokens
     vision = getattr(model, "vision", None)
     if vision is not None and any(p.requires_grad for p in vision.parameters()):

@@ -164,7 +164,7 @@ def test_left_overs_of_a_killed_process_are_cleared_away(tmp_path):
     (tmp_path / "model.safetensors.tmp" / ".tmpAbCdEf").write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("mine")
     run_in(tmp_path)
-    assert names(tmp_path) == ["notes.txt", "run.json"] and run == Run(tmp_path)
+    assert names(tmp_path) == ["notes.txt", "run.json"] and run.path == tmp_path
 
 
 def test_a_run_is_finished_when_its_mark_is_there_and_its_settings_are_the_same(tmp_path):
