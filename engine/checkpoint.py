@@ -18,10 +18,10 @@ import json
 from pathlib import Path
 
 import torch
+from torch.optim import Optimizer
 
 from engine import distributed
 from engine.arguments import ADDED, TrainArguments
-from engine.optimizer import Optimizer
 from model.checkpoints.files import discard, read_json, read_metadata, read_tensors, save_safetensors, write_json
 
 FORMAT = 1

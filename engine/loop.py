@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
+from torch.optim import Optimizer
 
 from dataset.record import Batch
 from engine import distributed
 from engine.arguments import Plan
 from engine.checkpoint import Run
 from engine.device import autocast
-from engine.optimizer import Optimizer, learning_rate, make_optimizer
+from engine.optimizer import learning_rate, make_optimizer
 from engine.recorder import Recorder, Summary, Trainee
 
 Steps = Callable[[int], Iterator[list]]  # from step k on, the micro-batches of each optimizer step

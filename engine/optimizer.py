@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from engine import distributed
 from engine.arguments import Plan
@@ -42,59 +43,33 @@ def orthogonal(matrix: Tensor) -> Tensor:
     return x.T if tall else x
 
 
-class Muon(torch.optim.Optimizer):
-    """Muon (Jordan et al., 2024) for matrices (m, n), with decoupled weight decay.
+class Muon(torch.optim.AdamW):
+    """Muon (Jordan et al., 2024) for the matrices (m, n) in groups with "muon" set, AdamW for all other parameters.
 
-    Each update is made orthogonal, which learns from far fewer tokens, and scaled to the size of AdamW's (arXiv
-    2502.16982), so both take the same learning rate.
+    Muon makes each update orthogonal, which learns from far fewer tokens. It is scaled to the size of AdamW's (arXiv
+    2502.16982), so both take the same learning rate. Weight decay is decoupled.
     """
 
-    def __init__(self, params: Iterable, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    def __init__(self, params: Iterable, lr: float, momentum: float = 0.95, **adamw):
+        super().__init__(params, lr, **adamw)
+        self.momentum = momentum
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]  # no closure is ever given
-        for group in self.param_groups:
-            rate, momentum = group["lr"], group["momentum"]
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["momentum_buffer"] = torch.zeros_like(parameter)
-                moment = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-                direction = distributed.full_tensor(parameter.grad.lerp(moment, momentum))
-                update = distributed.shard_like(orthogonal(direction), parameter)
-                parameter.mul_(1 - rate * group["weight_decay"])
-                parameter.add_(update, alpha=-0.2 * max(parameter.shape) ** 0.5 * rate)
-
-
-class MuonWithAdamW:
-    """Two optimizers that behave as one: Muon for the weights of linear layers, AdamW for all others."""
-
-    def __init__(self, muon: torch.optim.Optimizer, adamw: torch.optim.Optimizer):
-        self.parts = (muon, adamw)
-        self.defaults = adamw.defaults
-
-    @property
-    def param_groups(self) -> list[dict]:
-        return [group for part in self.parts for group in part.param_groups]
-
-    @property
-    def state(self) -> dict[Tensor, dict]:
-        """Each parameter's state in its own optimizer, not a copy."""
-        return {p: part.state[p] for part in self.parts for group in part.param_groups for p in group["params"]}
-
-    def step(self) -> None:
-        for part in self.parts:
-            part.step()
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        for part in self.parts:
-            part.zero_grad(set_to_none)
-
-
-Optimizer = torch.optim.Optimizer | MuonWithAdamW
+        matrices = [(p, group) for group in self.param_groups if group.get("muon") for p in group["params"]]
+        for parameter, group in matrices:
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter]
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            moment = state["momentum_buffer"].lerp_(parameter.grad, 1 - self.momentum)
+            direction = distributed.full_tensor(parameter.grad.lerp(moment, self.momentum))
+            update = distributed.shard_like(orthogonal(direction), parameter)
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.add_(update, alpha=-0.2 * max(parameter.shape) ** 0.5 * group["lr"])
+            parameter.grad = None  # so that AdamW leaves it alone
+        super().step()
 
 
 def make_optimizer(model: nn.Module, plan: Plan) -> Optimizer:
@@ -104,17 +79,16 @@ def make_optimizer(model: nn.Module, plan: Plan) -> Optimizer:
     """
     peaks = peak_rates(model, plan.learning_rate, plan.learning_rates)
     between = muon_weights(model) if plan.optimizer == "muon" else set()
-    groups: dict[str, dict[float, dict]] = {"muon": {}, "matrices": {}, "vectors": {}}  # of equal shares
+    groups: dict[tuple[int, float], dict] = {}  # one for each kind of parameter and share
     for name, parameter in model.named_parameters():
         if name in peaks:
-            kind = "muon" if id(parameter) in between else "matrices" if parameter.dim() >= 2 else "vectors"
-            decay, share = 0.0 if kind == "vectors" else plan.weight_decay, peaks[name] / plan.learning_rate
-            group = groups[kind].setdefault(share, {"params": [], "weight_decay": decay, "share": share})
-            group["params"].append(parameter)
-    others = [*groups["matrices"].values(), *groups["vectors"].values()] or [{"params": []}]
+            kind = 0 if id(parameter) in between else 1 if parameter.dim() >= 2 else 2
+            decay, share = plan.weight_decay if kind < 2 else 0.0, peaks[name] / plan.learning_rate
+            group = {"params": [], "muon": kind == 0, "weight_decay": decay, "share": share}
+            groups.setdefault((kind, share), group)["params"].append(parameter)
+    ordered = [groups[key] for key in sorted(groups, key=lambda key: key[0])]
     fused = next(model.parameters()).device.type in ("cpu", "cuda")
-    adamw = torch.optim.AdamW(others, lr=plan.learning_rate, betas=BETAS, fused=fused)
-    return MuonWithAdamW(Muon(groups["muon"].values(), plan.learning_rate), adamw) if groups["muon"] else adamw
+    return (Muon if between else torch.optim.AdamW)(ordered, plan.learning_rate, betas=BETAS, fused=fused)
 
 
 def muon_weights(model: nn.Module) -> set[int]:

@@ -7,11 +7,12 @@ import math
 import time
 from dataclasses import dataclass, field
 
+from torch.optim import Optimizer
+
 from engine import distributed
 from engine.arguments import Plan
 from engine.checkpoint import Run, drop_best, load_best, load_state, save_best, save_state
 from engine.log import Log
-from engine.optimizer import Optimizer
 from model.captioner import Captioner
 from model.vlm import VLM
 

@@ -30,7 +30,7 @@ def test_steps_are_those_of_torchs_muon_given_the_same_orthogonal_update(monkeyp
     ours, theirs = ([torch.nn.Parameter(noise(8, 20)), torch.nn.Parameter(noise(20, 8))] for _ in range(2))
     settings = {"momentum": 0.9, "weight_decay": 0.1}
     optimizers = [
-        Muon([{"params": ours, "share": 1.0}], 0.02, **settings),
+        Muon([{"params": ours, "muon": True}], 0.02, **settings),
         torch.optim.Muon(theirs, lr=0.02, adjust_lr_fn="match_rms_adamw", **settings),
     ]
     for step in range(3):
