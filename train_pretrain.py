@@ -45,8 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     here = machine(args)
     language_path = find_language(args)
     torch.manual_seed(args.seed)
-    run = Path(language_path) if language_path != "random" else None
-    tokenizer = get_tokenizer(args.tokenizer, run)
+    tokenizer = get_tokenizer(args.tokenizer, None if language_path == "random" else Path(language_path))
     language = get_language(language_path, tokenizer.vocab_size, args.init)
     encoder = get_encoder(args.vision, args.feature_layer)
     model = join(language, encoder, args.projector)
@@ -66,9 +65,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def find_language(args: TrainArguments) -> str:
     """The language model's path, or 'random'; the default model is trained first if it is missing."""
-    path = args.llm or args.from_run
-    if path:
-        return path
+    if args.llm or args.from_run:
+        return args.llm or args.from_run
     default = f"{args.runs}/{train_lm.NAME}"
     if (Path(default) / "finished.json").is_file():
         return default

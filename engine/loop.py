@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from torch.optim import Optimizer
 
 from dataset.record import Batch
 from engine import distributed
@@ -47,7 +46,7 @@ def train(
         return record.finish()
 
 
-def gradients(model: Trainee, optimizer: Optimizer, micro_batches: list, plan: Plan) -> tuple[float, float]:
+def gradients(model: Trainee, optimizer: torch.optim.Optimizer, micro_batches: list, plan: Plan) -> tuple[float, float]:
     """Leaves the clipped gradient of the loss in the parameters; returns that loss per supervised token, over the
     micro-batches of all ranks, and the gradient norm before clipping."""
     supervised = sum(batch.supervised_tokens for batch in micro_batches)
@@ -78,7 +77,7 @@ def in_lockstep(model: Trainee, batches: list) -> list:
     return batches + [Batch.idle().to(device)] * (distributed.all_reduce_max(len(batches)) - len(batches))
 
 
-def take_step(optimizer: Optimizer, plan: Plan, step: int) -> float:
+def take_step(optimizer: torch.optim.Optimizer, plan: Plan, step: int) -> float:
     """Updates the parameters at the schedule's learning rate, which is returned, and drops the gradients.
 
     A parameter group with its own peak rate follows the same schedule, scaled.

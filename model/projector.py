@@ -49,12 +49,10 @@ class Projector(nn.Module):
     @torch.no_grad()
     def scale_output(self, factor: Tensor) -> None:
         """Changes the weights so that the output is multiplied by `factor`."""
-        last = self.linear_1 if self.config.kind == "linear" else self.linear_2
-        scaled = list(last.parameters())
-        if self.config.kind == "ldp" and self.depthwise.bias is not None:  # its weights pass the factor on
-            scaled.append(self.depthwise.bias)
-        for parameter in scaled:
-            parameter.mul_(factor)
+        last = "linear_1." if self.config.kind == "linear" else "linear_2."
+        for name, parameter in self.named_parameters():
+            if name.startswith((last, "depthwise.bias")):  # the convolution's weights pass the factor on
+                parameter.mul_(factor)
 
     def _pool(self, x: Tensor) -> Tensor:
         side, side_out = math.isqrt(x.shape[1]), math.isqrt(self.config.tokens_out(x.shape[1]))
