@@ -126,11 +126,11 @@ def all_reduce_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Sum every gradient over all ranks; those of sharded weights were reduced in the backward pass."""
     if not dist.is_initialized():
         return
-    whole = [p.grad for p in parameters if p.grad is not None and not is_sharded(p)]
-    while whole:
-        bucket = [whole.pop(0)]
-        while whole and sum(gradient.numel() for gradient in bucket) < BUCKET:
-            bucket.append(whole.pop(0))
+    left = [p.grad for p in parameters if p.grad is not None and not is_sharded(p)]
+    while left:
+        bucket = [left.pop(0)]
+        while left and sum(gradient.numel() for gradient in bucket) < BUCKET:
+            bucket.append(left.pop(0))
         flat = torch.cat([gradient.flatten() for gradient in bucket])
         dist.all_reduce(flat)
         for gradient, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
