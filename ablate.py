@@ -1,4 +1,4 @@
-"""Ablations: the same training with one thing changed, arm by arm and seed by seed, into one table."""
+"""Ablations: the same training with one thing changed, for several seeds, compared in one table."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from engine.arguments import UsageError
 from engine.checkpoint import Run
 from engine.command import guarded
 from model.checkpoints import write_json
+from model.config import PROJECTORS
 from scoring.report import read_scores, score_table
 
 LANGUAGE_MODEL = f"{train_lm.DEFAULTS.runs}/{train_lm.NAME}"
-# ablation -> arm -> the flags of train_pretrain.py in which the arm differs
+# ablation -> arm -> the flags of train_pretrain.py that set the arm apart
 ARMS: dict[str, dict[str, list[str]]] = {
     "random-init": {"trained LM": ["--llm", LANGUAGE_MODEL], "random LM": ["--llm", "random"],
                     "random LM, heads that match": ["--llm", "random", "--init", "matching"]},
-    # without the cell warm-up, which only ldp could have
-    "projectors": {kind: ["--projector", kind, "--cell_steps", "0"] for kind in ("linear", "mlp", "ldp")},
+    # without the warm-up on cells, which only ldp can have
+    "projectors": {kind: ["--projector", kind, "--cell_steps", "0"] for kind in PROJECTORS},
 }
 COMPARED = ("statement_accuracy", "caption_true_share", "f1", "precision", "recall", "chair_i", "colour_binding",
             "place_accuracy", "mean_length", "stopped_share", "loop_share", "unscored_share", "blank_f1")  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
-    """python ablate.py random-init    pretraining with the language model trained, and left at random weights
+    """python ablate.py random-init    pretraining with a trained language model, and with a random one
     python ablate.py projectors     pretraining with each projector
 
     Every arm gets the same data, steps and seeds, and is scored on the same test scenes. Flags that are not listed
-    here go to train_pretrain.py in every arm, as --samples 5000 or --data FILE.
+    here are passed to train_pretrain.py in every arm, as --samples 5000 or --data FILE.
     """
     parser = argparse.ArgumentParser(description=main.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ablation", choices=tuple(ARMS), help="which one")
-    parser.add_argument("--seeds", type=int, default=1, help="seeds an arm (default: 1)")
+    parser.add_argument("ablation", choices=tuple(ARMS), help="what to vary")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds per arm (default: 1)")
     parser.add_argument("--n", type=int, default=500, help="test scenes to score (default: 500)")
     parser.add_argument("--out", default="", help="folder of the runs (default: out/ablate/<ablation>)")
     args, flags = parser.parse_known_args(argv)
@@ -54,8 +55,12 @@ def main(argv: list[str] | None = None) -> None:
             title = arm if args.seeds == 1 else f"{arm}, seed {seed}"
             print(f"\n== {title}")
             table[title] = run_arm(out / f"{arm.replace(' ', '-').lower()}-{seed}", [*differs, *flags], seed, args.n)
-    check_equal_budgets(table)
-    shown = {title: pick(row["metrics"]) for title, row in table.items()}
+    steps = {title: row["steps"] for title, row in table.items()}
+    if len(set(steps.values())) > 1:
+        print(f"the arms did not get equal budgets, so compare with care: {steps}")
+    names = [column for name in COMPARED for column in (name, f"{name}_ci95")]
+    shown = {title: {name: row["metrics"][name] for name in names if name in row["metrics"]}
+             for title, row in table.items()}  # fmt: skip
     print(f"\n{args.ablation}: {args.n} test scenes, 95% intervals in brackets\n\n{score_table(shown)}")
     write_json(out / "comparison.json", {"command": command, "n": args.n, "arms": table})
     (out / "comparison.md").write_text(f"`{command}`\n\n{score_table(shown, markdown=True)}\n", encoding="utf-8")
@@ -73,19 +78,6 @@ def run_arm(run: Path, flags: list[str], seed: int, n: int) -> dict:
         "run": str(run), "steps": summary["steps"], "tokens": summary["tokens"], "val_loss": summary["val_loss"],
         "metrics": read_scores(scores)["metrics"],
     }  # fmt: skip
-
-
-def check_equal_budgets(table: dict[str, dict]) -> None:
-    """Say so where arms did not get the same number of steps."""
-    steps = {title: row["steps"] for title, row in table.items()}
-    if len(set(steps.values())) > 1:
-        print(f"the arms did not get equal budgets, so compare with care: {steps}")
-
-
-def pick(metrics: dict) -> dict:
-    """The metrics that are compared, with their intervals."""
-    names = [name for name in COMPARED if name in metrics]
-    return {key: metrics[key] for name in names for key in (name, f"{name}_ci95") if key in metrics}
 
 
 if __name__ == "__main__":

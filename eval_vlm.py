@@ -1,4 +1,4 @@
-"""Look at what a trained model says: caption a folder, chat about a picture, or score a checkpoint."""
+"""Evaluate a trained model: caption a folder, chat about a picture, or score it on a data set."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from engine.arguments import UsageError
 from engine.build import Trained, load_trained
 from engine.command import guarded
 from engine.device import pick_device, pick_dtype, prepare
+from engine.freeze import count_parameters
 from engine.inference import Answer, Decoding, generate_batch, prompt_room
 from engine.looker import Looker, Watched, answer_all, one_image_loader, remembering
 from model.checkpoints import read_json, write_json
@@ -31,9 +32,9 @@ from scoring.report import contact_sheet, score_table, write_scores
 from scoring.tasks import picture_book_task, question_task, reference_task, with_blank
 from tokenizer.tokenizer import TextStream
 
-STAGES = ("sft3", "sft2", "sft1", "pretrain")  # the furthest first
+STAGES = ("sft3", "sft2", "sft1", "pretrain")  # the last first
 FOREIGN_PROMPTS = {"zh": "描述一下这个图像的内容。", "en": "Describe the content of this image."}  # zh: MiniMind-V's
-LENGTHS = {0: "sentence", 1: "sentence", 2: "paragraph", 3: "long"}  # what each stage last learned
+LENGTHS = {0: "sentence", 1: "sentence", 2: "paragraph", 3: "long"}  # of the captions that each stage trains
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SHOWN = 48  # pictures on a page of scores
 SHORT = 64  # the longest answer to a question, in tokens
@@ -44,31 +45,31 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     what = parser.add_argument_group("what to do (one of these)")
     what.add_argument("--images", metavar="DIR", help="caption every picture of a folder; with --data its pictures")
     what.add_argument("--image", metavar="FILE", help="describe this picture")
-    what.add_argument("--chat", action="store_true", help="talk about --image in the terminal")
-    what.add_argument("--split", choices=("val", "test", "compositional"), help="score scenes of the picture book")
-    what.add_argument("--data", metavar="FILE", help="score a data set that has answers: JSONL, JSON, parquet, tar")
+    what.add_argument("--chat", action="store_true", help="chat about --image in the terminal")
+    what.add_argument("--split", choices=("val", "test", "compositional"), help="score on scenes of the picture book")
+    what.add_argument("--data", metavar="FILE", help="score on a data set with answers: JSONL, JSON, parquet, tar")
     add = parser.add_argument
-    add("--weights", metavar="RUN", help="a run, or MiniMind2-V's .pth (default: the furthest stage among --runs)")
+    add("--weights", metavar="RUN", help="a run, or MiniMind2-V's .pth (default: the last stage in --runs)")
     add("--runs", default="out", metavar="DIR", help="folder of the stages' runs (default: out)")
-    add("--vision", default="", metavar="DIR", help="the encoder of a .pth; where a run's is now, if it was moved")
-    add("--tokenizer", default="", metavar="DIR", help="the tokenizer of a .pth, if it is not beside it")
+    add("--vision", default="", metavar="DIR", help="the encoder of a .pth, or of a run if it was moved")
+    add("--tokenizer", default="", metavar="DIR", help="the tokenizer of a .pth, if not beside it")
     add("--n", type=int, default=1000, help="scenes or rows to score (default: 1000; 0: all rows)")
-    add("--prompt", help="what to ask (default: what the run learned last)")
-    add("--language", choices=("zh", "en"), help="of the default prompt (default: the one that the run learned)")
-    add("--questions", type=int, default=300, metavar="N", help="with --split: ask POPE's and VQA questions too, about "
-        "the first N of the scenes (default: 300; 0: none)")  # fmt: skip
-    add("--blank", action=argparse.BooleanOptionalAction, help="score without the image too (default: with --split)")
+    add("--prompt", help="the question (default: what the run was trained on last)")
+    add("--language", choices=("zh", "en"), help="of the default prompt (default: that of the run)")
+    add("--questions", type=int, default=300, metavar="N", help="with --split: scenes to ask POPE's and VQA questions "
+        "about, too (default: 300; 0: none)")  # fmt: skip
+    add("--blank", action=argparse.BooleanOptionalAction, help="score blanked images, too (default: with --split)")
     add("--scores", metavar="FILE", help="write the scores as JSON")
-    add("--page", metavar="FILE", help="write a page with pictures, answers and what is wrong in them")
+    add("--page", metavar="FILE", help="write an HTML page of pictures and answers, errors marked")
     add("--max_bad", type=float, default=0.01, help="stop when more than this share of rows is bad (default: 0.01)")
     add("--max_new_tokens", type=int, default=256, help="longest answer in tokens (default: 256)")
-    add("--batch_size", type=int, default=64, help="answers made at once (default: 64)")
-    add("--temperature", type=float, default=0.0, help="0 takes the likeliest token (default: 0)")
-    add("--top_p", type=float, default=1.0, help="with a temperature: share of the probability to draw from")
+    add("--batch_size", type=int, default=64, help="answers generated at once (default: 64)")
+    add("--temperature", type=float, default=0.0, help="0: greedy decoding (default: 0)")
+    add("--top_p", type=float, default=1.0, help="with a temperature: nucleus sampling's probability mass")
     add("--repetition_penalty", type=float, default=1.0, help="above 1 discourages repetition (default: 1)")
-    add("--seed", type=int, default=42, help="of sampling and of the intervals (default: 42)")
+    add("--seed", type=int, default=42, help="of sampling and bootstrap intervals (default: 42)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="of matrix products")
+    add("--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="dtype of matmuls")
     add("--fast", default="on", choices=("on", "off"), help="the fused passes of model/fast, or the plain model")
     args = parser.parse_args(argv)
     chosen = [bool(args.image), bool(args.split), bool(args.data), bool(args.images and not args.data)]
@@ -97,33 +98,30 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def load_looker(args: argparse.Namespace) -> Looker:
-    """The model of --weights, on its device, with its parameters printed."""
+    """The model of --weights, on its device; prints its number of parameters."""
     device = pick_device(args.device)
     prepare(device)
     dtype = pick_dtype(args.dtype, device)
     trained = load_trained(find_weights(args.weights, args.runs), args.vision, args.tokenizer, device, dtype, args.fast)
     decoding = Decoding(
-        args.max_new_tokens, args.batch_size, args.temperature, args.top_p, args.repetition_penalty, args.seed,
-        dtype,
-    )  # fmt: skip
-    parts = (trained.model.llm, trained.model.projector)
-    without = sum(p.numel() for part in parts for p in part.parameters())
-    vision = sum(p.numel() for p in trained.encoder.module.parameters()) / 1e6
+        args.max_new_tokens, args.batch_size, args.temperature, args.top_p, args.repetition_penalty, args.seed, dtype
+    )
+    counts = {part: sum(numbers) for part, numbers in count_parameters(trained.model).items()}
+    without, vision = counts["llm"] + counts["projector"], counts["vision"] / 1e6
     print(f"{trained.path}: VLM parameters {without / 1e6:.3f} million ({without:,}), encoder {vision:.3f} million")
     return Looker(trained, decoding, pixel_loader(trained.encoder.spec))
 
 
 def find_weights(named: str | None, runs: str = "out") -> Path:
-    if named:
-        return Path(named)
+    """The model named, else the last finished stage in `runs`; UsageError if there is none."""
     stages = [Path(runs) / name for name in STAGES]
-    for path in stages:
-        if (path / "finished.json").is_file():
-            return path
-    raise UsageError(
-        f"no finished run among {', '.join(map(str, stages))}; train one (python train_sft.py --stage 3) or give "
-        "--weights"
-    )
+    finished = [path for path in stages if (path / "finished.json").is_file()]
+    if not named and not finished:
+        raise UsageError(
+            f"no finished run among {', '.join(map(str, stages))}; train one (python train_sft.py --stage 3) or give "
+            "--weights"
+        )
+    return Path(named) if named else finished[0]
 
 
 def default_prompt(trained: Trained, language: str) -> str:
@@ -147,7 +145,7 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None:
-    """Print [Image] and answer for each picture, and keep them as captions.json, a contact sheet and a page."""
+    """Print [Image] and the answer for each picture; write captions.json, a contact sheet and a page."""
     prompt = args.prompt or default_prompt(looker.trained, args.language)
     print(f"[Prompt]: {prompt}")
     began = time.perf_counter()
@@ -156,36 +154,36 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
     bad.seen(len(asks))
     watched = Watched(looker)
     answers = looker.say(asks, watched.load, bad)
-    kept, notes = [], []
+    seconds = time.perf_counter() - began
+    kept, shown = [], []
     for file, made in zip(files, answers, strict=True):
-        note = watched.note(file) if made else ""
+        distance, note = watched.seen.get(file, (None, ""))
         print(f"[Image]: {file.name}\n🤖️: {made.text if made else '(this picture cannot be read)'}")
         print(f"({note})\n" if note else "")
         kept.append({"image": file.name, "text": made and made.text, "stopped": made and made.stopped})
+        if distance is not None:
+            kept[-1] |= {"distance": round(distance, 4), "familiar": not note}
         if made:
-            kept[-1] |= watched.fields(file)
-            notes.append(note)
-    good = [(file, made.text) for file, made in zip(files, answers, strict=True) if made]
-    if not good:
+            shown.append(Shown(open_picture(file), made.text, file.name, note=note))
+    if not shown:
         raise DataError(f"no picture can be described.\n{bad.report()}")
-    print(f"{len(files)} pictures in {time.perf_counter() - began:.1f} s")
+    print(f"{len(files)} pictures in {seconds:.1f} s")
     if bad.bad:
         print(bad.report())
-    if any(notes):
-        print(f"{sum(map(bool, notes))} of {len(good)} pictures are unlike those the model was trained on")
-    name = f"{looker.trained.outputs}/captions_{files[0].stem if args.image else files[0].parent.resolve().name}"
+    unlike = sum(bool(one.note) for one in shown)
+    if unlike:
+        print(f"{unlike} of {len(shown)} pictures are unlike those the model was trained on")
+    path = looker.trained.path
+    folder = Path("out") / path.stem if path.is_file() else path
+    name = f"{folder}/captions_{files[0].stem if args.image else files[0].parent.resolve().name}"
     write_json(f"{name}.json", {"prompt": prompt, "captions": kept})
-    images = [open_picture(file) for file, _ in good]
-    undrawn = contact_sheet(Path(f"{name}.png"), images, [text for _, text in good])
-    shown = [
-        Shown(image, text, file.name, note=note) for image, (file, text), note in zip(images, good, notes, strict=True)
-    ]
+    undrawn = contact_sheet(f"{name}.png", [one.picture for one in shown], [one.text for one in shown])
     write_page(Path(args.page or f"{name}.html"), shown, prompt)
     print(f"kept as {name}.json, .png and .html" + (f"; {undrawn}" if undrawn else ""))
 
 
 def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
-    """Score descriptions of the picture book's scenes and answers about them, with the picture and without it."""
+    """Score captions of the picture book's scenes, and answers about them, with the image and with it blanked."""
     length = LENGTHS[looker.trained.settings.get("stage", 1)]
     task = picture_book_task(args.split, args.n or 1000, length, args.language)
     task = replace(task, prompt=args.prompt or task.prompt)
@@ -205,7 +203,7 @@ def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
 
 
 def scored(looker: Looker, task, answers: list[Answer], seed: int, blanked: bool) -> dict:
-    """The metrics of a task's answers, and if wanted those with every image blanked as blank_ ones beside them."""
+    """The metrics of a task's answers; if `blanked`, also those with every image blanked, prefixed with blank_."""
     metrics = task.score(*zip(*((a.text, a.stopped, a.tokens) for a in answers), strict=True), seed=seed)
     if blanked:
         gray = blank(max(looker.trained.encoder.spec.shape))
@@ -215,7 +213,7 @@ def scored(looker: Looker, task, answers: list[Answer], seed: int, blanked: bool
 
 
 def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
-    """Score answers to a data set's own prompts against its answers (and its labels, where rows have them)."""
+    """Score answers to a data set's own prompts against its answers, and against its labels if there are any."""
     bad = BadRows(args.max_bad)
     try:
         task = reference_task(read_records(args.data, args.images, bad), args.n or None)
@@ -249,12 +247,12 @@ def report(looker: Looker, args: argparse.Namespace, command: str, n: int, metri
 
 
 def chat(looker: Looker, file: Path) -> None:
-    """Talk about one picture until an empty line or the end of input; what is typed cannot forge a picture."""
+    """Chat about one picture until an empty line or the end of input; typed text cannot forge an image marker."""
     open_picture(file)
     watched = Watched(looker)
     loaded = watched.load([file])
-    if watched.note(file):
-        print(watched.note(file))
+    if file in watched.seen and watched.seen[file][1]:
+        print(watched.seen[file][1])
     model, tokenizer = looker.trained.model, looker.trained.tokenizer
     turns: list[Turn] = []
     print("Ask about the picture; an empty line ends.")

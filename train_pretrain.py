@@ -1,4 +1,4 @@
-"""Projector alignment: encoder and language model frozen, the projector learns to say what the encoder sees."""
+"""Projector alignment: the projector learns to map image features to the frozen language model's embedding space."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from engine.device import accelerate
 from engine.trainer import is_done, machine, train_vlm
 
 DEFAULTS = TrainArguments(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100, cell_steps=400)
-CELL_RATE = 3e-3
-AFTER_CELLS = 5e-4  # of a projector that names the cells of scenes already
+CELL_RATE = 3e-3  # peak of the warm-up on cells
+AFTER_CELLS = 5e-4  # the projector's peak rate after that
 TEXTS = 3_200  # of the picture book
 NAME = "pretrain"
 FLAGS = ("from_run", "images", "vision", "feature_layer", "llm", "init", "projector", "cell_steps", "train",
@@ -31,7 +31,7 @@ FLAGS = ("from_run", "images", "vision", "feature_layer", "llm", "init", "projec
 
 def main(argv: list[str] | None = None) -> None:
     """python train_pretrain.py                about a minute on 2 cores, after train_lm.py if that has not been run
-    python train_pretrain.py --llm random      the ablation: the language model stays at random weights
+    python train_pretrain.py --llm random      an ablation: the language model keeps its random weights
     python train_pretrain.py --data FILE --images DIR --vision DIR --llm FILE     your own data and weights
 
     With --llm a Qwen2.5's or Llama 3.2's folder, --vision a CLIP's and --projector mlp this is LLaVA's first stage;
@@ -45,8 +45,7 @@ def main(argv: list[str] | None = None) -> None:
     here = machine(args)
     language_path = find_language(args)
     torch.manual_seed(args.seed)
-    run = Path(language_path) if language_path != "random" else None
-    tokenizer = get_tokenizer(args.tokenizer, run)
+    tokenizer = get_tokenizer(args.tokenizer, None if language_path == "random" else Path(language_path))
     language = get_language(language_path, tokenizer.vocab_size, args.init)
     encoder = get_encoder(args.vision, args.feature_layer)
     model = join(language, encoder, args.projector)
@@ -58,17 +57,16 @@ def main(argv: list[str] | None = None) -> None:
         scenes = [make_scene("train", index) for index in range(min(args.scenes, len(data.train)))]
         words = word_loader(tokenizer, args.english)
         left = name_cells(model, scenes, load, words, args.cell_steps, CELL_RATE, args.seed, here.device, here.dtype)
-        print(f"cells: {args.cell_steps} steps, {left:.1%} of what their words say is not explained by the picture")
+        print(f"cells: {args.cell_steps} steps, {left:.1%} of the variance of the words is not explained")
 
     cells = args.cell_steps and not args.data and model.image_tokens == GRID * GRID
     train_vlm(args, model, encoder, tokenizer, data, trained, here, begin if cells else None)
 
 
 def find_language(args: TrainArguments) -> str:
-    """Where the language model is; the default one is trained first where it is missing and may be."""
-    path = args.llm or args.from_run
-    if path:
-        return path
+    """The language model's path, or 'random'; the default model is trained first if it is missing."""
+    if args.llm or args.from_run:
+        return args.llm or args.from_run
     default = f"{args.runs}/{train_lm.NAME}"
     if (Path(default) / "finished.json").is_file():
         return default

@@ -1,4 +1,4 @@
-"""Curriculum SFT: projector and language model learn to answer, at a length that grows from stage to stage."""
+"""Curriculum SFT: projector and language model learn to answer, with answers longer from stage to stage."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def find_start(args: TrainArguments) -> Path:
-    """The run that this stage starts from; the default ones are run first where they are missing."""
+    """The run that this stage starts from; a default one that is missing is run first."""
     if args.from_run:
         return Path(args.from_run)
     default = Path(args.runs) / (train_pretrain.NAME if args.stage == 1 else f"sft{args.stage - 1}")

@@ -1,4 +1,4 @@
-"""Trains a small image encoder from nothing on image-text pairs; the one that ships with the repo came from here."""
+"""Trains a small image encoder from scratch on image-text pairs, as the one in the repo was."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dataset.splits import stage_data
 from engine.arguments import TrainArguments, parse, placed
 from engine.build import get_tokenizer
 from engine.command import guarded
-from engine.dataloader import Feed, make_examples
+from engine.dataloader import make_feeds
 from engine.device import accelerate
 from engine.trainer import is_done, machine, run_training
 from model.captioner import Captioner
@@ -36,9 +36,9 @@ DEFAULTS = TrainArguments(
 )  # fmt: skip
 FLAGS = ("from_run", "images", "image_size", "patch_size", "hidden_size", "layers", "augment", "cache_gb")
 MAX_CAPTION = 128  # tokens
-SHIFT = 8  # a picture is shifted by up to an eighth of its side
-GRAY = 0.25  # share of the pictures without colour, so that a kind is known by its shape
-EXCHANGED = 0.25  # share whose red, green and blue are exchanged, to the same end
+SHIFT = 8  # pictures are shifted by up to an eighth of their side
+GRAY = 0.25  # share of the pictures without colour, so that kinds are told by their shapes
+PERMUTED = 0.25  # share with permuted colour channels, to the same end
 LUMA = (0.299, 0.587, 0.114)
 ORDERS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
@@ -46,11 +46,11 @@ ORDERS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 def main(argv: list[str] | None = None) -> None:
     """python train_vision.py                              the picture book's encoder, about 25 minutes on 2 cores
     python train_vision.py --from out/vision --out out/vision2 --scenes 96000 --learning_rate 1.2e-3 --seed 43
-                                                           train it further; what names words begins anew
+                                                           train it further, with a new decoder and word head
     python train_vision.py --data FILE --image_size 32 --patch_size 4 --augment shift-flip     one for small photographs
 
-    The encoder learns by letting a thin decoder caption from its features (model/captioner.py), and on the picture
-    book by naming what is in each cell of the picture. The encoder alone is kept: at most 12 MB in float16.
+    The encoder learns from a thin decoder that captions its features (model/captioner.py) and, on the picture book,
+    by naming what is in each cell of the image. Only the encoder is kept: at most 12 MB in float16.
     """
     args = placed(parse(DEFAULTS, argv, FLAGS, main.__doc__), "vision")
     if is_done(args):
@@ -65,38 +65,30 @@ def main(argv: list[str] | None = None) -> None:
     )  # fmt: skip
     model = Captioner(config, tokenizer.vocab_size)
     if args.from_run:
-        model.vision.load_state_dict(begun(args.from_run, config))
+        module, _ = load_vision(args.from_run)
+        if module.config != config:
+            raise WeightsError(f"--from {args.from_run}: that encoder is {module.config}, asked for was {config}")
+        model.vision.load_state_dict(module.float().state_dict())
     accelerate(model, args.fast)
     spec = PreprocessSpec.square(args.image_size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     data = stage_data(args, "vision", args.scenes, "free")
     encode = partial(encode_caption, tokenizer=tokenizer, image_tokens=model.image_tokens)
     load = remembering_loader(spec, int(args.cache_gb * 1e9) if args.epochs > 1 else 0)
-    if not args.data:  # what is in each cell is known
-        load = both(load, word_loader(tokenizer))
-    feeds = [
-        Feed(make_examples(records, encode, data.bad, what), args.batch_size, args.seed, tokenizer.pad_id, load,
-             data.bad, workers=1, token_budget=args.token_budget)
-        for records, what in ((data.train, "captions"), (data.val, "validation"))
-        if len(records)
-    ]  # fmt: skip
+    if not args.data:  # the words of each cell are known
+        pixels, words = load, word_loader(tokenizer)
+        load = lambda pictures: {**pixels(pictures), **words(pictures)}  # noqa: E731
+    feed, val_feed = make_feeds(args, data, encode, tokenizer, load)
     facts = {"tokenizer": tokenizer.fingerprint, "start": fingerprint(model)}
     change = partial(AUGMENTATIONS[args.augment], args.seed) if args.augment != "none" else None
-    if args.augment == "colours":
-        change = partial(change, colours=colour_ids(tokenizer))
+    if args.augment == "colours":  # the ids that name a colour, in both languages
+        names = [name for c in COLOURS.values() for name in (c.zh, c.zh_short, " " + c.name)]
+        colours = torch.tensor([ids[0] for ids in map(tokenizer.encode, names) if len(ids) == 1])
+        change = partial(other_colours, args.seed, colours=colours)
 
     def save(folder: Path) -> None:
         save_vision(folder, model.vision.half(), spec.to_settings())
 
-    run_training(args, model, ("vision", "decoder", "words"), feeds[0], feeds[1] if len(feeds) > 1 else None,
-              facts, here, save, change)  # fmt: skip
-
-
-def begun(folder: str, config: VisionConfig) -> dict[str, torch.Tensor]:
-    """The weights of an encoder to train further. WeightsError unless it has the sizes asked for."""
-    module, _ = load_vision(folder)
-    if module.config != config:
-        raise WeightsError(f"--from {folder}: that encoder is {module.config}, asked for was {config}")
-    return module.float().state_dict()
+    run_training(args, model, ("vision", "decoder", "words"), feed, val_feed, facts, here, save, change)
 
 
 def encode_caption(record: Record, tokenizer: Tokenizer, image_tokens: int) -> Example:
@@ -114,25 +106,18 @@ def encode_caption(record: Record, tokenizer: Tokenizer, image_tokens: int) -> E
 
 
 def remembering_loader(spec: PreprocessSpec, limit: int) -> PictureLoader:
-    """Loads pixels, keeping up to `limit` bytes of resized pictures in memory for the next epoch."""
+    """A loader of pixels that keeps up to `limit` bytes of resized pictures in memory for the next epoch."""
     kept: dict[str, np.ndarray] = {}
-    height, width = spec.shape
-    most = limit // (3 * height * width)
+    most = limit // (3 * spec.shape[0] * spec.shape[1])
 
     def resized(picture: Picture) -> np.ndarray:
         key = picture_key(picture)
-        if key in kept:
-            return kept[key]
-        pixels = np.asarray(resize_and_crop(open_for(picture, spec), spec))
+        pixels = kept[key] if key in kept else np.asarray(resize_and_crop(open_for(picture, spec), spec))
         if len(kept) < most:
             kept[key] = pixels
         return pixels
 
     return lambda pictures: {"pixels": torch.from_numpy(normalise(np.stack([resized(p) for p in pictures]), spec))}
-
-
-def both(one: PictureLoader, other: PictureLoader) -> PictureLoader:
-    return lambda pictures: {**one(pictures), **other(pictures)}
 
 
 def without_colour(seed: int, step: int, batch: Batch) -> Batch:
@@ -144,16 +129,18 @@ def without_colour(seed: int, step: int, batch: Batch) -> Batch:
 
 
 def other_colours(seed: int, step: int, batch: Batch, colours: torch.Tensor) -> Batch:
-    """The batch with a share GRAY of the pictures in gray and in a share EXCHANGED of them red, green and blue
-    exchanged; of these no colour is asked. colours: ids of the words that name one."""
+    """The batch with a share GRAY of the pictures in gray, and the colour channels of a share PERMUTED permuted.
+
+    Words that name a colour (ids in `colours`) are not supervised for these pictures.
+    """
     batch = without_colour(seed, step, batch)
     rng = np.random.default_rng((seed, 4, step))
     pixels = batch.pixels.clone()
-    exchanged = rng.random(len(pixels)) < EXCHANGED
-    for i in np.flatnonzero(exchanged):
+    permuted = rng.random(len(pixels)) < PERMUTED
+    for i in np.flatnonzero(permuted):
         pixels[i] = pixels[i][list(ORDERS[rng.integers(len(ORDERS))])]
     gray = (pixels == pixels[:, :1]).flatten(1).all(1)
-    changed = torch.from_numpy(exchanged).to(gray.device) | gray
+    changed = torch.from_numpy(permuted).to(gray.device) | gray
     labels = batch.labels.masked_fill(changed[:, None] & torch.isin(batch.labels, colours), IGNORE)
     words = batch.words
     if words is not None:
@@ -161,15 +148,9 @@ def other_colours(seed: int, step: int, batch: Batch, colours: torch.Tensor) -> 
     return dataclasses.replace(batch, pixels=pixels, labels=labels, words=words)
 
 
-def colour_ids(tokenizer: Tokenizer) -> torch.Tensor:
-    """The ids that name a colour, in both languages."""
-    names = [name for c in COLOURS.values() for name in (c.zh, c.zh_short, " " + c.name)]
-    return torch.tensor([ids[0] for ids in map(tokenizer.encode, names) if len(ids) == 1])
-
-
 def shifted(seed: int, step: int, batch: Batch, flip: bool = False) -> Batch:
-    """The batch with each picture shifted by up to 1/SHIFT of its side, borders mirrored; half of them mirrored if
-    `flip`."""
+    """The batch with each picture shifted by up to 1/SHIFT of its side, reflected at the border; with `flip`, half of
+    them are mirrored."""
     rng = np.random.default_rng((seed, 2, step))
     pixels = batch.pixels
     side, reach = pixels.shape[-1], max(pixels.shape[-1] // SHIFT, 1)

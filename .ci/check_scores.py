@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from dataset.picturebook.sft_scenes import sft_scenes
 from scoring.statements import judge
 from scoring.tasks import TURNS
 
+SIGNS = {">=": operator.ge, "<=": operator.le}
 RUNS = Path(sys.argv[1] if len(sys.argv) > 1 else "out")
 
 
@@ -31,10 +33,6 @@ def false_sentences() -> list[str]:
             if any(start <= place < end for place in wrong):
                 found.append(f"{scene.place}: {text[start:end].strip()}")
     return found
-
-
-def reaches(value: float, sign: str, bound: float) -> bool:
-    return value >= bound if sign == ">=" else value <= bound
 
 
 def checks() -> list[tuple[str, float, str, float, float]]:
@@ -77,7 +75,7 @@ def main() -> int:
     failed = 0
     rows = checks()
     for name, value, sign, floor, goal in rows:
-        good, there = (reaches(value, sign, bound) for bound in (floor, goal))
+        good, there = (SIGNS[sign](value, bound) for bound in (floor, goal))
         failed += not good
         aim = "" if there else f", goal {goal}"
         print(f"{name:<46} {value:.3f}  (must be {sign} {floor}{aim}){'' if good else '  NOT REACHED'}")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from dataset.atomic import replacing
 
 EXAMPLES = 5  # listed per reason
 EARLIEST = 100  # rows read before the share is checked
@@ -68,16 +69,14 @@ class BadRows:
         with self._lock:
             self.total += rows
 
-    def add(self, row_id: str, reason: str | BadRow, detail: str = "") -> None:
+    def add(self, row_id: str, error: BadRow) -> None:
         """Count a bad row."""
-        if isinstance(reason, BadRow):
-            detail, reason = reason.detail, reason.reason
         with self._lock:
             if row_id in self._bad:
                 return
             self._bad.add(row_id)
-            fault = self._reasons.setdefault(reason, _Fault())
-            fault.add(f"{row_id}: {detail}" if detail else row_id)
+            fault = self._reasons.setdefault(error.reason, _Fault())
+            fault.add(f"{row_id}: {error.detail}" if error.detail else row_id)
         self._judge()
 
     def repaired(self, row_id: str, note: str) -> None:
@@ -99,7 +98,7 @@ class BadRows:
         return self.bad / max(self.total, 1)
 
     def _judge(self) -> None:
-        if self.bad and self.share > self.limit and (self._finished or self.total >= EARLIEST):
+        if self.share > self.limit and (self._finished or self.total >= EARLIEST):
             raise TooManyBadRows(
                 f"{self.report()}\nThat is more than the {self.limit:.2%} allowed. "
                 "Repair these rows, or allow more with --max_bad."
@@ -123,6 +122,5 @@ class BadRows:
             "reasons": {reason: vars(fault) for reason, fault in self._reasons.items()},
             "repaired": {note: vars(fault) for note, fault in self._repairs.items()},
         }
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
+        with replacing(path) as file:
+            file.write(json.dumps(content, ensure_ascii=False, indent=1).encode() + b"\n")

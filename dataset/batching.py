@@ -6,14 +6,15 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dataset.bad_rows import BadRow, BadRows, DataError
-from dataset.pictures import PreprocessSpec, load_pixels
+from dataset.pictures import load_pixels
+from dataset.preprocess import PreprocessSpec
 from dataset.record import IGNORE, Batch, Example, Picture, Record
 
 WINDOW = 50  # batches of shuffled examples that are sorted by length together
@@ -70,10 +71,8 @@ class Examples:
         bad.finish()
         if not kept:
             raise DataError(f"no row can be trained on; expected at least one.\n{bad.report()}")
-        table = np.array(kept, np.int64).reshape(-1, 3)
-        self.rows = table[:, 0]  # record index of each example
-        self.lengths = table[:, 1]  # tokens, image tokens included
-        self.supervised = table[:, 2]  # supervised tokens
+        # of each example: the index of its record, its tokens, image tokens included, and its supervised tokens
+        self.rows, self.lengths, self.supervised = np.array(kept, np.int64).reshape(-1, 3).T
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -97,7 +96,7 @@ def batch_plan(
     in the arguments.
     """
     lengths = np.asarray(lengths, np.int64)
-    if token_budget is None and batch_size < 1 or token_budget is not None and token_budget < 1:
+    if (batch_size if token_budget is None else token_budget) < 1:
         raise ValueError(f"batch_size {batch_size} and token_budget {token_budget}; expected 1 or more")
     if not len(lengths):
         return []
@@ -170,11 +169,11 @@ def load_batches(
 
     skipped = 0
     for step, batch in in_order(prepare, steps, workers):
-        skipped = 0 if batch is not None else skipped + 1
-        if skipped > len(examples):
-            raise DataError("no batch has a picture that can be read; the report of bad rows names the pictures")
         if batch is not None:
+            skipped = 0
             yield step, batch
+        elif (skipped := skipped + 1) > len(examples):
+            raise DataError("no batch has a picture that can be read; the report of bad rows names the pictures")
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
@@ -227,11 +226,9 @@ def collate(
         labels[row, place] = example.labels
         image_mask[row, place] = example.image_mask
         attention_mask[row, place] = True
-    arrays: dict[str, Any] = {
-        "ids": ids, "labels": labels, "attention_mask": attention_mask, "image_mask": image_mask,
-    }  # fmt: skip
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    return Batch(**tensors, **pictures, example_ids=tuple(example.id for example in examples))
+    padded = [torch.from_numpy(array) for array in (ids, labels, attention_mask, image_mask)]
+    example_ids = tuple(example.id for example in examples)
+    return Batch(padded[0], padded[1], padded[2], padded[3], example_ids=example_ids, **pictures)
 
 
 def _load(
@@ -256,5 +253,4 @@ def _load(
             good.append(example)
         except BadRow as error:
             bad.add(example.id, error)
-    pictures = [picture for example in good for picture in example.images]
-    return good, load(pictures) if pictures else {}
+    return _load(good, load, None)

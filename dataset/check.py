@@ -10,6 +10,7 @@ from array import array
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from dataset.pictures import open_picture
 from dataset.record import Example, Record
 from tokenizer.tokenizer import Tokenizer, TokenizerError, default_folder, load_tokenizer
 
-FORMATS = {"parquet": "parquet", "tar": "webdataset tar", "list": "JSON list", "lines": "JSONL"}
 ANY_LENGTH = 1 << 30
 
 
@@ -37,12 +37,12 @@ class Found:
     format: str
     bad: BadRows
     styles: Counter = field(default_factory=Counter)  # of good rows
-    pictures: array = field(default_factory=lambda: array("q"))  # per good row
-    tokens: array = field(default_factory=lambda: array("q"))  # per good row, image tokens not counted
-    supervised: array = field(default_factory=lambda: array("q"))
+    pictures: array = field(default_factory=partial(array, "q"))  # per good row
+    tokens: array = field(default_factory=partial(array, "q"))  # per good row, image tokens not counted
+    supervised: array = field(default_factory=partial(array, "q"))  # tokens per good row
     answers: int = 0
     opened: int = 0  # number of pictures
-    sizes: array = field(default_factory=lambda: array("q"))  # width, height of each opened picture
+    sizes: array = field(default_factory=partial(array, "q"))  # width, height of each opened picture
     samples: list[tuple[Record, Example]] = field(default_factory=list)
 
 
@@ -53,40 +53,30 @@ def examine(
 
     The samples are drawn uniformly from all good rows (reservoir sampling).
     """
-    found = Found(FORMATS[recognise(path)], BadRows(1.0))
+    found = Found(recognise(path), BadRows(1.0))
     layout, root, rng = layout_of(path), images or path.parent, random.Random(seed)
-    for number, row in stream_rows(path):
-        row_id = f"{path.name}:{number}"
+    for row_id, row in stream_rows(path):
         found.bad.seen()
         try:
             record, note = record_from_row(row, row_id, root, layout)
             example = encode_record(record, tokenizer, 1, ANY_LENGTH)
-            if not opened or len(found.tokens) < opened:
-                _open(found, record)
+            for picture in record.images if not opened or len(found.tokens) < opened else ():
+                found.sizes.extend(open_picture(picture).size)
+                found.opened += 1
         except BadRow as error:
             found.bad.add(row_id, error)
             continue
         if note:
             found.bad.repaired(row_id, note)
-        _count(found, record, example, style_of(row, layout))
+        found.styles[style_of(row, layout)] += 1
+        found.pictures.append(len(record.images))
+        found.answers += sum(turn.role == "assistant" for turn in record.turns)
+        found.tokens.append(len(example.ids) - len(record.images))
+        found.supervised.append(example.supervised_tokens)
         kept = len(found.samples) if len(found.samples) < samples else rng.randrange(len(found.tokens))
         if kept < samples:
             found.samples[kept : kept + 1] = [(record, example)]
     return found
-
-
-def _open(found: Found, record: Record) -> None:
-    for picture in record.images:
-        found.sizes.extend(open_picture(picture).size)
-        found.opened += 1
-
-
-def _count(found: Found, record: Record, example: Example, style: str) -> None:
-    found.styles[style] += 1
-    found.pictures.append(len(record.images))
-    found.answers += sum(turn.role == "assistant" for turn in record.turns)
-    found.tokens.append(len(example.ids) - len(record.images))
-    found.supervised.append(example.supervised_tokens)
 
 
 def style_of(row: Mapping[str, Any], layout: Layout) -> str:
@@ -112,29 +102,28 @@ def describe(path: Path, found: Found, image_tokens: int, max_seq_len: int) -> s
     lines += [f"  {count:,} rows: {style}" for style, count in found.styles.most_common()]
     if rows:
         tokens, supervised, pictures = (np.array(v) for v in (found.tokens, found.supervised, found.pictures))
-        total = int(pictures.sum())
         several = ", ".join(
             f"{count:,} {'has' if count == 1 else 'have'} {many or 'none'}"
             for many, count in sorted(Counter(found.pictures).items())
         )
+        share = (tokens + pictures * image_tokens > max_seq_len).mean()
+        counted = f", with {image_tokens} per picture" if image_tokens else ""
         lines += [
             f"rows        {found.bad.total:,}, of which {rows:,} are usable, with {found.answers:,} answers",
-            f"pictures    {total:,}; of the rows, {several}",
-            f"            {_sizes(found, total)}",
+            f"pictures    {pictures.sum():,}; of the rows, {several}",
+            f"            {_sizes(found)}",
             f"text        {_spread(tokens)} tokens per row, {tokens.sum():,} in total, image tokens not counted",
             f"supervised  {_spread(supervised)} tokens per row, {supervised.sum():,} in total "
             f"({supervised.sum() / tokens.sum():.0%} of the text)",
+            f"too long    {share:.1%} of the rows would be truncated to {max_seq_len} tokens{counted}",
         ]
-        share = (tokens + pictures * image_tokens > max_seq_len).mean()
-        counted = f", with {image_tokens} per picture" if image_tokens else ""
-        lines.append(f"too long    {share:.1%} of the rows would be truncated to {max_seq_len} tokens{counted}")
     lines.append(found.bad.report())
     return "\n".join(lines)
 
 
-def _sizes(found: Found, total: int) -> str:
+def _sizes(found: Found) -> str:
     if not found.opened:
-        return "none opened" if total else "text only"
+        return "none opened" if any(found.pictures) else "text only"
     sizes = np.array(found.sizes).reshape(-1, 2)
     middle = "×".join(str(round(side)) for side in np.median(sizes, 0))
     area = sizes.prod(1)

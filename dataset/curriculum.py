@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -17,25 +17,22 @@ BOUNDS = {1: 32, 2: 96, 3: 0}  # stage -> maximum answer length in tokens; 0: no
 REPLAY = 0.25  # share of a stage's rows that are cut as in an earlier stage
 
 
-@dataclass(frozen=True)
-class Cut:
-    """Truncates each answer to whole sentences within the stage's bound, or within an earlier stage's on replay."""
+def cut_for_stage(record: Record, stage: int, length: Callable[[str], int], seed: int) -> Record:
+    """Truncate each answer to whole sentences within the stage's bound, or on replay within an earlier stage's.
 
-    stage: int
-    length: Callable[[str], int]  # number of tokens in a text
-    seed: int
-
-    def __call__(self, record: Record) -> Record:
-        rng = random.Random(f"replay {self.seed} {record.id}")
-        stage = rng.randrange(1, self.stage) if self.stage > 1 and rng.random() < REPLAY else self.stage
-        bound = BOUNDS[stage]
-        return cut_answers(record, lambda text: bound == 0 or self.length(text) <= bound)
+    length: number of tokens in a text.
+    """
+    rng = random.Random(f"replay {seed} {record.id}")
+    if stage > 1 and rng.random() < REPLAY:
+        stage = rng.randrange(1, stage)
+    bound = BOUNDS[stage]
+    return cut_answers(record, lambda text: bound == 0 or length(text) <= bound)
 
 
 def stage_records(records: Records, stage: int, fit: str, length: Callable[[str], int], seed: int) -> Records:
     """The records of a stage. fit 'cut': all rows, answers truncated at a sentence; 'drop': rows that fit whole."""
     if fit == "cut":
-        return Changed(records, Cut(stage, length, seed))
+        return Changed(records, partial(cut_for_stage, stage=stage, length=length, seed=seed))
     bound = BOUNDS[stage]
     return Subset(records, np.array([i for i in range(len(records)) if _fits(records, i, bound, length)], np.int64))
 

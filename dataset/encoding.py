@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -20,8 +21,7 @@ def encode_record(record: Record, tokenizer: Tokenizer, image_tokens: int, max_s
     its example is marked truncated.
     Raises BadRow where tags and pictures disagree, nothing is supervised, or pictures and prompt leave no room.
     """
-    pieces = render(tokenizer, record.turns)
-    example = _join(pieces, tokenizer.image_id, image_tokens, record.images, record.id)
+    example = _join(render(tokenizer, record.turns), tokenizer.image_id, image_tokens, record.images, record.id)
     if not (example.labels != IGNORE).any():
         raise BadRow("nothing is supervised", "no answer has a token")
     if len(example.ids) <= max_seq_len:
@@ -72,13 +72,7 @@ def _join(
         ids += piece_ids
         labels += piece_ids if piece.supervised else [IGNORE] * len(piece_ids)
         is_image += [piece.image] * len(piece_ids)
-    return Example(
-        ids=np.asarray(ids, np.int32),
-        labels=np.asarray(labels, np.int32),
-        image_mask=np.asarray(is_image, bool),
-        images=images,
-        id=row_id,
-    )
+    return Example(np.array(ids, np.int32), np.array(labels, np.int32), np.array(is_image, bool), images, row_id)
 
 
 def _truncate(example: Example, image_tokens: int, max_seq_len: int) -> Example:
@@ -97,11 +91,11 @@ def _truncate(example: Example, image_tokens: int, max_seq_len: int) -> Example:
             f"{len(example.images)} pictures: raise --max_seq_len",
         )
     end = int(labelled[-1]) + 1
-    return Example(
+    return replace(
+        example,
         ids=example.ids[:end],
         labels=example.labels[:end],
         image_mask=example.image_mask[:end],
         images=example.images[: int((starts < end).sum())],
-        id=example.id,
         truncated=True,
     )

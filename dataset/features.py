@@ -25,9 +25,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dataset.atomic import replacing
 from dataset.bad_rows import BadImage
 from dataset.batching import in_order
-from dataset.pictures import PreprocessSpec, open_for, picture_key, preprocess
+from dataset.pictures import load_pixels, picture_key
+from dataset.preprocess import PreprocessSpec
 from dataset.record import Picture
 
 CHUNK = 64  # pictures per forward pass of the encoder
@@ -81,23 +83,22 @@ class FeatureCache:
         their BadImage. An interrupted run resumes where it stopped, with the same pictures encoded together as in an
         unbroken one, so that features are identical bit for bit.
         """
-        pending: list[tuple[list[bytes], np.ndarray]] = []
-        held, known, computed = 0, len(self._where), 0
+        pending: dict[bytes, np.ndarray] = {}  # key -> features (N, Dv) that are not written yet
+        left = (total or 0) - len(self._where)  # a lower bound: as if all known ones were among the pictures
         self._used = _size(self.folder.parent)
-        for count, keys, pixels in in_order(partial(_prepare, self.spec), self._missing(pictures), workers):
-            good = [i for i, value in enumerate(pixels) if not isinstance(value, BadImage)]
-            self._bad.update((k, v) for k, v in zip(keys, pixels, strict=True) if isinstance(v, BadImage))
-            if good:
-                features = self._compute(np.stack([pixels[i] for i in good]))
-                pending.append(([keys[i] for i in good], features))
-                held, computed = held + features.nbytes, computed + len(good)
-                left = max((total or 0) - known - computed, 0)  # a lower bound: as if all known ones were among them
-                if not self._make_room(held + left * features[0].nbytes):
+        for count, chunk in in_order(partial(_prepare, self.spec), self._missing(pictures), workers):
+            self._bad.update((key, found) for key, found in chunk if isinstance(found, BadImage))
+            pixels = {key: found for key, found in chunk if not isinstance(found, BadImage)}
+            if pixels:
+                features = self._compute(np.stack(list(pixels.values())))
+                pending.update(zip(pixels, features, strict=True))
+                left -= len(pixels)
+                if not self._make_room((len(pending) + max(left, 0)) * features[0].nbytes):
                     return False
-            if held >= SHARD_BYTES:
-                if not self._write(pending):
-                    return False
-                pending, held = [], 0
+                if len(pending) * features[0].nbytes >= SHARD_BYTES:
+                    if not self._write(pending):
+                        return False
+                    pending = {}
             progress(count)
         return self._write(pending)
 
@@ -127,7 +128,7 @@ class FeatureCache:
     def _again(self, picture: Picture) -> np.ndarray:
         """Recompute the features (1, N, Dv) of a picture whose cached ones are damaged."""
         warnings.warn(f"{self.folder}: the features of a picture are damaged; they were recomputed", stacklevel=3)
-        return self._compute(preprocess(open_for(picture, self.spec), self.spec)[None])
+        return self._compute(load_pixels([picture], self.spec))
 
     def _missing(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[tuple[bytes, Picture]]]]:
         """(number of new distinct pictures, those not cached), for CHUNK pictures at a time, in order."""
@@ -173,18 +174,20 @@ class FeatureCache:
         self._used = _size(self.folder.parent)
         return self._used + wanted <= self.limit
 
-    def _write(self, pending: list[tuple[list[bytes], np.ndarray]]) -> bool:
+    def _write(self, pending: dict[bytes, np.ndarray]) -> bool:
         """Write a shard; False if the disk has no room for it."""
         if not pending:
             return True
-        keys = [key.hex() for chunk, _ in pending for key in chunk]
-        features = np.ascontiguousarray(np.concatenate([features for _, features in pending]))
+        keys = [key.hex() for key in pending]
+        features = np.ascontiguousarray(np.stack(list(pending.values())))
         sums = [zlib.crc32(row) for row in features]
         name = hashlib.sha256(" ".join(keys).encode()).hexdigest()[:24]
         path = self.folder / f"{name}.json"
         try:
-            _save(path.with_suffix(".npy"), lambda file: np.save(file, features))
-            _save(path, lambda file: file.write(json.dumps({"keys": keys, "crc32": sums}).encode()))
+            with replacing(path.with_suffix(".npy")) as file:
+                np.save(file, features)
+            with replacing(path) as file:
+                file.write(json.dumps({"keys": keys, "crc32": sums}).encode())
         except OSError as error:
             if error.errno in NO_ROOM:
                 return False
@@ -207,30 +210,18 @@ class FeatureCache:
             self._sums.update(zip(keys, sums, strict=True))
 
 
-def _prepare(spec: PreprocessSpec, item: tuple[int, list[tuple[bytes, Picture]]]) -> tuple[int, list[bytes], list]:
-    """(number of new pictures, keys, pixels or the BadImage of each)."""
+def _prepare(
+    spec: PreprocessSpec, item: tuple[int, list[tuple[bytes, Picture]]]
+) -> tuple[int, list[tuple[bytes, np.ndarray | BadImage]]]:
+    """(number of new pictures, the key of each with its pixels or its BadImage)."""
     count, chunk = item
-    pixels: list[np.ndarray | BadImage] = []
-    for _, picture in chunk:
+    prepared: list[tuple[bytes, np.ndarray | BadImage]] = []
+    for key, picture in chunk:
         try:
-            pixels.append(preprocess(open_for(picture, spec), spec))
+            prepared.append((key, load_pixels([picture], spec)[0]))
         except BadImage as error:
-            pixels.append(error)
-    return count, [key for key, _ in chunk], pixels
-
-
-def _save(path: Path, write: Callable) -> None:
-    """Write a file atomically: sync it to disk, then rename it; nothing is left behind if that fails."""
-    partial_path = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial_path.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial_path, path)
-    except BaseException:
-        partial_path.unlink(missing_ok=True)
-        raise
+            prepared.append((key, error))
+    return count, prepared
 
 
 def _size(folder: Path) -> int:

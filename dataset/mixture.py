@@ -5,14 +5,12 @@ from __future__ import annotations
 import glob
 import math
 import re
-from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from torch.utils.data import ConcatDataset
 
 from dataset.bad_rows import BadRows, DataError
 from dataset.batching import Records
@@ -33,29 +31,16 @@ class Source:
     weight: float | None
 
 
-@dataclass(frozen=True, eq=False)
-class Mixture:
+class Mixture(ConcatDataset[Record]):
     """The concatenated records of several sources.
 
     shares: the fraction of an epoch's samples to draw from each source, summing to 1; None: every row once.
     """
 
-    names: tuple[str, ...]
-    parts: tuple[Records, ...]
-    shares: tuple[float, ...] | None
-
-    @cached_property
-    def _ends(self) -> list[int]:
-        return list(accumulate(map(len, self.parts)))
-
-    def __len__(self) -> int:
-        return self._ends[-1]
-
-    def __getitem__(self, index: int) -> Record:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        part = bisect_right(self._ends, index)
-        return self.parts[part][index - (self._ends[part - 1] if part else 0)]
+    def __init__(self, names: Sequence[str], parts: Sequence[Records], shares: Sequence[float] | None):
+        super().__init__(parts)  # type: ignore[arg-type]  # it asks for no more than Records promise
+        self.names = names
+        self.shares = shares
 
 
 def read_names(text: str) -> list[Source]:
@@ -69,26 +54,25 @@ def read_names(text: str) -> list[Source]:
         taken = next((n for n in range(len(pieces), 0, -1) if _source(",".join(pieces[:n])).files), 1)
         sources.append(_source(",".join(pieces[:taken]).strip()))
         del pieces[:taken]
-    weights = [source.weight for source in sources]
-    if len(sources) > 1 and any(weight is None for weight in weights) and any(weight is not None for weight in weights):
+    weights = [source.weight for source in sources if source.weight is not None]
+    if 0 < len(weights) < len(sources):
         without = ", ".join(source.name for source in sources if source.weight is None)
         raise DataError(f"--data {text}: {without} has no weight; give one to every file (FILE:0.7) or to none")
-    if any(weight is not None and not (weight > 0 and math.isfinite(weight)) for weight in weights):
+    if not all(weight > 0 and math.isfinite(weight) for weight in weights):
         raise DataError(f"--data {text}: a weight is not above 0; expected FILE:0.7, or leave the file out")
     files = [path.resolve() for source in sources for path in source.files]
     twice = next((path for path in files if files.count(path) > 1), None)
     if twice:
         raise DataError(f"--data {text}: {twice} is given twice; give each file once, with its total weight")
-    return [source if source.files else Source(source.name, (Path(source.name),), source.weight) for source in sources]
+    return [replace(source, files=source.files or (Path(source.name),)) for source in sources]
 
 
 def _source(text: str) -> Source:
     """One entry; without files if none has that name."""
     found = _files(text)
-    weighted = None if found else WEIGHTED.fullmatch(text)
-    if weighted:
-        name = weighted.group(1)
-        return Source(name, _files(name), float(weighted.group(2)))
+    if not found and (weighted := WEIGHTED.fullmatch(text)):
+        name, weight = weighted.groups()
+        return Source(name, _files(name), float(weight))
     return Source(text, found, None)
 
 
@@ -128,10 +112,8 @@ def open_sources(text: str, images: str, bad: BadRows) -> tuple[list[Source], li
     names = [path.name for source in sources for path in source.files]
     parts: list[Records] = []
     for source, folder in zip(sources, read_folders(images, len(sources)), strict=True):
-        files = [
-            RecordFile(path, folder, bad, str(path) if names.count(path.name) > 1 else "") for path in source.files
-        ]
-        parts.append(files[0] if len(files) == 1 else Mixture(tuple(map(str, source.files)), tuple(files), None))
+        files = [RecordFile(p, folder, bad, str(p) if names.count(p.name) > 1 else "") for p in source.files]
+        parts.append(files[0] if len(files) == 1 else Mixture(list(map(str, source.files)), files, None))
     return sources, parts
 
 
@@ -146,14 +128,14 @@ def join(sources: Sequence[Source], parts: Sequence[Records]) -> Records:
     """The parts as one mixture, with shares from the sources' weights; a single part as it is."""
     if len(parts) == 1:
         return parts[0]
-    shares = tuple(shares_of(sources, parts)) if sources[0].weight is not None else None
-    return Mixture(tuple(source.name for source in sources), tuple(parts), shares)
+    shares = shares_of(sources, parts) if sources[0].weight is not None else None
+    return Mixture([source.name for source in sources], parts, shares)
 
 
 def mixture_of(records: Records) -> tuple[Mixture | None, np.ndarray]:
     """(the weighted mixture that a view is based on, or None; the source of each row of the view)."""
     if isinstance(records, Mixture) and records.shares:
-        return records, np.repeat(np.arange(len(records.parts)), [len(part) for part in records.parts])
+        return records, np.repeat(np.arange(len(records.datasets)), np.diff(records.cumulative_sizes, prepend=0))
     if isinstance(records, (Changed, Subset)):
         mixture, of = mixture_of(records.records)
         return mixture, of[records.rows] if mixture and isinstance(records, Subset) else of

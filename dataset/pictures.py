@@ -6,10 +6,11 @@ import hashlib
 import io
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin
@@ -20,9 +21,6 @@ from dataset.preprocess import PreprocessSpec, preprocess
 if TYPE_CHECKING:
     from dataset.record import Picture
 
-__all__ = ["BadImage", "PreprocessSpec", "load_pixels", "open_for", "open_picture", "picture_key", "preprocess",
-           "resolve_image_path"]  # fmt: skip
-
 MAX_PIXELS = 80_000_000  # 240 MB as RGB; larger JPEGs are decoded downscaled, other formats rejected
 # the picture book's modules that draw nothing: they write texts, sample scenes, or are commands
 WRITES_TEXT = ("book", "captions_en", "captions_zh", "checklists", "contact", "corpus", "questions", "sft_scenes",
@@ -30,7 +28,6 @@ WRITES_TEXT = ("book", "captions_en", "captions_zh", "checklists", "contact", "c
 SCENE_SIZE = 128  # side in pixels, by default
 # decides which scenes are drawn at twice the size; a constant, so that editing the drawing code does not change it
 SCALE_SALT = "3f309333f8558f811f12605cf9160bf764dc5949ae106f32e52a213448b74479"
-WHITE = (255, 255, 255, 255)
 
 
 def open_picture(picture: Picture, size_hint: int | None = None) -> Image.Image:
@@ -39,7 +36,7 @@ def open_picture(picture: Picture, size_hint: int | None = None) -> Image.Image:
     size_hint: side in pixels at which a Scene is drawn; files and bytes keep their own size.
     """
     if isinstance(picture, Path):
-        with _open_file(picture) as file:
+        with _opened(picture) as file:
             return _decode(file, str(picture))
     if isinstance(picture, bytes):
         if not picture:
@@ -97,12 +94,9 @@ def picture_key(picture: Picture) -> str:
     """Content hash of a picture, 32 hex digits: of its bytes, or of the scene's facts and the drawing code."""
     digest = hashlib.sha256()
     if isinstance(picture, Path):
-        with _open_file(picture) as file:
-            try:
-                for block in iter(lambda: file.read(1 << 20), b""):
-                    digest.update(block)
-            except OSError as error:
-                raise BadImage("image file cannot be read", f"{picture}: {error}") from error
+        with _opened(picture) as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
     elif isinstance(picture, bytes):
         digest.update(picture)
     else:
@@ -120,20 +114,26 @@ def _drawing_code() -> str:
     return digest.hexdigest()
 
 
-def _open_file(path: Path) -> io.BufferedReader:
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The file, opened to read; BadImage where that fails, here or later."""
     try:
         if path.stat().st_size == 0:
             raise BadImage("image has zero bytes", str(path))
-        return open(path, "rb")  # noqa: SIM115  (the caller closes it)
+        with path.open("rb") as file:
+            yield file
     except FileNotFoundError as error:
         raise BadImage("image file is missing", str(path)) from error
     except OSError as error:
         raise BadImage("image file cannot be read", f"{path}: {error.strerror or error}") from error
 
 
-def _decode(file: Any, name: str) -> Image.Image:
+def _decode(file: BinaryIO, name: str) -> Image.Image:
     try:
-        image = _open(file)
+        magic = file.read(3)
+        file.seek(0)
+        # JPEGs bypass Pillow's size limit, as draft() can downscale them
+        image = JpegImagePlugin.JpegImageFile(file) if magic == b"\xff\xd8\xff" else Image.open(file)
         if image.width * image.height > MAX_PIXELS:
             image.draft(None, _allowed(image.size))  # JPEG only: decodes at 1/2, 1/4 or 1/8
         if image.width * image.height > MAX_PIXELS:
@@ -141,31 +141,20 @@ def _decode(file: Any, name: str) -> Image.Image:
                            f"{MAX_PIXELS:,} are supported: scale it down")  # fmt: skip
         image.load()
         return _to_rgb(_upright(image))
-    except BadImage:
+    except (BadImage, MemoryError):
         raise
     except Image.DecompressionBombError as error:
         raise BadImage("image is too large", f"{name}: {error}") from error
     except Image.UnidentifiedImageError as error:
         raise BadImage("not an image", name) from error
-    except MemoryError:
-        raise
     except Exception as error:  # Pillow's decoders raise all kinds of errors on damaged files
         raise BadImage("image is damaged", f"{name}: {error}") from error
-
-
-def _open(file: Any) -> Image.Image:
-    """Open lazily. JPEGs bypass Pillow's size limit, as draft() can downscale them."""
-    magic = file.read(3)
-    file.seek(0)
-    return JpegImagePlugin.JpegImageFile(file) if magic == b"\xff\xd8\xff" else Image.open(file)
 
 
 def _allowed(size: tuple[int, int]) -> tuple[int, int]:
     """The largest half, quarter or eighth of a size within MAX_PIXELS (an eighth if none is)."""
     width, height = size
-    for divisor in (2, 4, 8):
-        if -(-width // divisor) * -(-height // divisor) <= MAX_PIXELS:
-            break
+    divisor = next((d for d in (2, 4, 8) if -(-width // d) * -(-height // d) <= MAX_PIXELS), 8)
     return max(width // divisor, 1), max(height // divisor, 1)
 
 
@@ -179,9 +168,9 @@ def _upright(image: Image.Image) -> Image.Image:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_8_bits(image)
-    if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

@@ -94,15 +94,12 @@ class PreprocessSpec:
 
     def to_settings(self) -> dict[str, Any]:
         """The spec as a preprocessor_config.json for Hugging Face's CLIPImageProcessor."""
-        if isinstance(self.size, int):
-            size = {"shortest_edge": self.size}
-        else:
-            size = {"height": self.size[0], "width": self.size[1]}
-        settings: dict[str, Any] = {
+        crop = {} if self.crop is None else {"crop_size": _written(self.crop)}
+        return {
             "image_processor_type": "CLIPImageProcessor",
             "do_convert_rgb": True,
             "do_resize": True,
-            "size": size,
+            "size": _written(self.size),
             "resample": self.resample,
             "do_center_crop": self.crop is not None,
             "do_rescale": True,
@@ -110,10 +107,8 @@ class PreprocessSpec:
             "do_normalize": True,
             "image_mean": list(self.mean),
             "image_std": list(self.std),
+            **crop,
         }
-        if self.crop is not None:
-            settings["crop_size"] = {"height": self.crop[0], "width": self.crop[1]}
-        return settings
 
 
 def processor_name(settings: Mapping[str, Any]) -> tuple[str, str]:
@@ -157,9 +152,8 @@ def resize_and_crop(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
 def _resized(height: int, width: int, size: int | tuple[int, int]) -> tuple[int, int]:
     if not isinstance(size, int):
         return size
-    if height <= width:
-        return size, int(size * width / height)
-    return int(size * height / width), size
+    shorter = min(height, width)
+    return int(size * height / shorter), int(size * width / shorter)
 
 
 def _size(value: Any, name: str) -> int | tuple[int, int]:
@@ -173,24 +167,26 @@ def _size(value: Any, name: str) -> int | tuple[int, int]:
         return int(value)
     elif isinstance(value, (list, tuple)) and len(value) == 2:
         return int(value[0]), int(value[1])
-    raise ValueError(
-        f"{name} is {value!r}; expected a number, shortest_edge, or height and width: "
-        "correct it in preprocessor_config.json"
-    )
+    raise _wrong(name, value, "a number, shortest_edge, or height and width")
+
+
+def _written(size: int | tuple[int, int]) -> dict[str, int]:
+    """A size as configs write it."""
+    return {"shortest_edge": size} if isinstance(size, int) else {"height": size[0], "width": size[1]}
 
 
 def _resample(value: Any) -> int:
     """A resampling filter by number: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming."""
     if isinstance(value, bool) or value not in list(Image.Resampling):
-        raise ValueError(
-            f"resample is {value!r}; expected a number from 0 to {max(Image.Resampling)}: correct it in "
-            "preprocessor_config.json"
-        )
+        raise _wrong("resample", value, f"a number from 0 to {max(Image.Resampling)}")
     return int(value)
 
 
 def _three(value: Any, name: str) -> tuple[float, float, float]:
     if not isinstance(value, (list, tuple)) or len(value) != 3:
-        raise ValueError(f"{name} is {value!r}; expected three numbers: correct it in preprocessor_config.json")
-    first, second, third = (float(v) for v in value)
-    return first, second, third
+        raise _wrong(name, value, "three numbers")
+    return float(value[0]), float(value[1]), float(value[2])
+
+
+def _wrong(name: str, value: Any, expected: str) -> ValueError:
+    return ValueError(f"{name} is {value!r}; expected {expected}: correct it in preprocessor_config.json")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
@@ -51,13 +50,8 @@ class Turn:
 
 def turn_from_text(role: str, text: str) -> Turn:
     """Parse data set text; each "<image>" becomes a slot. Never use it on what a user types in a chat."""
-    parts: list[Part] = []
-    for position, piece in enumerate(text.split(IMAGE_TAG)):
-        if position:
-            parts.append(IMAGE)
-        if piece:
-            parts.append(piece)
-    return Turn(role, tuple(parts))
+    parts = [part for piece in text.split(IMAGE_TAG) for part in (IMAGE, piece)][1:]
+    return Turn(role, tuple(part for part in parts if part))
 
 
 @dataclass(frozen=True)
@@ -122,9 +116,8 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with every tensor on the device."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        moved: dict[str, Any] = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in values.items()}
-        return Batch(**moved)
+        moved: dict[str, Any] = {name: v.to(device) for name, v in vars(self).items() if isinstance(v, Tensor)}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from dataset.bad_rows import BadRows
 from dataset.batching import Records
 from dataset.mixture import join, open_sources, share_out, shares_of
 from dataset.picturebook.book import MIXES, PictureBook
-from dataset.views import Subset, split_off
+from dataset.views import split_off
 
 VALIDATION_ROWS = 256  # at most, and at most a twentieth of a file
 
@@ -60,12 +58,5 @@ def stage_data(args: DataArguments, mix: str, size: int, split: str = "train") -
         parts, val = [rest for rest, _ in divided], join(sources, [held_out for _, held_out in divided])
     if args.samples:
         counts = share_out(args.samples, shares)
-        parts = [_some(part, count, args.seed) for part, count in zip(parts, counts, strict=True)]
+        parts = [split_off(part, max(n, 1), args.seed, stream=1)[1] for part, n in zip(parts, counts, strict=True)]
     return Data(join(sources, parts), val, bad)
-
-
-def _some(records: Records, count: int, seed: int) -> Records:
-    """At most `count` of the records, at least one, chosen at random."""
-    if count >= len(records):
-        return records
-    return Subset(records, np.sort(np.random.default_rng((seed, 1)).permutation(len(records))[: max(count, 1)]))

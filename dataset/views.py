@@ -43,29 +43,28 @@ class Changed:
         return self.change(self.records[i])
 
 
-def split_off(records: Records, count: int, seed: int) -> tuple[Subset, Subset]:
-    """Random split: (the rest, `count` records)."""
-    order = np.random.default_rng((seed, 0)).permutation(len(records))
+def split_off(records: Records, count: int, seed: int, stream: int = 0) -> tuple[Subset, Subset]:
+    """Random split: (the rest, `count` records). Another stream is an independent split of the same seed."""
+    order = np.random.default_rng((seed, stream)).permutation(len(records))
     return Subset(records, np.sort(order[count:])), Subset(records, np.sort(order[:count]))
 
 
 def without_pictures(record: Record) -> Record:
     """The record's text only, for a language model; a line break that only set off a picture goes too."""
-    turns = tuple(_text_only(turn) for turn in record.turns)
+    turns = tuple(
+        Turn(turn.role, ("".join(part for part in turn.parts if isinstance(part, str)).strip(),))
+        if turn.image_count
+        else turn
+        for turn in record.turns
+    )
     return replace(record, images=(), turns=turns)
-
-
-def _text_only(turn: Turn) -> Turn:
-    if not turn.image_count:
-        return turn
-    return Turn(turn.role, ("".join(part for part in turn.parts if isinstance(part, str)).strip(),))
 
 
 def cut_answers(record: Record, fits: Callable[[str], bool]) -> Record:
     """The record with each answer truncated to as many whole sentences as fit, at least one."""
     turns = tuple(
         Turn("assistant", (cut_to_sentences(turn.text, fits),))
-        if turn.role == "assistant" and not turn.image_count and not fits(turn.text)
+        if turn.role == "assistant" and not fits(turn.text)
         else turn
         for turn in record.turns
     )

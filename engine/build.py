@@ -1,4 +1,4 @@
-"""Models put together from their parts (tokenizer, encoder, language model), or loaded from a finished run."""
+"""Models built from their parts (tokenizer, encoder, language model), or loaded from a finished run."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ EMBEDDED_ENCODER = Path(__file__).resolve().parent.parent / "model" / "picturebo
 
 @dataclass(frozen=True)
 class Encoder:
-    """A frozen encoder with how pictures are prepared for it and a fingerprint of its weights."""
+    """A vision encoder, its preprocessing, and a fingerprint of its weights."""
 
     module: VisionTransformer
     spec: PreprocessSpec
     fingerprint: str
-    folder: str  # "" for the one that ships with the repo
+    folder: str  # "" for the one in the repo
 
 
 def get_tokenizer(folder: str, start: Path | None = None) -> Tokenizer:
-    """The tokenizer asked for, else the one of the checkpoint that training starts from, else the repo's own.
+    """The tokenizer in `folder`, else the one of the checkpoint that training starts from, else the repo's own.
 
-    start: a run's folder, or a language model's folder or file. RunError where it has no tokenizer and none was
-    asked for, or was trained with another.
+    start: a run's folder, or a language model's folder or file. RunError if it has no tokenizer and `folder` is not
+    given, or if it was trained with another.
     """
     if start is None:
         return load_tokenizer(folder or default_folder())
@@ -58,9 +58,9 @@ def get_tokenizer(folder: str, start: Path | None = None) -> Tokenizer:
 
 
 def get_encoder(folder: str, feature_layer: int = 0) -> Encoder:
-    """The encoder in a folder; the one shipped with the repo where none is named. WeightsError where it is none.
+    """The encoder in a folder, by default the one in the repo. WeightsError if there is none.
 
-    feature_layer: the hidden state that is taken, -1 the last; 0 leaves it as the folder says.
+    feature_layer: the hidden state to use, -1 the last; 0: what the folder says.
     """
     where = Path(folder or EMBEDDED_ENCODER)
     module, settings = load_vision(where)
@@ -85,8 +85,7 @@ def get_encoder(folder: str, feature_layer: int = 0) -> Encoder:
 def get_language(path: str, vocab_size: int, init: str = "normal") -> LanguageModel:
     """The language model at path; for 'random' the default one, randomly initialised from torch's seed.
 
-    init: of random weights, normal or matching (model/init.py). Raises RunError where the model has fewer ids than
-    the tokenizer uses.
+    init: 'normal' or 'matching' (model/init.py). RunError if the model has fewer ids than the tokenizer.
     """
     if path == "random":
         language = LanguageModel(LMConfig(vocab_size=vocab_size))
@@ -106,10 +105,8 @@ def check_vocabulary(model: int, tokenizer: int, where: str) -> None:
         )
 
 
-def join(language: LanguageModel, encoder: Encoder | None, projector: str) -> VLM:
-    """A VLM of a language model, an encoder and a projector that is randomly initialised from torch's seed."""
-    if encoder is None:
-        return VLM(VLMConfig(language.config), llm=language)
+def join(language: LanguageModel, encoder: Encoder, projector: str) -> VLM:
+    """A VLM of a language model, an encoder and a projector of that kind, randomly initialised from torch's seed."""
     vision = encoder.module.config
     connection = ProjectorConfig(projector, vision.feature_size, language.config.hidden_size)
     return VLM(VLMConfig(language.config, vision, connection), encoder.module, language)
@@ -118,7 +115,7 @@ def join(language: LanguageModel, encoder: Encoder | None, projector: str) -> VL
 def run_encoder(run: Path, folder: str = "") -> Encoder:
     """The encoder that a run was trained with: its own if it trained one, else the one it names, or `folder`.
 
-    RunError where that has other weights by now. A weights file (MiniMind2-V's) names none: it takes `folder`.
+    RunError if that has other weights by now. A weights file (MiniMind2-V's) names none, so it needs `folder`.
     """
     if run.is_file():
         if not folder:
@@ -154,23 +151,16 @@ class Trained:
     model: VLM
     tokenizer: Tokenizer
     encoder: Encoder
-    settings: dict = field(default_factory=dict)  # of the stage that trained it; none for a weights file
+    settings: dict = field(default_factory=dict)  # of the run; none for a weights file
 
     @cached_property
     def familiar(self) -> Familiar | None:
-        """The statistics of its training images' features, where the run has them; WeightsError for a damaged file."""
-        if self.path.is_file():
-            return None
+        """The statistics of its training images' features, if the run has them; WeightsError for a damaged file."""
         return load_familiar(self.path, self.encoder.fingerprint, self.encoder.module.config.feature_size)
-
-    @property
-    def outputs(self) -> Path:
-        """Where the model's outputs go: the run's own folder, or one under out/ for a weights file."""
-        return Path("out") / self.path.stem if self.path.is_file() else self.path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say which model a command takes: load_trained()'s path, vision and tokenizer."""
+    """Add the arguments that select a model: path, vision and tokenizer of load_trained()."""
     parser.add_argument("run", help="a run's folder, or a MiniMind2-V .pth")
     parser.add_argument("--vision", default="", metavar="DIR", help="the encoder of a .pth; where a run's is now")
     parser.add_argument("--tokenizer", default="", metavar="DIR", help="the tokenizer of a .pth, if not beside it")
@@ -180,11 +170,11 @@ def load_trained(
     path: Path | str, vision: str = "", tokenizer: str = "", device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32, fast: str = "on",
 ) -> Trained:  # fmt: skip
-    """The model of a run's folder, or of a MiniMind2-V .pth with its encoder and tokenizer named.
+    """The model in a run's folder, or a MiniMind2-V .pth with its encoder and tokenizer named.
 
-    vision: where the encoder is (default: where the run found it). tokenizer: its folder (default: the run's).
-    dtype: what its products will be computed in; the encoder is kept in it. fast: on, or off for the plain model.
-    RunError, WeightsError or TokenizerError for parts that are missing or do not fit each other.
+    vision: the encoder's folder (default: where the run found it). tokenizer: its folder (default: the run's). dtype:
+    of matmuls; the encoder's weights are kept in it. fast: on, or off for the plain model. RunError, WeightsError or
+    TokenizerError for parts that are missing or do not fit each other.
     """
     path = Path(path)
     settings = {} if path.is_file() else Run(path).record()["settings"]

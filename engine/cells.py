@@ -14,32 +14,26 @@ from dataset.record import Picture
 from engine import distributed
 from engine.device import autocast
 from engine.optimizer import learning_rate
-from model.projector import Projector
 from model.vlm import VLM
 
-PICTURES = 64  # a step
+PICTURES = 64  # per step
 
 
 def name_cells(
     model: VLM, scenes: Sequence[Picture], load: PictureLoader, words: PictureLoader, steps: int, peak: float,
     seed: int, device: torch.device, dtype: torch.dtype = torch.float32,
 ) -> float:  # fmt: skip
-    """Train the projector alone for `steps` steps to give the word pictures that the language model learned to read.
+    """Train the projector alone to output the word pictures that the language model was trained to read.
 
-    A picture's tokens are drawn to the sums of the embeddings of its cells' words, which the language model is not
-    run for, so a step takes milliseconds. The sums are learned at unit variance, as features have about that, and what
-    they were divided by becomes part of the projector in the end. Returns the share of their variance that the last
-    tenth of the steps leaves unexplained. The same for the same seed. ValueError where a picture makes another number
-    of tokens than there are cells.
+    The target of an image token is the sum of the embeddings of its cell's words. The language model does not run, so a
+    step takes milliseconds. Targets are scaled to unit variance, about that of the features, and the scale is folded
+    into the projector's weights afterwards. Returns the share of the targets' variance that is left unexplained, over
+    the last tenth of the steps. Deterministic in the seed. An image must have as many tokens as cells.
     """
-    cells = words(scenes[:1])["words"].shape[1]
-    if model.image_tokens != cells:
-        raise ValueError(f"a picture makes {model.image_tokens} tokens, and {cells} cells are to be named")
     projector = model.projector
     assert projector is not None  # or there would be no image_tokens
     model.to(device)
-    parameters = list(projector.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=peak, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(projector.parameters(), lr=peak, weight_decay=0.0)
     rng = np.random.default_rng((seed, 5))
     left: list[float] = []
     with torch.no_grad():
@@ -52,20 +46,9 @@ def name_cells(
             made = model.image_embeddings(**{name: given.to(device) for name, given in load(chosen).items()})
         error = F.mse_loss(made.float(), target / scale)
         error.backward()
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, peak, max(steps // 20, 1), 0.05)
+        optimizer.param_groups[0]["lr"] = learning_rate(step, steps, peak, max(steps // 20, 1), 0.05)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        left.append(float(error.detach()))
-    scale_output(projector, scale)
-    return sum(left[-max(steps // 10, 1) :]) / max(steps // 10, 1) if steps else float("nan")
-
-
-@torch.no_grad()
-def scale_output(projector: Projector, factor: torch.Tensor) -> None:
-    """Scale the projector's output by `factor`, by way of its weights."""
-    last = projector.linear_1 if projector.config.kind == "linear" else projector.linear_2
-    last.weight.mul_(factor)
-    last.bias.mul_(factor)
-    if projector.config.kind == "ldp" and projector.depthwise.bias is not None:  # linear in what comes in, but for it
-        projector.depthwise.bias.mul_(factor)
+        optimizer.zero_grad()
+        left.append(error.item())
+    projector.scale_output(scale)
+    return float(np.mean(left[-max(steps // 10, 1) :]))

@@ -1,12 +1,12 @@
 """A run's folder: settings, weights, training state, log, and the file that marks it as finished.
 
-run.json               what was asked for and what it depends on; written first
-training_state.safetensors   weights that train and the optimizer's moments after a step; replaced as a whole
-config.json, model.safetensors   the finished model, everything but a frozen encoder; adapters are merged into it
-lora.safetensors       the adapters alone, where there were any
-familiar.safetensors   how training's pictures look to a frozen encoder (engine/familiar.py), where there were many
+run.json               the settings, and fingerprints of what else the run depends on; written first
+training_state.safetensors   trainable weights and the optimizer's moments after a step; replaced atomically
+config.json, model.safetensors   the finished model without a frozen encoder, adapters merged
+lora.safetensors       the adapters alone, if there are any
+familiar.safetensors   statistics of the training images' features (engine/familiar.py), if there are enough
 tokenizer.json, tokenizer_config.json
-best-N.safetensors     with --keep best: weights that train after step N, the best so far
+best-N.safetensors     with --keep best: the trainable weights after step N, the best so far
 log.jsonl              a line per log interval and per validation
 loss.png, samples.json, bad_rows.json
 finished.json          the summary; a run without it is not finished
@@ -15,15 +15,13 @@ finished.json          the summary; a run without it is not finished
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.optim import Optimizer
 
 from engine import distributed
 from engine.arguments import ADDED, TrainArguments
-from engine.optimizer import Optimizer
 from model.checkpoints.files import discard, read_json, read_metadata, read_tensors, save_safetensors, write_json
 
 FORMAT = 1
@@ -33,22 +31,16 @@ class RunError(ValueError):
     """A run's folder that cannot be used as asked; the text says what was found, what was expected, what to do."""
 
 
-@dataclass(frozen=True)
 class Run:
     """The folder of one training run."""
 
-    path: Path
-
-    @property
-    def state_file(self) -> Path:
-        return self.path / "training_state.safetensors"
+    def __init__(self, path: Path):
+        self.path = path
+        self.state_file = path / "training_state.safetensors"
+        self.log_file = path / "log.jsonl"
 
     def best_file(self, step: int) -> Path:
         return self.path / f"best-{step}.safetensors"
-
-    @property
-    def log_file(self) -> Path:
-        return self.path / "log.jsonl"
 
     def is_finished(self) -> bool:
         return (self.path / "finished.json").is_file()
@@ -57,7 +49,7 @@ class Run:
         return read_json(self.path / "finished.json")
 
     def record(self) -> dict:
-        """What open_run wrote; RunError where the folder is not a run of this version."""
+        """The content of run.json; RunError unless the folder is a run of this version."""
         file = self.path / "run.json"
         if not file.is_file():
             raise RunError(f"{self.path}: no run.json, so this is no run's folder; give a folder under out/")
@@ -69,49 +61,42 @@ class Run:
 
 def is_finished(path: Path, settings: dict) -> bool:
     """Whether the folder holds a finished run with these settings; RunError for one with others."""
-    run = Run(path)
     if not (path / "run.json").is_file():
         return False
-    check_same(run, {"settings": settings})
-    return run.is_finished()
+    check_same(Run(path), {"settings": settings})
+    return Run(path).is_finished()
 
 
 def open_run(path: str | Path, settings: dict, facts: dict, arithmetic: dict | None = None) -> Run:
     """The run in that folder, created or resumed; RunError where the folder holds a run of other settings.
 
-    settings decide the outcome (the stage's fields); facts are what it depends on beside them (fingerprints). Both
-    are kept in run.json and must be the same when the run is resumed. arithmetic (device.arithmetic) is kept too; a
-    run that is resumed under another one says so, as it will not end with the weights of an uninterrupted one.
+    settings: the arguments that decide the outcome; facts: what else does (fingerprints). Both must be the same when
+    the run is resumed. arithmetic (device.arithmetic) may differ, with a warning that the weights will, too.
     """
     run = Run(Path(path))
     wanted = {"format": FORMAT, "settings": settings, "facts": facts}
     if (run.path / "run.json").is_file():
         check_same(run, wanted)
-        warn_of_other_arithmetic(run, arithmetic)
+        begun = run.record().get("arithmetic")
+        differ = differences(begun, arithmetic) if begun and arithmetic else []
+        if differ and not run.is_finished():
+            print(
+                f"{run.path} was begun under other arithmetic ({'; '.join(differ)}): it is resumed, but rounding "
+                "differs from here on, so it will not end with the weights of an uninterrupted run"
+            )
     else:
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             write_json(run.path / "run.json", wanted | ({"arithmetic": arithmetic} if arithmetic else {}))
         except OSError as error:
             raise RunError(f"{run.path}: no run can be kept there ({error}); choose another --out") from error
-    for torn in [*run.path.glob("*.tmp"), *run.path.glob("*.partial")]:  # of a process that was killed
+    for torn in [*run.path.glob("*.tmp"), *run.path.glob("*.partial")]:  # left by a killed process
         discard(torn)
     return run
 
 
-def warn_of_other_arithmetic(run: Run, arithmetic: dict | None) -> None:
-    """Print where a run was started on another device, in another dtype or by other kernels than it is resumed by."""
-    begun = run.record().get("arithmetic")
-    differ = differences(begun, arithmetic) if begun and arithmetic else []
-    if differ and not run.is_finished():
-        print(
-            f"{run.path} was begun under other arithmetic ({'; '.join(differ)}): it is resumed, but rounding differs "
-            "from here on, so it will not end with the weights of an uninterrupted run"
-        )
-
-
 def check_same(run: Run, wanted: dict) -> None:
-    """Raise RunError, naming what differs, where the run was not made with what is wanted."""
+    """Raise RunError, naming the differences, unless the run was made with what is wanted."""
     found = {key: value for key, value in run.record().items() if key in wanted}
     if isinstance(found.get("settings"), dict):
         defaults = {key: getattr(TrainArguments(), key) for key in ADDED if key in wanted["settings"]}
@@ -127,18 +112,13 @@ def check_same(run: Run, wanted: dict) -> None:
 def differences(found: dict, wanted: dict, prefix: str = "") -> list[str]:
     """Every leaf in which two nested dicts differ, as 'name: found -> wanted'."""
     out = []
-    for key in [*found, *(key for key in wanted if key not in found)]:
+    for key in found | wanted:
         one, other = found.get(key), wanted.get(key)
         if isinstance(one, dict) and isinstance(other, dict):
             out += differences(one, other, f"{prefix}{key}.")
         elif one != other:
-            out.append(f"{prefix}{key}: {one!r} -> {other!r}")
-    return [line.removeprefix("settings.") for line in out]
-
-
-def finish(run: Run, summary: dict) -> None:
-    """Mark the run as finished; everything else must have been written before."""
-    write_json(run.path / "finished.json", summary)
+            out.append(f"{prefix}{key}: {one!r} -> {other!r}".removeprefix("settings."))
+    return out
 
 
 def save_state(
@@ -146,9 +126,12 @@ def save_state(
 ) -> None:
     """Save what is needed to resume after `step` steps; the previous state stays until this one is complete.
 
-    progress: JSON values that load_state gives back. All processes that train together call this, the first writes.
+    progress: JSON values that load_state returns. All ranks call this, the main process writes.
     """
-    tensors = distributed.gather(_state(model, optimizer))
+    names = {p: name for name, p in model.named_parameters()}
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    entries = ((key, p, value) for p in trained for key, value in (("weight", p), *optimizer.state.get(p, {}).items()))
+    tensors = distributed.gather((f"{key}.{names[p]}", value) for key, p, value in entries)
     if not distributed.is_main():
         return
     kept = "the state before is still there, whole" if run.state_file.exists() else "nothing was kept before"
@@ -159,14 +142,37 @@ def save_state(
         raise OSError(f"{run.state_file}: step {step} could not be saved ({error}); {kept}; {advice}") from error
 
 
-def _state(model: torch.nn.Module, optimizer: Optimizer) -> Iterator[tuple[str, torch.Tensor]]:
-    names = {id(p): name for name, p in model.named_parameters()}
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            name = names[id(parameter)]
-            yield f"weight.{name}", parameter
-            for key, value in optimizer.state.get(parameter, {}).items():
-                yield f"{key}.{name}", value
+def load_state(run: Run, model: torch.nn.Module, optimizer: Optimizer) -> tuple[int, dict]:
+    """Load what save_state wrote and return its step and progress; (0, {}) if nothing was saved."""
+    if not run.state_file.is_file():
+        return 0, {}
+    try:
+        metadata = read_metadata(run.state_file)
+        step, progress = int(metadata["step"]), json.loads(metadata.get("progress", "{}"))
+        tensors = read_tensors(run.state_file)
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{run.state_file}: not a training state ({error}); delete it to start this run anew") from error
+    weights = {name: tensors.pop(name) for name in list(tensors) if name.startswith("weight.")}
+    _load_weights(model, {name.removeprefix("weight."): weight for name, weight in weights.items()}, run.state_file)
+    fused = optimizer.defaults.get("fused")
+    for entry, value in tensors.items():
+        key, _, name = entry.partition(".")
+        parameter = model.get_parameter(name)
+        on_device = fused or value.dim()  # an unfused optimizer keeps its step counter on the CPU
+        value = value.to(parameter.device) if on_device else value
+        optimizer.state[parameter][key] = distributed.shard_like(value, parameter) if value.dim() else value
+    return step, progress
+
+
+def _load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], file: Path) -> None:
+    """Load the trainable weights; RunError unless `weights`, from the file, are exactly these."""
+    wanted = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    odd = sorted(weights.keys() ^ wanted.keys())
+    if odd:
+        raise RunError(f"{file}: trains {len(weights)} weights, this run {len(wanted)}; e.g. {odd[0]}; change --out")
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            parameter.copy_(distributed.shard_like(weights[name], parameter))
 
 
 def save_best(run: Run, step: int, model: torch.nn.Module) -> None:
@@ -178,49 +184,11 @@ def save_best(run: Run, step: int, model: torch.nn.Module) -> None:
 
 def load_best(run: Run, step: int, model: torch.nn.Module) -> None:
     """Load what save_best wrote after `step` steps."""
-    file = run.best_file(step)
-    tensors = read_tensors(file)
-    wanted = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if tensors.keys() != wanted.keys():
-        raise RunError(f"{file}: holds {len(tensors)} weights, this run trains {len(wanted)}; delete the run's folder")
-    with torch.no_grad():
-        for name, parameter in wanted.items():
-            parameter.copy_(distributed.shard_like(tensors[name], parameter))
+    _load_weights(model, read_tensors(run.best_file(step)), run.best_file(step))
 
 
 def drop_best(run: Run, but: int = 0) -> None:
-    """Remove the weights of former bests, once the training state speaks of the one after step `but`."""
-    if not distributed.is_main():
-        return
-    for file in run.path.glob("best-*.safetensors"):
+    """Remove the best weights of all steps but one, once the training state refers to that one."""
+    for file in run.path.glob("best-*.safetensors") if distributed.is_main() else ():
         if file != run.best_file(but):
             file.unlink()
-
-
-def load_state(run: Run, model: torch.nn.Module, optimizer: Optimizer) -> tuple[int, dict]:
-    """Load what save_state wrote and return its step and progress; (0, {}) where there is no state."""
-    if not run.state_file.is_file():
-        return 0, {}
-    try:
-        metadata = read_metadata(run.state_file)
-        step, progress = int(metadata["step"]), json.loads(metadata.get("progress", "{}"))
-        tensors = read_tensors(run.state_file)
-    except (ValueError, KeyError) as error:
-        raise RunError(f"{run.state_file}: not a training state ({error}); delete it to start this run anew") from error
-    parameters = dict(model.named_parameters())
-    trained = {name.partition(".")[2] for name in tensors if name.startswith("weight.")}
-    expected = {name for name, p in parameters.items() if p.requires_grad}
-    if trained != expected:
-        odd = sorted(trained ^ expected)
-        raise RunError(f"{run.state_file}: trains {len(trained)} weights, this run {len(expected)}; e.g. {odd[0]}")
-    with torch.no_grad():
-        for name in expected:
-            parameters[name].copy_(distributed.shard_like(tensors.pop(f"weight.{name}"), parameters[name]))
-    fused = optimizer.defaults.get("fused")
-    for entry, value in tensors.items():
-        key, _, name = entry.partition(".")
-        parameter = parameters[name]
-        on_device = fused or value.dim()  # an unfused optimizer keeps its step counter on the CPU
-        value = value.to(parameter.device) if on_device else value
-        optimizer.state[parameter][key] = distributed.shard_like(value, parameter) if value.dim() else value
-    return step, progress

@@ -1,4 +1,4 @@
-"""How every command ends: an error that the user can fix is a message, not a traceback."""
+"""The exit of every command: an error that the user can fix is a message, not a traceback."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The dataloader: from records to the micro-batches of each optimizer step, with the images' features or pixels."""
+"""The dataloader: from records to the micro-batches of each optimizer step, with features or pixels of the images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from dataset.bad_rows import BadRows, DataError
 from dataset.batching import (
     Examples,
     PictureLoader,
+    Records,
     batch_plan,
     collate,
     endless,
@@ -23,21 +24,21 @@ from dataset.batching import (
     pixel_loader,
 )
 from dataset.features import FeatureCache
-from dataset.mixture import Mixture, draw, mixture_of, share_out
-from dataset.record import Batch, Picture
+from dataset.mixture import draw, mixture_of, share_out
+from dataset.record import Batch, Example, Picture, Record
+from dataset.splits import Data
 from engine import distributed
+from engine.arguments import TrainArguments
 from engine.build import Encoder
 from engine.device import autocast
-
-ENCODE_AT_ONCE = 64  # pictures
+from tokenizer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """Examples and how they are batched. The batches follow from seed, sizes and examples alone.
+    """Examples and how they are batched. The batches depend on examples, sizes and seed alone.
 
-    token_budget: where it is not 0, a batch holds as many examples as keep longest x count within it,
-    before its length is rounded up by up to a sixteenth.
+    token_budget: if not 0, a batch has as many examples as keep longest x count within it, in place of batch_size.
     """
 
     examples: Examples
@@ -48,99 +49,103 @@ class Feed:
     bad: BadRows
     workers: int = 0
     token_budget: int = 0
-    rank: int = 0  # of so many processes, each of which takes its part of every batch
+    rank: int = 0  # each of so many processes takes its shard of every batch
     processes: int = 1
 
     def plan(self, epoch: int) -> list:
-        """The batches of an epoch as indices of examples: each once, or as a weighted mixture samples them."""
-        lengths, mixture = self.examples.lengths, self._mixture
-        if mixture is None or mixture.shares is None:
-            return self._batches(lengths, epoch)
-        drawn = draw(self._of, mixture.shares, self.seed, epoch)
-        return [drawn[batch] for batch in self._batches(lengths[drawn], epoch)]
-
-    def _batches(self, lengths: np.ndarray, epoch: int) -> list[np.ndarray]:
-        return batch_plan(lengths, self.batch_size, self.seed, epoch, self.token_budget or None)
-
-    @cached_property
-    def _mixture(self) -> Mixture | None:
-        return mixture_of(self.examples.records)[0]
+        """The batches of an epoch as example indices: each example once, or as a weighted mixture samples them."""
+        numbers = np.arange(len(self.examples))
+        if self._weighted:
+            names, shares, of = self._weighted
+            numbers = draw(of, shares, self.seed, epoch)
+        lengths = self.examples.lengths[numbers]
+        batches = batch_plan(lengths, self.batch_size, self.seed, epoch, self.token_budget or None)
+        return [numbers[batch] for batch in batches]
 
     @cached_property
-    def _of(self) -> np.ndarray:
-        """(examples,) which source of the mixture each is of; DataError where one has none."""
+    def _weighted(self) -> tuple[Sequence[str], Sequence[float], np.ndarray] | None:
+        """The names and shares of a weighted mixture, and the source (examples,) of each example; None where the data
+        is none. DataError where a source has no usable row."""
         mixture, of = mixture_of(self.examples.records)
+        if mixture is None or mixture.shares is None:
+            return None
         of = of[self.examples.rows]
-        for source, name in enumerate(mixture.names if mixture else ()):
+        for source, name in enumerate(mixture.names):
             if not (of == source).any():
                 raise DataError(f"--data {name}: no row of it can be trained on; leave it out, or repair it")
-        return of
+        return mixture.names, mixture.shares, of
 
     @cached_property
-    def _longest(self) -> int:
-        """Of all examples: no batch is padded beyond what some example needs."""
-        return int(self.examples.lengths.max())
+    def _collate(self) -> Callable[[list[Example]], Batch | None]:
+        longest = int(self.examples.lengths.max())  # no batch is padded beyond the longest example
+        return partial(collate, pad_id=self.pad_id, load=self.load, bad=self.bad, longest=longest)
 
     def mixing(self) -> list[str]:
-        """A line for each source of a weighted mixture: its share, samples of an epoch, passes over its rows."""
-        mixture = self._mixture
-        if mixture is None or mixture.shares is None:
+        """A line per source of a weighted mixture: its samples per epoch, its share, passes over its rows."""
+        if not self._weighted:
             return []
-        rows = np.bincount(self._of, minlength=len(mixture.names))
-        drawn = share_out(len(self._of), mixture.shares)
+        names, shares, of = self._weighted
+        rows, drawn = np.bincount(of, minlength=len(names)), share_out(len(of), shares)
         return [
             f"from {name}: {count:,} samples an epoch ({count / sum(drawn):.1%}), {count / have:.2f} times its {have:,}"
-            for name, count, have in zip(mixture.names, drawn, rows, strict=True)
+            for name, count, have in zip(names, drawn, rows, strict=True)
         ]
 
     def steps_from(self, start: int, accumulation: int) -> Iterator[list[Batch]]:
-        """The micro-batches of each optimizer step from step `start` on, endlessly; a list may lack some."""
-        make = partial(collate, pad_id=self.pad_id, load=self.load, bad=self.bad, longest=self._longest)
+        """The micro-batches of each optimizer step from step `start` on, endlessly; one without a readable picture is
+        missing."""
         whole = endless(self.plan, start * accumulation)
         own = ((number, batch[self.rank :: self.processes]) for number, batch in whole)
-        numbered = load_batches(self.examples, own, make, self.workers)
         step = start
         batches: list[Batch] = []
-        for number, batch in numbered:
+        for number, batch in load_batches(self.examples, own, self._collate, self.workers):
             while number // accumulation > step:
                 yield batches
                 step, batches = step + 1, []
             batches.append(batch)
 
     def some(self, count: int) -> list[Batch]:
-        """The first batches in the examples' own order, for validation; about `count` examples over all ranks."""
-        size = self.batch_size
+        """The first batches in the examples' own order, for validation: `count` examples in all ranks together."""
         numbers = range(min(count, len(self.examples)))
-        groups = [list(numbers[i : i + size])[self.rank :: self.processes] for i in range(0, len(numbers), size)]
-        made = (
-            collate([self.examples[i] for i in g], self.pad_id, self.load, self.bad, longest=self._longest)
-            for g in groups
-        )
+        groups = (numbers[i : i + self.batch_size] for i in range(0, len(numbers), self.batch_size))
+        made = [self._collate([self.examples[i] for i in group[self.rank :: self.processes]]) for group in groups]
         return [batch for batch in made if batch is not None]
 
     def padding(self) -> float:
         """The share of positions in the first epoch's batches that is padding."""
-        return padding_share(self.plan(0), self.examples.lengths, self._longest)
+        return padding_share(self.plan(0), self.examples.lengths, int(self.examples.lengths.max()))
 
 
-def make_examples(records, encode: Callable, bad: BadRows, what: str) -> Examples:
-    """The records' usable rows, with a progress bar while they are checked."""
-    shown = {"desc": what, "unit": "row", "leave": False, "disable": not distributed.is_main()}
-    return Examples(records, encode, bad, progress=lambda rows: tqdm(rows, **shown))
+def make_feeds(
+    args: TrainArguments, data: Data, encode: Callable[[Record], Example], tokenizer: Tokenizer,
+    load: PictureLoader | None = None, workers: int = 1,
+) -> tuple[Feed, Feed | None]:  # fmt: skip
+    """The feeds of the training records and, if there are any, of the validation records."""
+
+    def feed(records: Records, what: str) -> Feed:
+        examples = make_examples(records, encode, data.bad, what)
+        return Feed(examples, args.batch_size, args.seed, tokenizer.pad_id, load, data.bad, workers, args.token_budget)
+
+    return feed(data.train, "samples"), feed(data.val, "validation") if len(data.val) else None
+
+
+def make_examples(records: Records, encode: Callable[[Record], Example], bad: BadRows, what: str) -> Examples:
+    """The usable rows of the records, with a progress bar while they are checked."""
+    bar = partial(tqdm, desc=what, unit="row", leave=False, disable=not distributed.is_main())
+    return Examples(records, encode, bad, progress=bar)
 
 
 def feature_loader(
     encoder: Encoder, pictures: Callable[[], Iterator[Picture]], count: int, cache: Path, limit_gb: float,
     device: torch.device, dtype: torch.dtype, workers: int,
 ) -> PictureLoader:  # fmt: skip
-    """Loads images as the frozen encoder's features, computed once and cached; as pixels where they do not fit."""
+    """Loads images as features of the frozen encoder, computed once and cached; as pixels if they do not fit."""
     if limit_gb == 0:
         return pixel_loader(encoder.spec)
     encode = partial(encode_pixels, encoder, device=device, dtype=dtype)
     name = f"{encoder.fingerprint} {encoder.module.config} {dtype}"
     features = FeatureCache(cache, name, encoder.spec, encode, limit_gb)
-    quiet = not distributed.is_main()
-    with tqdm(total=count, desc="features", unit="picture", leave=False, disable=quiet) as bar:
+    with tqdm(total=count, desc="features", unit="picture", leave=False, disable=not distributed.is_main()) as bar:
         complete = features.ensure(pictures(), total=count, workers=max(workers, 1), progress=bar.update)
     if complete:
         return features.load

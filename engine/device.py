@@ -1,10 +1,9 @@
-"""The machine: device, dtype, fast passes, memory allocator."""
+"""The machine: device, dtype, fast passes, memory."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import ctypes.util
 import importlib.util
 import os
 import sys
@@ -19,11 +18,11 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class DeviceError(ValueError):
-    """A device or dtype that this machine does not have; the text says which it has."""
+    """A device or dtype that this machine does not have; the text names those it has."""
 
 
 def pick_device(name: str) -> torch.device:
-    """The device called `name` (cpu, cuda, cuda:1, mps), or for 'auto' the best there is."""
+    """The device called `name` (cpu, cuda, cuda:1, mps), or for 'auto' the fastest one."""
     gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     have = ["cpu", *(["cuda"] if gpus else []), *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
     if name == "auto":
@@ -36,9 +35,9 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of matrix products; for 'auto' bfloat16 where the hardware has it, else float32.
+    """The dtype of matmuls; for 'auto' bfloat16 where the hardware has it, else float32.
 
-    Weights, optimizer state and loss are float32 always.
+    Weights that train, optimizer state and loss are always float32.
     """
     if name == "auto":
         return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
@@ -48,7 +47,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """True where bfloat16 products are faster than float32 ones: Ampere and later, CPUs with AVX512-BF16 or AMX."""
+    """True where bfloat16 matmuls are faster than float32 ones: Ampere and later, CPUs with AVX512-BF16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
@@ -62,14 +61,14 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device, dtype: torch.dtype):
-    """A context in which matrix products are computed in dtype; nothing for float32."""
+    """A context in which matmuls run in dtype; no autocast for float32."""
     if dtype == torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype)
 
 
 def accelerate(model: nn.Module, choice: str) -> None:
-    """Run the model by model/fast unless `choice` is off or that folder was deleted."""
+    """Switch the model to model/fast, unless `choice` is off or that folder was deleted."""
     if choice == "on" and importlib.util.find_spec("model.fast"):
         from model import fast
 
@@ -77,7 +76,7 @@ def accelerate(model: nn.Module, choice: str) -> None:
 
 
 def arithmetic(model: nn.Module, device: torch.device, dtype: torch.dtype) -> dict[str, str | bool]:
-    """What decides rounding on this machine: device, dtype, fast passes, kernels, torch version; kept in run.json."""
+    """What determines rounding: device, dtype, fast passes, kernels, torch version; recorded in run.json."""
     fast = "model.fast" in sys.modules and sys.modules["model.fast"].is_enabled(model)
     return {
         "device": device.type,
@@ -89,9 +88,9 @@ def arithmetic(model: nn.Module, device: torch.device, dtype: torch.dtype) -> di
 
 
 def keep_in(dtype: torch.dtype, module: nn.Module) -> None:
-    """Cast a frozen module's matrices once, in place, as autocast would at every call; nothing for float32.
+    """Cast the weights of a frozen module's matmuls to dtype once, in place, as autocast would at every call.
 
-    What it computes stays the same under autocast to dtype, with half of the memory.
+    Its results under autocast to dtype stay the same, in half the memory. float32 changes nothing.
     """
     for parameter in of_products(module, dtype):
         parameter.data = parameter.data.to(dtype)
@@ -99,8 +98,8 @@ def keep_in(dtype: torch.dtype, module: nn.Module) -> None:
 
 @contextlib.contextmanager
 def frozen_in(dtype: torch.dtype, module: Module) -> Iterator[Module]:
-    """A context in which a module's frozen matrices are in dtype, which saves autocast a cast at every step; the
-    float32 ones wait in main memory and come back bit for bit."""
+    """A context in which the frozen weights of a module's matmuls are in dtype, which saves a cast at every step; the
+    float32 originals wait in main memory and are restored bit for bit."""
     originals = {}
     for parameter in of_products(module, dtype):
         if not parameter.requires_grad and parameter.dtype == torch.float32:
@@ -114,13 +113,13 @@ def frozen_in(dtype: torch.dtype, module: Module) -> Iterator[Module]:
 
 
 def of_products(module: nn.Module, dtype: torch.dtype) -> list[nn.Parameter]:
-    """The parameters that autocast to dtype would cast at every call; none for float32."""
+    """The parameters of matmuls, which autocast to dtype would cast at every call; none for float32."""
     parts = [part for part in module.modules() if isinstance(part, (nn.Linear, nn.Conv2d))]
     return [p for part in parts for p in part.parameters(recurse=False)] if dtype != torch.float32 else []
 
 
 def prepare(device: torch.device) -> None:
-    """Once per process, before the first big tensor: keep freed memory for the next step instead of returning it."""
+    """Once per process, before the first big tensor: TF32 matmuls on CUDA, an allocator that keeps memory on CPU."""
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     if device.type == "cpu" and sys.platform == "linux" and not any(k.startswith("MALLOC_") for k in os.environ):
@@ -128,21 +127,18 @@ def prepare(device: torch.device) -> None:
 
 
 def _keep_freed_memory() -> None:
-    """glibc gives large blocks back to the system and page-faults them in again each step; tell it not to.
+    """glibc returns large blocks to the system and page-faults them in again at each step; tell it not to (mallopt(3)).
 
-    The constants are mallopt(3)'s. Other C libraries have no mallopt and are left alone.
+    Other C libraries have no mallopt and are left alone.
     """
-    trim_threshold, top_pad, mmap_max = -1, -2, -4
-    name = ctypes.util.find_library("c")
-    mallopt = getattr(ctypes.CDLL(name), "mallopt", None) if name else None
-    if mallopt is not None:
-        mallopt(mmap_max, 0)
-        mallopt(trim_threshold, -1)  # never
-        mallopt(top_pad, 64 * 2**20)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    for parameter, value in ((-4, 0), (-1, -1), (-2, 64 * 2**20)):  # M_MMAP_MAX, M_TRIM_THRESHOLD: never, M_TOP_PAD
+        if mallopt is not None:
+            mallopt(parameter, value)
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most memory in use so far, in bytes: the device's on CUDA, the process's elsewhere (0 where unknown)."""
+    """Peak memory so far, in bytes: the device's on CUDA, the process's elsewhere (0 where unknown)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:

@@ -1,7 +1,7 @@
 """Data parallelism under torchrun; without torchrun the world size is 1.
 
-Each rank has the whole model, or its shard of every weight (engine/fsdp.py), and its shard of every batch; an
-all-reduce sums the gradients, so that all ranks take the same step. The main process alone writes files.
+Each rank has the whole model, or with engine/fsdp.py its shard of every weight, and its shard of every batch. An
+all-reduce sums the gradients, so that all ranks take the same step. Only the main process writes files.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import atexit
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -19,10 +19,10 @@ import torch.distributed as dist
 from torch import nn
 
 if TYPE_CHECKING:
-    from torch.distributed.tensor import DTensor  # takes half a second
+    from torch.distributed.tensor import DTensor  # slow to import
 
 BUCKET = 2**25  # gradient values per all-reduce
-TIMEOUT = timedelta(hours=4)  # the others wait for the main process to compute features
+TIMEOUT = timedelta(hours=4)  # other ranks wait while the main process computes features
 
 
 def world_size() -> int:
@@ -40,7 +40,7 @@ def is_main() -> bool:
 
 
 def local_device(name: str) -> str:
-    """The --device of this rank: a GPU of its own where any GPU may be taken."""
+    """The --device of this rank: a GPU of its own, unless --device names one."""
     if world_size() > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
         return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return name
@@ -66,7 +66,7 @@ def barrier() -> None:
 
 @contextlib.contextmanager
 def main_first() -> Iterator[None]:
-    """The main process runs the body before the others do, which then find its files on the disk."""
+    """The main process runs the body first, so that the others find its files on disk."""
     if not is_main():
         barrier()
     yield
@@ -76,33 +76,33 @@ def main_first() -> Iterator[None]:
 
 def all_reduce_sum(*values: float) -> list[float]:
     """Each value summed over all ranks."""
-    if not dist.is_initialized():
-        return list(values)
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    sums = torch.tensor(values, dtype=torch.float64, device=device)
-    dist.all_reduce(sums)
-    return sums.tolist()
+    return _all_reduce(values, dist.ReduceOp.SUM)
 
 
 def all_reduce_max(value: int) -> int:
     """The maximum over all ranks."""
+    return int(_all_reduce((value,), dist.ReduceOp.MAX)[0])
+
+
+def _all_reduce(values: Sequence[float], operation: dist.ReduceOp.RedOpType) -> list[float]:
     if not dist.is_initialized():
-        return value
-    most = torch.tensor(value, device="cuda" if dist.get_backend() == "nccl" else "cpu")
-    dist.all_reduce(most, dist.ReduceOp.MAX)
-    return int(most)
+        return list(values)
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    reduced = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(reduced, operation)
+    return reduced.tolist()
 
 
 def full_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """The full tensor of a sharded one (engine/fsdp.py), a collective call; others as given."""
+    """The full tensor of a sharded one (engine/fsdp.py), a collective call; other tensors as they are."""
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 def shard_like(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """This rank's shard of a full tensor, sharded as `like` is; the tensor itself where that is not sharded."""
+    """This rank's shard of a full tensor, sharded as `like` is; the tensor itself if that is not sharded."""
     if not is_sharded(like):
         return tensor
-    from torch.distributed.tensor import distribute_tensor  # takes half a second
+    from torch.distributed.tensor import distribute_tensor  # slow to import
 
     return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
@@ -112,8 +112,8 @@ def is_sharded(tensor: torch.Tensor) -> TypeGuard[DTensor]:
 
 
 def gather(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-    """The tensors for the main process to write, sharded ones gathered one by one in main memory; empty on other
-    ranks, which all have to call this."""
+    """The full tensors by name on the main process, sharded ones gathered one at a time in main memory; empty on the
+    other ranks. A collective call."""
     kept = {}
     for name, tensor in tensors:
         value = full_tensor(tensor.detach())
@@ -126,21 +126,12 @@ def all_reduce_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Sum every gradient over all ranks; those of sharded weights were reduced in the backward pass."""
     if not dist.is_initialized():
         return
-    some: list[torch.Tensor] = []
-    for parameter in parameters:
-        if is_sharded(parameter):
-            continue
-        assert parameter.grad is not None
-        some.append(parameter.grad)
-        if sum(gradient.numel() for gradient in some) >= BUCKET:
-            _all_reduce_bucket(some)
-            some = []
-    if some:
-        _all_reduce_bucket(some)
-
-
-def _all_reduce_bucket(gradients: list[torch.Tensor]) -> None:
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    dist.all_reduce(flat)
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    left = [p.grad for p in parameters if p.grad is not None and not is_sharded(p)]
+    while left:
+        bucket = [left.pop(0)]
+        while left and sum(gradient.numel() for gradient in bucket) < BUCKET:
+            bucket.append(left.pop(0))
+        flat = torch.cat([gradient.flatten() for gradient in bucket])
+        dist.all_reduce(flat)
+        for gradient, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
+            gradient.copy_(part.view_as(gradient))

@@ -1,17 +1,18 @@
-"""Out-of-distribution detection: is an image like those of training, by a frozen encoder's features?
+"""Out-of-distribution detection: is an image like those of training, judged by a frozen encoder's features?
 
-A model that has only seen drawings describes a photograph as fluently as a drawing, and wrongly. What gives it away
-are the features: those of a photograph lie farther from all of training's than those of a new drawing do.
+A model that has only seen drawings describes a photograph as fluently as a drawing, and wrongly; but the photograph's
+features lie farther from the training images' than a new drawing's do.
 
-Of features (N, Dv) the mean is taken, (Dv,), and its distance is Mahalanobis's: from the mean of training's, measured
-in their own spread (Lee et al. 2018, arXiv 1807.03888, without classes), a hundredth of the mean variance added to
-every direction's. `distance` counts in the median of training pictures that the description was not made of, which is
-1. Beyond what 99.8% of those reach a picture is unlike them.
+The features (N, Dv) of an image are averaged to (Dv,). Its distance is the Mahalanobis distance from the mean of the
+training images (Lee et al. 2018, arXiv 1807.03888, without classes), with a hundredth of the mean variance added to
+the covariance's diagonal. The unit is the median distance of held-out training images, and an image is unlike them
+beyond the distance that 99.8% of those stay within.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +28,11 @@ from model.checkpoints.files import WeightsError, read_metadata, read_tensors, s
 
 FILE = "familiar.safetensors"  # in a run's folder
 FORMAT = "glimpse-familiar-2"
-PICTURES = 2560  # different training pictures that are looked at, at most
-FEWEST = 500  # with fewer there is no telling what is usual
-APART = 5  # every fifth of them is not described, but shows how far a new one lies
+PICTURES = 2560  # distinct training pictures to use, at most
+FEWEST = 500  # with fewer the statistics say too little
+APART = 5  # every fifth is held out, to measure the distances of new pictures
 SHRINKAGE = 0.01  # of the mean variance
-USUAL = 0.998  # of the pictures kept apart lie within `limit`
+USUAL = 0.998  # share of the held-out pictures within `limit`
 AT_ONCE = 64  # pictures
 
 
@@ -40,17 +41,17 @@ class Familiar:
     """Statistics of the training images' features; see distances()."""
 
     encoder: str  # its fingerprint
-    centre: Tensor  # (Dv,) of the pictures' mean features
+    centre: Tensor  # (Dv,) the mean of the pictures' averaged features
     whitening: Tensor  # (Dv, Dv): (x - centre) @ whitening has the Mahalanobis distance as its length
-    usual: float  # the length that counts as 1
-    limit: float  # the distance within which USUAL of training's pictures lie
+    usual: float  # the length that is a distance of 1
+    limit: float  # the distance that a share USUAL of the training pictures stays within
 
     def distances(self, features: Tensor) -> Tensor:
-        """(P,) the distance of each picture of features (P, N, Dv), on the CPU; 1 is a usual training picture."""
+        """Distances (P,) of pictures with features (P, N, Dv), on the CPU; a typical training picture has 1."""
         return ((features.float().cpu().mean(1) - self.centre) @ self.whitening).norm(dim=1) / self.usual
 
     def note(self, distance: float) -> str:
-        """What to say of a picture at that distance: nothing where it is like training's."""
+        """A warning about a picture at that distance; empty if it is like the training pictures."""
         if distance <= self.limit:
             return ""
         return (
@@ -60,9 +61,9 @@ class Familiar:
 
 
 def describe(features: Iterable[Tensor], apart: Iterable[Tensor], encoder: str) -> Familiar:
-    """Statistics of training images from chunks (P, N, Dv) of their features.
+    """Statistics of training images from chunks (P, N, Dv) of their features; deterministic.
 
-    apart: features of pictures that are not among these, which say what is usual. Nothing is drawn at random.
+    apart: features of other pictures, held out to set the unit and the limit.
     """
     means = torch.cat([some.float().cpu().mean(1) for some in features]).double()  # (R, Dv)
     centre = means.mean(0)
@@ -78,9 +79,9 @@ def describe(features: Iterable[Tensor], apart: Iterable[Tensor], encoder: str) 
 def describe_training(
     train: Examples, val: Examples | None, load: PictureLoader, encoder: str, seed: int
 ) -> Familiar | None:
-    """The description of what was trained on, from a sample of its pictures; None with fewer than FEWEST.
+    """The statistics of the training pictures, from a sample of them; None if there are fewer than FEWEST.
 
-    load: a FeatureCache's, which has the features at hand. Pictures that cannot be read are passed over.
+    load: that of a FeatureCache, which has the features. Pictures that cannot be read are skipped.
     """
     order = np.random.default_rng((seed, 3)).permutation(len(train))
     chosen = _different(train, order, PICTURES, set())
@@ -94,17 +95,15 @@ def describe_training(
     return describe(_features(described, load), _features(apart, load), encoder)
 
 
-def _different(examples: Examples, order: Iterable[int], most: int, without: set[str]) -> dict[str, Picture]:
-    """At most so many different pictures of the examples in that order, by their key."""
+def _different(examples: Examples, order: Iterable[int], most: int, without: Container[str]) -> dict[str, Picture]:
+    """At most so many distinct pictures of the examples in that order, by their keys."""
     found: dict[str, Picture] = {}
     for number in order:
         for picture in examples.records[int(examples.rows[int(number)])].images:
-            try:
+            with contextlib.suppress(BadRow):
                 key = picture_key(picture)
-            except BadRow:
-                continue
-            if key not in without:
-                found[key] = picture
+                if key not in without:
+                    found[key] = picture
         if len(found) >= most:
             break
     return found
@@ -114,25 +113,23 @@ def _features(pictures: list[Picture], load: PictureLoader) -> Iterable[Tensor]:
     for start in range(0, len(pictures), AT_ONCE):
         some = []
         for picture in pictures[start : start + AT_ONCE]:
-            try:
+            with contextlib.suppress(BadRow):
                 some.append(load([picture])["features"])
-            except BadRow:
-                continue
         if some:
             yield torch.cat(some)
 
 
 def save_familiar(folder: Path, familiar: Familiar) -> None:
-    """Keep a description in a run's folder, atomically."""
+    """Save the statistics in a run's folder, atomically."""
     scale = torch.tensor([familiar.usual, familiar.limit], dtype=torch.float64)
     tensors = {"centre": familiar.centre, "whitening": familiar.whitening, "scale": scale}
     save_safetensors(folder / FILE, tensors, {"kind": FORMAT, "encoder": familiar.encoder})
 
 
 def load_familiar(folder: Path, encoder: str, width: int) -> Familiar | None:
-    """The description in a run's folder, None where there is none (a run of few pictures, or of an older version).
+    """The statistics in a run's folder; None if it has none (a run on few pictures, or of an older version).
 
-    encoder, width: the fingerprint and Dv that it must be of. WeightsError for a file that is torn or another's.
+    encoder, width: the encoder's fingerprint and Dv. WeightsError for a damaged file, or one of another encoder.
     """
     path = folder / FILE
     if not path.is_file():

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from model.lora import is_adapter
 
-LORA = "lora"  # the prefix that means every adapter
+LORA = "lora"  # the prefix of all adapters
 
 
 class FreezeError(ValueError):
@@ -19,9 +19,9 @@ class FreezeError(ValueError):
 
 
 def resolve(prefix: str, layers: int) -> str:
-    """The module path of a --train prefix: llm.layers.0 is llm.model.layers.0, llm.layers.-1 the last of them.
+    """The module path of a --train prefix: llm.layers.0 is llm.model.layers.0, llm.layers.-1 the last layer.
 
-    A layer that is not there stays as it is and matches nothing.
+    The number of a layer that does not exist is left as it is, and matches nothing.
     """
     parts = prefix.strip().split(".")
     if parts[:2] == ["llm", "layers"]:
@@ -45,7 +45,7 @@ def set_trainable(model: nn.Module, prefixes: tuple[str, ...]) -> None:
 
 
 def find_paths(model: nn.Module, prefixes: Iterable[str], flag: str) -> dict[str, str]:
-    """The path in the model that each prefix means; FreezeError, naming the flag, where one matches no weight."""
+    """The module path of each prefix; FreezeError, naming the flag, where one matches no weight."""
     names = [name for name, _ in model.named_parameters()]
     layers = 1 + max((int(n.split(".")[3]) for n in names if n.startswith("llm.model.layers.")), default=-1)
     paths = {prefix: resolve(prefix, layers) for prefix in prefixes}
@@ -60,7 +60,7 @@ def find_paths(model: nn.Module, prefixes: Iterable[str], flag: str) -> dict[str
 
 
 def is_under(name: str, path: str) -> bool:
-    """Whether a weight is the one at this path or lies below it; "lora" means every adapter, wherever it is."""
+    """Whether a weight is at this path or below it; LORA matches every adapter."""
     return (path == LORA and is_adapter(name)) or name == path or name.startswith(path + ".")
 
 
@@ -79,51 +79,36 @@ def peak_rates(model: nn.Module, default: float, rates: dict[str, float]) -> dic
 
 
 def rate_table(model: nn.Module, default: float, rates: dict[str, float]) -> str:
-    """How many parameters of each module train at which peak rate, one line each."""
-    sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    counts: dict[tuple[str, float], int] = {}
+    """How many parameters of each top-level module train at which peak rate, a line each."""
+    counts: Counter[tuple[str, float]] = Counter()
     for name, rate in peak_rates(model, default, rates).items():
-        row = (name.split(".")[0], rate)
-        counts[row] = counts.get(row, 0) + sizes[name]
-    lines = [f"{part:<12}{count:>14,}  at a peak rate of {rate:g}" for (part, rate), count in counts.items()]
-    return "\n".join(lines)
+        counts[name.split(".")[0], rate] += model.get_parameter(name).numel()
+    return "\n".join(f"{part:<12}{count:>14,}  at a peak rate of {rate:g}" for (part, rate), count in counts.items())
 
 
-@dataclass(frozen=True)
-class Count:
-    part: str
-    trainable: int
-    frozen: int
-
-    @property
-    def total(self) -> int:
-        return self.trainable + self.frozen
-
-
-def count_parameters(model: nn.Module) -> list[Count]:
-    """Parameters of each top-level module, tied ones counted once."""
-    counts = []
+def count_parameters(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Trainable and frozen parameters of each top-level module, tied ones counted once."""
+    counts = {}
     for part, module in model.named_children():
-        parameters = list(module.parameters())
-        trainable = sum(p.numel() for p in parameters if p.requires_grad)
-        counts.append(Count(part, trainable, sum(p.numel() for p in parameters) - trainable))
+        trainable = sum(p.numel() for p in module.parameters() if p.requires_grad)
+        counts[part] = trainable, sum(p.numel() for p in module.parameters()) - trainable
     return counts
 
 
 def parameter_table(model: nn.Module) -> str:
-    """Trainable and frozen parameters, one line a module; the total without the encoder is what papers report."""
+    """Trainable and frozen parameters, a line per module; the total without the encoder is what papers report."""
     counts = count_parameters(model)
+    without = [count for part, count in counts.items() if part != "vision"]
     lines = [f"{'module':<12}{'trainable':>14}{'frozen':>14}{'total':>14}"]
-    lines += [f"{c.part:<12}{c.trainable:>14,}{c.frozen:>14,}{c.total:>14,}" for c in counts]
-    without = [c for c in counts if c.part != "vision"]
-    for title, some in (("without encoder", without), ("all", counts)):
-        trainable, frozen = sum(c.trainable for c in some), sum(c.frozen for c in some)
+    lines += [f"{part:<12}{count[0]:>14,}{count[1]:>14,}{sum(count):>14,}" for part, count in counts.items()]
+    for title, some in (("without encoder", without), ("all", list(counts.values()))):
+        trainable, frozen = (sum(numbers) for numbers in zip(*some, strict=True))
         lines.append(f"{title:<16}{trainable:>10,}{frozen:>14,}{trainable + frozen:>14,}")
     return "\n".join(lines)
 
 
 def frozen_sums(model: nn.Module) -> dict[str, str]:
-    """A checksum of the bits of every frozen parameter, to find one that changed."""
+    """A checksum of every frozen parameter, to find one that changed."""
     return {
         name: hashlib.sha256(p.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data).hexdigest()
         for name, p in model.named_parameters()
@@ -132,7 +117,7 @@ def frozen_sums(model: nn.Module) -> dict[str, str]:
 
 
 def check_frozen(model: nn.Module, before: dict[str, str]) -> None:
-    """Raise FreezeError where a parameter that was frozen has other bits than `before`."""
+    """Raise FreezeError where a frozen parameter differs from `before`, an earlier frozen_sums()."""
     changed = [name for name, bits in frozen_sums(model).items() if before.get(name, bits) != bits]
     if changed:
         raise FreezeError(f"{len(changed)} frozen weights changed in training, as {changed[0]}; do not use this run")

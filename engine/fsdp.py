@@ -1,6 +1,6 @@
 """Fully sharded data parallelism (FSDP2): each rank holds a shard of every weight, gradient and optimizer moment.
 
-A layer's weights are all-gathered when it runs and freed again, so the whole model need not fit on one GPU. The given
+A layer's weights are all-gathered when it runs and then freed, so the whole model need not fit on one GPU. The original
 model stays unsharded in main memory and receives the trained weights.
 """
 
@@ -11,7 +11,7 @@ import copy
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
@@ -37,46 +37,40 @@ class LockstepVLM(VLM):
 
 @contextlib.contextmanager
 def divided(model: VLM, device: torch.device, dtype: torch.dtype) -> Iterator[VLM]:
-    """A context that gives a copy of the model sharded over all ranks; in the end its weights are copied back."""
+    """A context that gives a copy of the model sharded over all ranks, and copies the trained weights back at the end,
+    one at a time, to the main process's model."""
     copied = sharded(model, device, dtype)
     yield copied
-    gather(copied, model)
+    with torch.no_grad():
+        for part, parameter in zip(copied.parameters(), model.parameters(), strict=True):
+            value = distributed.full_tensor(part)
+            if distributed.is_main():
+                parameter.copy_(value)
 
 
 def sharded(model: VLM, device: torch.device, dtype: torch.dtype) -> VLM:
-    """A copy of the model on the device whose weights, but for a frozen encoder's, are sharded over all ranks.
+    """A copy of the model on the device, its weights sharded over all ranks except for a frozen encoder's.
 
-    Its layers' weights are gathered in dtype, gradients are summed in float32. All processes have to run every layer
-    equally often, forward and backward: LockstepVLM does its part of that, engine/loop.py the other.
+    Those of layers are gathered in dtype; gradients are summed in float32. All ranks must run every layer equally
+    often, forward and backward: LockstepVLM and engine/loop.py see to that.
     """
-    whole, model = model, copy.deepcopy(model)
+    training, model = model.training, copy.deepcopy(model)
     model.__class__ = LockstepVLM
     mesh = init_device_mesh(device.type, (distributed.world_size(),))
-    exact = dtype == torch.float32
-    policy = MixedPrecisionPolicy(
-        param_dtype=None if exact else dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
-    )
+    param_dtype = None if dtype == torch.float32 else dtype
+    policy = MixedPrecisionPolicy(param_dtype, torch.float32, cast_forward_inputs=False)
     for layer in model.llm.model.layers:
         fully_shard(layer, mesh=mesh, mp_policy=policy)
-    apart = set()  # an encoder that only some of the processes may need at a step
+    apart = set()  # an encoder that only some of the ranks may need in a step
     if model.vision is not None and not model.trains_vision:
         model.vision.to(device)
         apart = set(model.vision.parameters())
-    # Parts are what the optimizer and a save find, so not even the outermost weights stay gathered after a validation.
+    # reshard after the forward pass, so that optimizer and checkpoints find shards after a validation too
     fully_shard(model, mesh=mesh, ignored_params=apart, reshard_after_forward=True)
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)  # sums, as without shards
             module.set_force_sum_reduction_for_comms(True)
     register_fsdp_forward_method(model, "loss")
-    model.train(whole.training)
+    model.train(training)
     return model
-
-
-@torch.no_grad()
-def gather(divided: nn.Module, whole: nn.Module) -> None:
-    """Copy a sharded model's weights to the main process's unsharded one, one at a time; all ranks call this."""
-    for part, parameter in zip(divided.parameters(), whole.parameters(), strict=True):
-        value = distributed.full_tensor(part)
-        if distributed.is_main():
-            parameter.copy_(value)

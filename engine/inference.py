@@ -1,10 +1,9 @@
-"""Batched inference: prompts sorted by length, greedy or sampled, answers in the prompts' order."""
+"""Batched inference: prompts sorted by length, greedy or sampled decoding, answers in the order of the prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from tqdm import tqdm
@@ -21,7 +20,7 @@ from model.generation import check_sampling, generate
 from model.vlm import VLM
 from tokenizer.tokenizer import Tokenizer
 
-SAMPLES = 8
+SAMPLES = 8  # validation records that a finished run answers
 SHOWN = 3
 SHOWN_LENGTH = 160
 
@@ -30,12 +29,12 @@ SHOWN_LENGTH = 160
 class Answer:
     text: str
     tokens: int
-    stopped: bool  # by itself, not by the limit
+    stopped: bool  # by an end token, not by the limit
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """Decoding settings; temperature 0 is greedy."""
+    """Decoding settings; temperature 0 is greedy. UsageError for values out of range."""
 
     max_new_tokens: int = 256
     batch_size: int = 64
@@ -43,7 +42,7 @@ class Decoding:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int = 42
-    dtype: torch.dtype = torch.float32
+    dtype: torch.dtype = torch.float32  # of matmuls
 
     def __post_init__(self):
         try:
@@ -56,15 +55,16 @@ def answer(
     model: VLM, tokenizer: Tokenizer, asks: Sequence[Ask], load: PictureLoader | None, decoding: Decoding,
     bad: BadRows | None = None, title: str = "answering",
 ) -> list[Answer | None]:  # fmt: skip
-    """One answer for each of asks, in order; None for one whose picture or prompt cannot be used, added to `bad`.
+    """One answer per ask, in order, generated in batches of similar prompt length.
 
-    The caller tells `bad` of the rows seen. Without `bad` the first such picture or prompt raises its BadRow.
+    None for an ask whose picture or prompt cannot be used, which is added to `bad` (the caller counts the rows seen).
+    Without `bad` the first one raises its BadRow.
     """
     prompts = {}
     room = prompt_room(model, decoding)
     for i, ask in enumerate(asks):
         try:
-            prompts[i] = encode_prompt(ask.turns, tokenizer, image_tokens(model), ask.images, room, ask.id)
+            prompts[i] = encode_prompt(ask.turns, tokenizer, model.image_tokens, ask.images, room, ask.id)
         except BadRow as error:
             if bad is None:
                 raise
@@ -87,7 +87,7 @@ def answer(
 
 
 def prompt_room(model: VLM, decoding: Decoding) -> int:
-    """How many tokens a prompt must stay below for the longest answer to fit behind it; UsageError for none."""
+    """The number of tokens that a prompt must stay below for the longest answer to fit; UsageError if there is none."""
     positions = model.config.lm.max_position_embeddings
     if decoding.max_new_tokens >= positions:
         raise UsageError(
@@ -97,36 +97,28 @@ def prompt_room(model: VLM, decoding: Decoding) -> int:
     return positions - decoding.max_new_tokens + 1
 
 
-def image_tokens(model: VLM) -> int:
-    return model.image_tokens if model.config.vision and model.config.projector else 0
-
-
 def generate_batch(
     model: VLM, tokenizer: Tokenizer, batch: Batch, decoding: Decoding,
     generator: torch.Generator | None = None, stream: Callable[[int, int], None] | None = None,
 ) -> list[Answer]:  # fmt: skip
-    """One answer for each row of a left-padded batch."""
-    run = partial(
-        generate, model, batch.ids, batch.attention_mask, batch.image_mask,
-        max_new_tokens=decoding.max_new_tokens, end_id=tokenizer.end_ids,
-        pixels=batch.pixels, features=batch.features, words=batch.words,
-        temperature=decoding.temperature, top_p=decoding.top_p,
-        repetition_penalty=decoding.repetition_penalty, generator=generator, stream=stream,
-    )  # fmt: skip
+    """One answer per row of a left-padded batch. stream: as in model/generation.py."""
     with autocast(batch.ids.device, decoding.dtype):
-        made = run()
-    return [
-        Answer(tokenizer.decode(ids).strip(), len(ids), stopped)
-        for ids, stopped in zip(made.ids, made.stopped, strict=True)
-    ]
+        made = generate(
+            model, batch.ids, batch.attention_mask, batch.image_mask, pixels=batch.pixels, features=batch.features,
+            words=batch.words, max_new_tokens=decoding.max_new_tokens, end_id=tokenizer.end_ids, stream=stream,
+            temperature=decoding.temperature, top_p=decoding.top_p, repetition_penalty=decoding.repetition_penalty,
+            generator=generator,
+        )  # fmt: skip
+    texts = (tokenizer.decode(ids).strip() for ids in made.ids)
+    return [Answer(text, len(ids), end) for text, ids, end in zip(texts, made.ids, made.stopped, strict=True)]
 
 
 def write_samples(
     run: Run, model: VLM, tokenizer: Tokenizer, records: list[Record], load: PictureLoader, dtype: torch.dtype
 ) -> None:
-    """Write the model's answers to some records beside their references to samples.json; print a few.
+    """Write the model's answers to some records, beside the references, to samples.json; print a few.
 
-    A record whose picture cannot be read, which has been reported by then, is left out.
+    A record whose picture cannot be read, which the run has reported by then, is left out.
     """
     asks, references = [], []
     for record in records:
@@ -134,8 +126,7 @@ def write_samples(
         asks.append(Ask(turns, pictures, record.id))
         references.append(reference)
     longest = min(256, model.config.lm.max_position_embeddings // 2)
-    decoding = Decoding(longest, batch_size=SAMPLES, dtype=dtype)
-    answers = answer(model, tokenizer, asks, load, decoding, BadRows(1.0))
+    answers = answer(model, tokenizer, asks, load, Decoding(longest, SAMPLES, dtype=dtype), BadRows(1.0))
     samples = [
         {"id": ask.id, "prompt": ask.turns[-1].text, "reference": reference, "answer": made.text}
         for ask, reference, made in zip(asks, references, answers, strict=True)

@@ -7,6 +7,7 @@ import json
 import os
 import time
 import uuid
+from itertools import accumulate
 from pathlib import Path
 
 from tqdm import tqdm
@@ -14,31 +15,27 @@ from tqdm import tqdm
 from engine.checkpoint import Run, RunError
 
 
-class Log:
-    """Writes each entry to log.jsonl, the progress bar and, if asked, wandb. Close it (or use `with`)."""
+class Log(contextlib.AbstractContextManager["Log"]):
+    """Writes each entry to log.jsonl, the progress bar and, if asked, wandb. Close it, or use `with`."""
 
     def __init__(
         self, run: Run, steps: int, start: int, seconds: float = 0.0,
         wandb_project: str = "", settings: dict | None = None, quiet: bool = False,
     ):  # fmt: skip
-        """run: the run's folder. start: the step that it resumes from, after so many seconds; later entries of the
-        log are dropped. quiet: the main process writes the log, this one nothing."""
+        """start: the step that the run resumes from, after so many seconds; later entries of its log are dropped.
+        quiet: write nothing, as on all ranks but the main process."""
         self.path = Path(os.devnull) if quiet else run.log_file
-        self.quiet = quiet
         self.started = time.perf_counter() - seconds
         self.wandb = _start_wandb(run, wandb_project, settings) if wandb_project and not quiet else None
         _drop_after(self.path, start)
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  (closed by close())
         self.bar = tqdm(total=steps, initial=start, desc=run.path.name, unit="step", dynamic_ncols=True, disable=quiet)
 
-    def __enter__(self) -> Log:
-        return self
-
     def __exit__(self, *error) -> None:
         self.close()
 
     def write(self, step: int, **values) -> None:
-        """One entry; `step` counts finished optimizer steps."""
+        """Log one entry; `step` counts finished optimizer steps."""
         entry = {"step": step, **values, "seconds": round(time.perf_counter() - self.started, 2)}
         try:
             self.file.write(json.dumps(entry) + "\n")
@@ -56,25 +53,24 @@ class Log:
         self.bar.update()
 
     def say(self, text: str) -> None:
-        if not self.quiet:
+        if not self.bar.disable:
             self.bar.write(text)
 
     def close(self) -> None:
         self.bar.close()
-        with contextlib.suppress(OSError):  # what cannot be written has been said by write()
+        with contextlib.suppress(OSError):  # write() has reported it
             self.file.close()
         if self.wandb:
             self.wandb.finish()
 
 
 def _drop_after(path: Path, step: int) -> None:
-    """Remove entries past `step`, and a last line that a kill cut off, so that a repeated step is told once."""
-    if not path.is_file():
-        return
-    kept = [entry for entry in read_log(path) if entry["step"] <= step and step > 0]
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
-    os.replace(partial, path)
+    """Remove the entries after `step`, which is repeated, and a last line that was cut off by a kill."""
+    if path.is_file():
+        kept = [entry for entry in read_log(path) if entry["step"] <= step and step > 0]
+        partial = path.with_name(path.name + ".partial")
+        partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
+        os.replace(partial, path)
 
 
 def read_log(path: Path) -> list[dict]:
@@ -89,7 +85,7 @@ def read_log(path: Path) -> list[dict]:
 
 
 def _start_wandb(run: Run, project: str, settings: dict | None):
-    """A wandb run that is resumed under its id when the training run is. RunError where wandb cannot be used."""
+    """A wandb run, resumed under its id when the training run is. RunError where wandb cannot be used."""
     try:
         import wandb
     except ImportError as error:
@@ -105,8 +101,7 @@ def _start_wandb(run: Run, project: str, settings: dict | None):
 
 
 def draw_curve(log_file: Path, picture: Path) -> None:
-    """The losses of a log as a PNG: training (thin: each entry, thick: smoothed) and validation."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    """Plot a log's losses as a PNG: training (thin: each entry, thick: smoothed) and validation."""
     from matplotlib.figure import Figure
 
     entries = read_log(log_file)
@@ -114,15 +109,11 @@ def draw_curve(log_file: Path, picture: Path) -> None:
     valid = [(e["step"], e["val_loss"]) for e in entries if "val_loss" in e]
     if not train:
         return
-    smooth, smoothed = train[0][1], []
-    for _, loss in train:
-        smooth = 0.85 * smooth + 0.15 * loss
-        smoothed.append(smooth)
+    steps, losses = zip(*train, strict=True)
+    smoothed = list(accumulate(losses, lambda smooth, loss: 0.85 * smooth + 0.15 * loss))
     figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    steps = [step for step, _ in train]
-    axes.plot(steps, [loss for _, loss in train], color="tab:blue", alpha=0.3, linewidth=1)
+    axes.plot(steps, losses, color="tab:blue", alpha=0.3, linewidth=1)
     axes.plot(steps, smoothed, color="tab:blue", label="training (smoothed)")
     if valid:
         axes.plot(*zip(*valid, strict=True), "o-", color="tab:orange", markersize=4, label="validation")

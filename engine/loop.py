@@ -1,4 +1,4 @@
-"""The training loop, the same for every command; it knows no data set."""
+"""The training loop, the same for every command and data set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine import distributed
 from engine.arguments import Plan
 from engine.checkpoint import Run
 from engine.device import autocast
-from engine.optimizer import Optimizer, learning_rate, make_optimizer
+from engine.optimizer import learning_rate, make_optimizer
 from engine.recorder import Recorder, Summary, Trainee
 
 Steps = Callable[[int], Iterator[list]]  # from step k on, the micro-batches of each optimizer step
@@ -24,13 +24,11 @@ def train(
 ) -> Summary:  # fmt: skip
     """Train model's parameters that require a gradient for plan.steps optimizer steps, resuming `run`'s checkpoint.
 
-    steps_from(k) yields, from step k on, the list of micro-batches of each step; it must depend on k alone, which
-    makes an interrupted run end with the weights of an uninterrupted one. model.loss(batch) gives (sum of losses,
-    number of supervised tokens); a step's loss is the sum over its micro-batches by their tokens. validate() gives
-    a loss, which keep_best and patience need. Raises NotFiniteError, and OSError where a checkpoint cannot be written.
+    steps_from(k) yields the micro-batches of each step from k on and must depend on k alone, so that an interrupted run
+    ends with the weights of an uninterrupted one. model.loss(batch) returns (summed loss, supervised tokens); a step's
+    loss is the sum over its micro-batches per supervised token. validate() returns the validation loss, which keep_best
+    and patience need. Raises NotFiniteError, and OSError if a checkpoint cannot be written.
     """
-    if validate is None and (plan.keep_best or plan.patience):
-        raise ValueError("keep_best and patience go by the validation loss, and there is no validate()")
     optimizer = make_optimizer(model, plan)
     device = next(model.parameters()).device
     with Recorder(run, plan, model, optimizer, log_options) as record:
@@ -38,32 +36,31 @@ def train(
         for step in range(record.start, record.last):
             micro_batches = [batch.to(device) for batch in next(steps)]
             loss, norm = gradients(model, optimizer, micro_batches, plan)
-            record.check(step + 1, loss, norm)
-            record.save_if_due(step)
+            record.check(step, loss, norm)
             rate = take_step(optimizer, plan, step)
             record.step(step + 1, loss, norm, rate, micro_batches)
-            if validate and record.validates(step + 1):
+            if validate and record.is_due(step + 1, plan.eval_interval):
                 record.validation(step + 1, validate())
                 if record.last == step + 1:
                     break
         return record.finish()
 
 
-def gradients(model: Trainee, optimizer: Optimizer, micro_batches: list, plan: Plan) -> tuple[float, float]:
-    """Leaves the clipped gradient of all micro-batches' loss in the parameters; returns that loss per supervised token
-    and the gradient norm before clipping. The micro-batches of all ranks count."""
+def gradients(model: Trainee, optimizer: torch.optim.Optimizer, micro_batches: list, plan: Plan) -> tuple[float, float]:
+    """Leaves the clipped gradient of the loss in the parameters; returns that loss per supervised token, over the
+    micro-batches of all ranks, and the gradient norm before clipping."""
     supervised = sum(batch.supervised_tokens for batch in micro_batches)
     total, batches = distributed.all_reduce_sum(supervised, len(micro_batches))
     loss = 0.0
     for batch in in_lockstep(model, micro_batches):
         with autocast(batch.ids.device, plan.dtype):
             loss_sum, _ = model.loss(batch)
-        if loss_sum.requires_grad:  # not where only the projector trains and no row has an image
+        if loss_sum.requires_grad:  # not if only the projector trains and no row has an image
             (loss_sum / max(total, 1)).backward()
         loss += loss_sum.item() / max(total, 1)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if batches:
-        for parameter in parameters:  # one that no batch reached takes the step too, whatever the world size
+        for parameter in parameters:  # even one that no batch reached takes the step, for any world size
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         distributed.all_reduce_gradients(parameters)
@@ -73,17 +70,17 @@ def gradients(model: Trainee, optimizer: Optimizer, micro_batches: list, plan: P
 
 
 def in_lockstep(model: Trainee, batches: list) -> list:
-    """The batches; of a model in lockstep (engine/fsdp.py) as many as the rank with the most has, with idle ones."""
+    """The batches; for a model in lockstep (engine/fsdp.py) padded with idle ones to the longest rank's number."""
     if not getattr(model, "lockstep", False):
         return batches
     device = next(model.parameters()).device
     return batches + [Batch.idle().to(device)] * (distributed.all_reduce_max(len(batches)) - len(batches))
 
 
-def take_step(optimizer: Optimizer, plan: Plan, step: int) -> float:
+def take_step(optimizer: torch.optim.Optimizer, plan: Plan, step: int) -> float:
     """Updates the parameters at the schedule's learning rate, which is returned, and drops the gradients.
 
-    A group with a peak of its own has the same share of the schedule's rate at every step.
+    A parameter group with its own peak rate follows the same schedule, scaled.
     """
     rate = learning_rate(step, plan.steps, plan.learning_rate, plan.warmup, plan.min_lr_ratio)
     for group in optimizer.param_groups:

@@ -1,12 +1,13 @@
-"""Optimizer and schedule: AdamW, or Muon (Jordan et al., 2024) for the matrices between layers and AdamW beside."""
+"""Optimizer and schedule: AdamW, or Muon for the weights of linear layers with AdamW for the rest."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from engine import distributed
 from engine.arguments import Plan
@@ -14,8 +15,8 @@ from engine.freeze import peak_rates
 
 BETAS = (0.9, 0.98)  # of AdamW
 # X <- a X + (b A + c A²) X with A = X Xᵀ, four times: the polynomials of Polar Express (arXiv 2505.16932, l = 1e-3),
-# each but the last for singular values up to 1 % too large. Four of them learn more from a step than Newton-Schulz's
-# five equal ones, and take a fifth less time (docs/log.md).
+# all but the last with a margin of 1% for the largest singular value. These four steps learn more than Newton-Schulz's
+# five equal ones, in a fifth less time (docs/log.md).
 SAFETY = 1.01
 POLYNOMIALS = (
     (8.28721201814563, -23.595886519098837, 17.300387312530933),
@@ -26,9 +27,9 @@ POLYNOMIALS = (
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """About the nearest matrix (m, n) with orthonormal rows or columns, in bfloat16: singular values become 0.4 to 1.6.
+    """Roughly the nearest matrix (m, n) with orthonormal rows or columns, in bfloat16.
 
-    Those below a thousandth of the norm stay smaller.
+    Singular values become 0.4 to 1.6; those below a thousandth of the norm stay smaller.
     """
     x = matrix.bfloat16()
     tall = x.shape[0] > x.shape[1]
@@ -42,116 +43,65 @@ def orthogonal(matrix: Tensor) -> Tensor:
     return x.T if tall else x
 
 
-class Muon(torch.optim.Optimizer):
-    """For the matrices (m, n) between layers. An update is as large as AdamW's would be (arXiv 2502.16982), so both
-    take the same learning rate. Weight decay is decoupled."""
+class Muon(torch.optim.AdamW):
+    """Muon (Jordan et al., 2024) for the matrices (m, n) in groups with "muon" set, AdamW for all other parameters.
 
-    def __init__(self, params: Iterable, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.dim() != 2:
-                    raise ValueError(f"Muon takes matrices, found a parameter of shape {tuple(parameter.shape)}")
+    Muon makes each update orthogonal, which learns from far fewer tokens. It is scaled to the size of AdamW's (arXiv
+    2502.16982), so both take the same learning rate. Weight decay is decoupled.
+    """
+
+    def __init__(self, params: Iterable, lr: float, momentum: float = 0.95, **adamw):
+        super().__init__(params, lr, **adamw)
+        self.momentum = momentum
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]  # no closure is ever given
-        for group in self.param_groups:
-            rate, momentum = group["lr"], group["momentum"]
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                if not state:
-                    state["momentum_buffer"] = torch.zeros_like(parameter)
-                moment = state["momentum_buffer"].lerp_(parameter.grad, 1 - momentum)
-                direction = distributed.full_tensor(parameter.grad.lerp(moment, momentum))
-                update = distributed.shard_like(orthogonal(direction), parameter)
-                parameter.mul_(1 - rate * group["weight_decay"])
-                parameter.add_(update, alpha=-0.2 * max(parameter.shape) ** 0.5 * rate)
-
-
-class MuonWithAdamW:
-    """Two optimizers that behave as one: step, zero_grad, param_groups, state.
-
-    Muon (Jordan et al., 2024) makes each matrix's update orthogonal, which learns from far fewer tokens; embeddings,
-    norms, biases and convolutions are AdamW's. The update is scaled as AdamW's would be (arXiv 2502.16982), so
-    both take the same learning rate.
-    """
-
-    def __init__(self, muon: torch.optim.Optimizer, adamw: torch.optim.Optimizer):
-        self.parts = (muon, adamw)
-        self.defaults = adamw.defaults
-
-    @property
-    def param_groups(self) -> list[dict]:
-        return [group for part in self.parts for group in part.param_groups]
-
-    @property
-    def state(self) -> dict[Tensor, dict]:
-        """Each parameter's state in its own optimizer, not a copy."""
-        return {p: part.state[p] for part in self.parts for group in part.param_groups for p in group["params"]}
-
-    def step(self) -> None:
-        for part in self.parts:
-            part.step()
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        for part in self.parts:
-            part.zero_grad(set_to_none)
-
-
-Optimizer = torch.optim.Optimizer | MuonWithAdamW
+        matrices = [(p, group) for group in self.param_groups if group.get("muon") for p in group["params"]]
+        for parameter, group in matrices:
+            if parameter.grad is None:
+                continue
+            state = self.state[parameter]
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            moment = state["momentum_buffer"].lerp_(parameter.grad, 1 - self.momentum)
+            direction = distributed.full_tensor(parameter.grad.lerp(moment, self.momentum))
+            update = distributed.shard_like(orthogonal(direction), parameter)
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.add_(update, alpha=-0.2 * max(parameter.shape) ** 0.5 * group["lr"])
+            parameter.grad = None  # so that AdamW leaves it alone
+        super().step()
 
 
 def make_optimizer(model: nn.Module, plan: Plan) -> Optimizer:
     """The plan's optimizer over the trainable parameters; weight decay on matrices only.
 
-    A group's "share" is its peak rate over the plan's: take_step multiplies the schedule's rate by it.
+    The "share" of a parameter group is its peak rate over the plan's: take_step multiplies the schedule's rate by it.
     """
-    rate, weight_decay = plan.learning_rate, plan.weight_decay
-    peaks = peak_rates(model, rate, plan.learning_rates)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    shares = {id(p): peaks[name] / rate for name, p in model.named_parameters() if name in peaks}
+    peaks = peak_rates(model, plan.learning_rate, plan.learning_rates)
     between = muon_weights(model) if plan.optimizer == "muon" else set()
-    matrices = [p for p in trained if id(p) in between]
-    others = [p for p in trained if id(p) not in between]
-    groups = [
-        *by_share([p for p in others if p.dim() >= 2], shares, weight_decay),
-        *by_share([p for p in others if p.dim() < 2], shares, 0.0),
-    ]
-    fused = trained[0].device.type in ("cpu", "cuda")
-    adamw = torch.optim.AdamW(groups or [{"params": []}], lr=rate, betas=BETAS, fused=fused)
-    if not matrices:
-        return adamw
-    muon = Muon(by_share(matrices, shares, weight_decay), rate)
-    return MuonWithAdamW(muon, adamw)
-
-
-def by_share(parameters: Iterable[nn.Parameter], shares: dict[int, float], weight_decay: float) -> list[dict]:
-    """Parameter groups by their share of the schedule's learning rate."""
-    groups: dict[float, dict] = {}
-    for parameter in parameters:
-        share = shares[id(parameter)]
-        group = groups.setdefault(share, {"params": [], "weight_decay": weight_decay, "share": share})
-        group["params"].append(parameter)
-    return list(groups.values())
+    groups: dict[tuple[int, float], dict] = {}  # one for each kind of parameter and share
+    for name, parameter in model.named_parameters():
+        if name in peaks:
+            kind = 0 if id(parameter) in between else 1 if parameter.dim() >= 2 else 2
+            decay, share = plan.weight_decay if kind < 2 else 0.0, peaks[name] / plan.learning_rate
+            group = {"params": [], "muon": kind == 0, "weight_decay": decay, "share": share}
+            groups.setdefault((kind, share), group)["params"].append(parameter)
+    ordered = [groups[key] for key in sorted(groups, key=lambda key: key[0])]
+    fused = next(model.parameters()).device.type in ("cpu", "cuda")
+    return (Muon if between else torch.optim.AdamW)(ordered, plan.learning_rate, betas=BETAS, fused=fused)
 
 
 def muon_weights(model: nn.Module) -> set[int]:
-    """The id() of each weight that Muon updates; it keeps one moment of each, AdamW two of all others."""
-    return {id(p) for p in linear_weights(model)}
+    """The id() of each weight that Muon updates: those of linear layers, but for one tied to an embedding.
 
-
-def linear_weights(model: nn.Module) -> Iterator[Tensor]:
-    """The weights of linear layers, those that are embeddings too (a tied head) left out."""
+    Muon keeps one moment of a weight, AdamW two.
+    """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
-    for module in model.modules():
-        if isinstance(module, nn.Linear) and id(module.weight) not in embeddings:
-            yield module.weight
+    return {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear)} - embeddings
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int, min_ratio: float) -> float:
-    """The rate at `step` of `steps` (from 0): linear to `peak` over `warmup` steps, then half a cosine down to
+    """The rate at `step` of `steps` (from 0): linear warm-up to `peak` over `warmup` steps, then cosine decay to
     min_ratio * peak at the last step."""
     if step < warmup:
         return peak * (step + 1) / warmup

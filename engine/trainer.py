@@ -1,4 +1,4 @@
-"""From a model and its data to a finished run: features, freezing, the loop, checkpoints. Every command calls it."""
+"""From a model and its data to a finished run: features, freezing, the loop, checkpoints; used by every command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from dataset.bad_rows import DataError
-from dataset.batching import Examples, PictureLoader
+from dataset.batching import PictureLoader, pixel_loader
 from dataset.encoding import encode_record
 from dataset.features import FeatureCache
 from dataset.record import Batch
@@ -23,15 +23,15 @@ from dataset.splits import Data
 from engine import distributed
 from engine.arguments import Plan, TrainArguments, UsageError, rates_of, settings
 from engine.build import Encoder
-from engine.checkpoint import Run, finish, is_finished, open_run
-from engine.dataloader import Feed, feature_loader, make_examples, pixel_loader
+from engine.checkpoint import Run, is_finished, open_run
+from engine.dataloader import Feed, feature_loader, make_feeds
 from engine.device import arithmetic, frozen_in, keep_in, peak_memory, pick_device, pick_dtype, prepare
 from engine.familiar import describe_training, save_familiar
 from engine.freeze import LORA, check_frozen, frozen_sums, parameter_table, rate_table, set_trainable
 from engine.inference import SAMPLES, write_samples
 from engine.log import draw_curve
 from engine.loop import mean_loss, train
-from engine.memory import memory_plan, memory_table, total
+from engine.memory import memory_plan, memory_table
 from engine.recorder import Trainee
 from model.checkpoints import fingerprint, save_safetensors, save_vlm, write_json
 from model.language import LanguageModel
@@ -49,7 +49,7 @@ class Machine:
 
 
 def machine(args: TrainArguments) -> Machine:
-    """The device and dtype of this run, set up; under torchrun each rank has its own device.
+    """Set up and return the device and dtype of this run; under torchrun each rank has its own device.
 
     UsageError for --fsdp without torchrun.
     """
@@ -65,7 +65,7 @@ def machine(args: TrainArguments) -> Machine:
 
 
 def is_done(args: TrainArguments) -> bool:
-    """Whether this run is finished already, which is then printed. RunError for a run of other settings."""
+    """Whether this run is finished already, and says so. RunError for a run of other settings."""
     if args.dry_run or not is_finished(Path(args.out), settings(args)):
         return False
     if distributed.is_main():
@@ -74,9 +74,8 @@ def is_done(args: TrainArguments) -> bool:
 
 
 def plan_of(args: TrainArguments, feed: Feed, here: Machine) -> Plan:
-    """The loop's hyperparameters; unless given, the number of steps follows from the epochs and the data."""
-    an_epoch = max(len(feed.plan(0)) // args.accumulation_steps, 1)
-    steps = args.steps or args.epochs * an_epoch
+    """The loop's hyperparameters; unless --steps is given, the number of steps follows from epochs and data."""
+    steps = args.steps or args.epochs * max(len(feed.plan(0)) // args.accumulation_steps, 1)
     return Plan(
         steps, args.learning_rate, args.min_lr_ratio, max(round(args.warmup_ratio * steps), 1), args.weight_decay,
         args.grad_clip, args.save_interval, args.eval_interval, args.log_interval, here.dtype, args.optimizer,
@@ -90,12 +89,12 @@ def train_vlm(
 ) -> Run | None:  # fmt: skip
     """Train `model` on the data and save it; None for a dry run.
 
-    begin: called with the feature loader before training starts, and again when the run is resumed.
+    begin: called with the picture loader before training starts, also when the run is resumed.
     """
     longest = min(args.max_seq_len, model.config.lm.max_position_embeddings)
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=longest)
-    examples = make_examples(data.train, encode, data.bad, "samples")
-    val = make_examples(data.val, encode, data.bad, "validation") if len(data.val) else None
+    feed, val_feed = make_feeds(args, data, encode, tokenizer)
+    feeds = [feed, val_feed] if val_feed else [feed]
     sees = any(prefix.strip().split(".")[0] == "vision" for prefix in trained)
     facts = {
         "tokenizer": tokenizer.fingerprint,
@@ -105,59 +104,49 @@ def train_vlm(
     }  # fmt: skip
     if not sees:
         keep_in(here.dtype, encoder.module)
-    if args.dry_run or sees:
-        load = pixel_loader(encoder.spec)
-    else:
-        every = [examples] + ([val] if val else [])
-        count = args.scenes + len(data.val) if not args.data else sum(map(len, every))
+    load = pixel_loader(encoder.spec)
+    if not (args.dry_run or sees):
+        pictures = lambda: chain.from_iterable(each.examples.pictures() for each in feeds)  # noqa: E731
+        count = sum(len(each.examples) for each in feeds) if args.data else args.scenes + len(data.val)
+        cache = Path(args.out).parent / "cache"
         with distributed.main_first():
             load = feature_loader(
-                encoder, lambda: chain.from_iterable(e.pictures() for e in every), count,
-                Path(args.out).parent / "cache", args.cache_gb, here.device, here.dtype, args.num_workers,
-            )  # fmt: skip
+                encoder, pictures, count, cache, args.cache_gb, here.device, here.dtype, args.num_workers
+            )
     cached = isinstance(getattr(load, "__self__", None), FeatureCache)
-    workers = args.num_workers if not cached else 0
+    loading = partial(dataclasses.replace, load=load, workers=0 if cached else args.num_workers)
+    feed, val_feed = loading(feed), loading(val_feed) if val_feed else None
     if begin and not args.dry_run:
         begin(load)
-
-    def feed_of(some: Examples) -> Feed:
-        return Feed(some, args.batch_size, args.seed, tokenizer.pad_id, load, data.bad, workers, args.token_budget)
 
     def save(folder: Path) -> None:
         save_vlm(folder, model, with_vision=sees)
         if sees:
             write_json(folder / "preprocessor_config.json", encoder.spec.to_settings())
         tokenizer.save(folder)
-        if cached:  # else the features changed all along, or have to be computed again, which may take minutes
-            familiar = describe_training(examples, val, load, encoder.fingerprint, args.seed)
+        if cached:  # else the features changed in training, or would have to be computed again, which can take minutes
+            val = val_feed.examples if val_feed else None
+            familiar = describe_training(feed.examples, val, load, encoder.fingerprint, args.seed)
             if familiar:
                 save_familiar(folder, familiar)
 
     def show(run: Run) -> None:
-        records = [data.val[int(row)] for row in val.rows[:SAMPLES]] if val else []
+        records = [data.val[int(row)] for row in val_feed.examples.rows[:SAMPLES]] if val_feed else []
         write_samples(run, model, tokenizer, records, load, here.dtype)
 
-    val_feed = feed_of(val) if val else None
-    return run_training(args, model, trained, feed_of(examples), val_feed, facts, here, save, show=show)
+    return run_training(args, model, trained, feed, val_feed, facts, here, save, show=show)
 
 
 def run_training(
-    args: TrainArguments,
-    model: Trainee,
-    trained: tuple[str, ...],
-    feed: Feed,
-    val_feed: Feed | None,
-    facts: dict,
-    here: Machine,
-    save: Callable[[Path], None],
-    change: Callable[[int, Batch], Batch] | None = None,
+    args: TrainArguments, model: Trainee, trained: tuple[str, ...], feed: Feed, val_feed: Feed | None, facts: dict,
+    here: Machine, save: Callable[[Path], None], change: Callable[[int, Batch], Batch] | None = None,
     show: Callable[[Run], None] | None = None,
-) -> Run | None:
+) -> Run | None:  # fmt: skip
     """Train `model` and save it in the run's folder; None for a dry run.
 
-    trained: prefixes of the modules that train. facts: what the run depends on beside its settings. save(folder)
-    writes the finished weights; change(step, batch) gives the batch that is trained on in its place; show(run)
-    writes samples of what the model now does.
+    trained: prefixes of the modules to train. facts: what the run depends on beside its settings. save(folder) writes
+    the trained weights. change(step, batch) returns the batch to train on in its place. show(run) writes samples of the
+    trained model.
     """
     prefixes = tuple(prefix.strip() for prefix in trained)
     if LORA in prefixes:
@@ -176,21 +165,19 @@ def run_training(
     if args.dry_run:
         return None
     examples = feed.examples
-    feed, val_feed = own_parts(args, feed), own_parts(args, val_feed) if val_feed else None
     seen = [len(examples), int(examples.lengths.sum()), int(examples.supervised.sum())]
+    feed, val_feed = own_parts(args, feed), own_parts(args, val_feed) if val_feed else None
     run = Run(Path(args.out))
     if distributed.is_main():
-        run = open_run(args.out, settings(args), {**facts, "samples, tokens, supervised": seen},
-                       arithmetic(model, here.device, here.dtype))
+        facts = {**facts, "samples, tokens, supervised": seen}
+        run = open_run(args.out, settings(args), facts, arithmetic(model, here.device, here.dtype))
         feed.bad.write(run.path / "bad_rows.json")
     distributed.barrier()
     for module in model.modules():
         if isinstance(module, LanguageModel):
             module.checkpointing = args.gradient_checkpointing
     frozen = frozen_sums(model)
-    log_options = {
-        "wandb_project": args.wandb_project if args.use_wandb else "", "settings": settings(args),
-    }  # fmt: skip
+    log_options = {"wandb_project": args.wandb_project if args.use_wandb else "", "settings": settings(args)}
 
     def steps_from(start: int) -> Iterator[list[Batch]]:
         for step, batches in enumerate(feed.steps_from(start, args.accumulation_steps), start):
@@ -202,7 +189,7 @@ def run_training(
             if val_feed is not None:
                 validate = partial(mean_loss, trainee, val_feed.some(VALIDATION_EXAMPLES), here.dtype)
             summary = train(trainee, plan, steps_from, run, log_options, validate)
-    except DataError:  # too many pictures that cannot be read, which are opened while it trains
+    except DataError:  # too many unreadable pictures, which are opened while training
         if distributed.is_main():
             feed.bad.write(run.path / "bad_rows.json")
         raise
@@ -212,15 +199,18 @@ def run_training(
         return run
     feed.bad.write(run.path / "bad_rows.json")
     if LORA in prefixes:
-        keep_adapters(args, model, run)
+        adapters = {"rank": str(args.lora_rank), "alpha": str(args.lora_alpha), "targets": args.lora_targets}
+        save_safetensors(run.path / "lora.safetensors", lora_tensors(model), adapters)
+        merge_lora(model)
     save(run.path)
     draw_curve(run.log_file, run.path / "loss.png")
     if show:
-        if args.fsdp:  # whole, so in as little memory as may be
+        if args.fsdp:  # the whole model, in as little memory as possible
             keep_in(here.dtype, model)
         model.to(here.device)
         show(run)
-    finish(run, {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()})
+    done = {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()}
+    write_json(run.path / "finished.json", done)  # last, as it marks the run as finished
     distributed.barrier()
     val = "" if summary.val_loss is None else f", validation {summary.val_loss:.4f}"
     best = f", the weights after step {summary.kept_step} kept" if plan.keep_best else ""
@@ -229,17 +219,17 @@ def run_training(
 
 
 def in_training(args: TrainArguments, model: Trainee, here: Machine) -> AbstractContextManager[Trainee]:
-    """A context that gives the model to train on the device: itself, or for --fsdp a copy sharded over all ranks."""
+    """A context that gives the model to train, on the device: itself, or with --fsdp a copy sharded over all ranks."""
     if not args.fsdp:
         return frozen_in(here.dtype, model.to(here.device))
-    from engine.fsdp import divided  # takes half a second
+    from engine.fsdp import divided  # slow to import
 
-    assert isinstance(model, VLM)  # only their commands have --fsdp
+    assert isinstance(model, VLM)  # only commands that train one have --fsdp
     return divided(model, here.device, here.dtype)
 
 
 def own_parts(args: TrainArguments, feed: Feed) -> Feed:
-    """This rank's shard of every batch. UsageError where a batch has fewer samples than there are ranks."""
+    """The feed of this rank's shard of every batch. UsageError if a batch has fewer samples than there are ranks."""
     count = distributed.world_size()
     if not args.token_budget and args.batch_size < count:
         raise UsageError(f"--batch_size {args.batch_size} for {count} processes; give each at least one sample")
@@ -249,24 +239,17 @@ def own_parts(args: TrainArguments, feed: Feed) -> Feed:
 def add_adapters(args: TrainArguments, model: nn.Module) -> None:
     """Add LoRA adapters to the linear layers of the language model that --lora_targets names."""
     targets = tuple(target.strip() for target in args.lora_targets.split(","))
-    language = model.get_submodule("llm")
+    generator = torch.Generator().manual_seed(args.seed)
     try:
-        add_lora(language, targets, args.lora_rank, args.lora_alpha, torch.Generator().manual_seed(args.seed))
+        add_lora(model.get_submodule("llm"), targets, args.lora_rank, args.lora_alpha, generator)
     except ValueError as error:
         raise UsageError(f"--lora_targets {args.lora_targets}: {error}") from error
-
-
-def keep_adapters(args: TrainArguments, model: nn.Module, run: Run) -> None:
-    """Save the adapters alone as lora.safetensors, then merge them into the model's weights."""
-    how = {"rank": str(args.lora_rank), "alpha": str(args.lora_alpha), "targets": args.lora_targets}
-    save_safetensors(run.path / "lora.safetensors", lora_tensors(model), how)
-    merge_lora(model)
 
 
 def describe(args: TrainArguments, feed: Feed, plan: Plan, model: nn.Module, here: Machine) -> str:
     """A summary of the training to come: samples, tokens, steps, padding, memory."""
     examples = feed.examples
-    an_epoch = len(feed.plan(0)) / args.accumulation_steps
+    epochs = plan.steps * args.accumulation_steps / len(feed.plan(0))
     memory = memory_plan(
         model, feed, here.dtype, args.optimizer, args.gradient_checkpointing, distributed.world_size(),
         here.device.type == "cuda", args.fsdp,
@@ -278,10 +261,9 @@ def describe(args: TrainArguments, feed: Feed, plan: Plan, model: nn.Module, her
         f"samples: {len(examples):,} ({examples.truncated} cut at {args.max_seq_len} tokens), "
         f"{int(examples.lengths.sum()):,} tokens, {int(examples.supervised.sum()):,} supervised an epoch",
         *feed.mixing(),
-        f"steps: {plan.steps:,} of {size} x {args.accumulation_steps} "
-        f"({plan.steps / an_epoch:.2f} epochs), {feed.padding():.1%} padding, on {here.device} in "
-        f"{str(here.dtype).removeprefix('torch.')}{compiled}",
-        f"peak memory: about {total(memory) / 2**30:.1f} GiB for weights, gradients, optimizer "
+        f"steps: {plan.steps:,} of {size} x {args.accumulation_steps} ({epochs:.2f} epochs), {feed.padding():.1%} "
+        f"padding, on {here.device} in {used['dtype']}{compiled}",
+        f"peak memory: about {sum(memory.values()) / 2**30:.1f} GiB for weights, gradients, optimizer "
         "and activations, beside about 0.5 GiB for the program",
     ]
     if args.dry_run:
@@ -289,4 +271,3 @@ def describe(args: TrainArguments, feed: Feed, plan: Plan, model: nn.Module, her
     if feed.bad.bad:
         lines.append(feed.bad.report())
     return "\n".join(lines)
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -44,6 +45,14 @@ class Projector(nn.Module):
             return x
         x = self.linear_2(F.gelu(x))
         return x if self.config.kind == "mlp" else self._pool(x)
+
+    @torch.no_grad()
+    def scale_output(self, factor: Tensor) -> None:
+        """Changes the weights so that the output is multiplied by `factor`."""
+        last = "linear_1." if self.config.kind == "linear" else "linear_2."
+        for name, parameter in self.named_parameters():
+            if name.startswith((last, "depthwise.bias")):  # the convolution's weights pass the factor on
+                parameter.mul_(factor)
 
     def _pool(self, x: Tensor) -> Tensor:
         side, side_out = math.isqrt(x.shape[1]), math.isqrt(self.config.tokens_out(x.shape[1]))

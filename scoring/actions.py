@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import cache
 
 from scoring.claims import Mention, Told
 from scoring.sentences import describes, following, in_clause_before, subject
@@ -28,6 +27,13 @@ ACTIONS_EN = {
     "floating": "float(?:s|ing)?", "dancing": "danc(?:es?|ing)", "jumping": "jump(?:s|ing)?|leap(?:s|ing)",
     "sleeping": "sleep(?:s|ing)?|asleep", "eating": "eat(?:s|ing)?", "flying": "fl(?:y|ies|ying)",
 }  # fmt: skip
+ACTION = re.compile(
+    "|".join(
+        [f"(?P<{name}_zh>{words})" for name, words in ACTIONS_ZH.items()]
+        + [rf"(?P<{name}_en>\b(?:{words})\b)" for name, words in ACTIONS_EN.items()]
+    ),
+    re.I,
+)
 DENIED = re.compile(r"(?:没有?|不|并未|未|别)(?:在|是在|再)?$|(?:\bnot|n't|n’t|\bnever|\bwithout)(?: \w+)? $", re.I)
 DESCRIBING_ZH = re.compile(r"[着了]?的")
 BRINGING_ZH = re.compile(r"[着了有]{0,2}")
@@ -35,24 +41,13 @@ LOCATIVE_ZH = re.compile(r"们?的?(?:[上里中下]|旁边?|前面?|后面|左�
 BRINGING_EN = re.compile(r" (?:an?|the|one|two|three|some) ", re.I)
 DETERMINED = re.compile(r"\b(?:an?|the|one|two|three|some)(?: [a-z]+)? $", re.I)
 
-SIZES = {
-    "large": "看(?:起来|上去)?[很非十比相]?[常分较当]?(?:巨?大|高大)|"
-             "\\b(?:looks?|is|are) (?:quite |very |rather |really )?(?:large|big|huge)\\b",
-    "small": "看(?:起来|上去)?[很非十比相]?[常分较当]?小|"
-             "\\b(?:looks?|is|are) (?:quite |very |rather |really )?(?:small|tiny|little)\\b",
-}  # fmt: skip
-
-
-@cache
-def _actions() -> re.Pattern:
-    named = [f"(?P<{name}_zh>{words})" for name, words in ACTIONS_ZH.items()]
-    named += [f"(?P<{name}_en>\\b(?:{words})\\b)" for name, words in ACTIONS_EN.items()]
-    return re.compile("|".join(named), re.I)
-
-
-@cache
-def _sizes() -> re.Pattern:
-    return re.compile("|".join(f"(?P<{name}>{words})" for name, words in SIZES.items()), re.I)
+_LOOKS_ZH = "看(?:起来|上去)?[很非十比相]?[常分较当]?"
+_LOOKS_EN = r"\b(?:looks?|is|are) (?:quite |very |rather |really )?"
+SIZE = re.compile(
+    rf"(?P<large>{_LOOKS_ZH}(?:巨?大|高大)|{_LOOKS_EN}(?:large|big|huge)\b)"
+    rf"|(?P<small>{_LOOKS_ZH}小|{_LOOKS_EN}(?:small|tiny|little)\b)",
+    re.I,
+)
 
 
 def read_actions(text: str, plain: str, mentions: Sequence[Mention], objects: set[int]) -> Iterator[Told]:
@@ -61,45 +56,42 @@ def read_actions(text: str, plain: str, mentions: Sequence[Mention], objects: se
     plain: the text with its nouns masked, so that 飞机 does not fly. objects: starts of nouns that are only held,
     ridden, sat on, or landmarks.
     """
-    for found in _actions().finditer(plain):
+    for found in ACTION.finditer(plain):
         if DENIED.search(text, max(0, found.start() - 24), found.start()):
             continue
+        behind = following(text, mentions, found.end())
+        between = text[found.end() : behind.start] if behind else ""
+        if behind and behind.kind == "kite" and found[0].lower() == "flying" and BRINGING_EN.match(between):
+            continue  # a person who flies a kite does not fly
+        before = in_clause_before(text, mentions, found.start())
         name, _, language = str(found.lastgroup).rpartition("_")
-        find = _actor_zh if language == "zh" else _actor_en
-        mention = find(text, mentions, objects, found)
-        if mention:
-            yield Told("action", name, mention, found.span())
+        belongs = _to_next_zh if language == "zh" else _to_next_en
+        if behind and belongs(text, found, between, before):
+            yield Told("action", name, behind, found.span())
+        elif actor := subject(text, mentions, found.start(), objects):
+            yield Told("action", name, actor, found.span())
 
 
 def read_sizes(text: str, plain: str, mentions: Sequence[Mention], objects: set[int]) -> Iterator[Told]:
     """Each statement that a thing looks large or small (看起来很大, "looks quite large"); adjectives are ignored."""
-    for found in _sizes().finditer(plain):
+    for found in SIZE.finditer(plain):
         mention = subject(text, mentions, found.start(), objects)
         if mention and not DENIED.search(text, max(0, found.start() - 24), found.start()):
             yield Told("size", str(found.lastgroup), mention, found.span())
 
 
-def _actor_zh(text: str, mentions: Sequence[Mention], objects: set[int], found: re.Match) -> Mention | None:
-    behind = following(text, mentions, found.end())
-    between = text[found.end() : behind.start] if behind else ""
-    describing = behind and DESCRIBING_ZH.match(between)
+def _to_next_zh(text: str, found: re.Match, between: str, before: Mention | None) -> bool:
+    """True if the action is that of the noun behind it: 正在奔跑的小狗, or 左边站着一个女人."""
+    describing = DESCRIBING_ZH.match(between)
     if describing and describes(between[describing.end() :]):
-        return behind
-    before = in_clause_before(text, mentions, found.start())
-    brings = behind and (before is None or LOCATIVE_ZH.match(text, before.end)) and BRINGING_ZH.match(between)
-    if brings and describes(between[brings.end() :]):
-        return behind
-    return subject(text, mentions, found.start(), objects)
+        return True
+    brings = (before is None or LOCATIVE_ZH.match(text, before.end)) and BRINGING_ZH.match(between)
+    return bool(brings and describes(between[brings.end() :]))
 
 
-def _actor_en(text: str, mentions: Sequence[Mention], objects: set[int], found: re.Match) -> Mention | None:
-    behind = following(text, mentions, found.end())
-    between = text[found.end() : behind.start] if behind else ""
-    if behind and behind.kind == "kite" and found[0].lower() == "flying" and BRINGING_EN.match(between):
-        return None  # a person who flies a kite does not fly
-    if behind and describes(between) and DETERMINED.search(text, 0, found.start()):
-        return behind
-    brings = behind and BRINGING_EN.match(between)
-    if brings and describes(between[brings.end() :]) and in_clause_before(text, mentions, found.start()) is None:
-        return behind
-    return subject(text, mentions, found.start(), objects)
+def _to_next_en(text: str, found: re.Match, between: str, before: Mention | None) -> bool:
+    """True if the action is that of the noun behind it: "a running dog", or "on the left sits a panda"."""
+    if describes(between) and DETERMINED.search(text, 0, found.start()):
+        return True
+    brings = before is None and BRINGING_EN.match(between)
+    return bool(brings and describes(between[brings.end() :]))

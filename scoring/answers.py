@@ -11,9 +11,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-import numpy as np
-
 HAN = "㐀-䶿一-鿿豈-﫿"
+WORD_EDGE = r"(?:(?<![a-z0-9])|(?![a-z0-9]))"  # not within a word or number
+LOOP = re.compile(r"(..+?)\1{3}", re.DOTALL)  # a unit of 2 or more characters, 4 times in a row
 
 
 def normalise(text: str) -> str:
@@ -35,25 +35,13 @@ def contains(answer: str, references: Sequence[str]) -> bool:
 
     A long answer that lists everything scores high here: read it beside the mean length.
     """
-    text = normalise(answer)
-    for reference in map(normalise, references):
-        if not reference:
-            continue
-        start = r"(?<![a-z0-9])" if re.match("[a-z0-9]", reference) else ""
-        end = r"(?![a-z0-9])" if re.search("[a-z0-9]$", reference) else ""
-        if re.search(start + re.escape(reference) + end, text):
-            return True
-    return False
+    text, wanted = normalise(answer), map(normalise, references)
+    return any(reference and re.search(WORD_EDGE + re.escape(reference) + WORD_EDGE, text) for reference in wanted)
 
 
 def words(text: str) -> list[str]:
-    """Each Chinese character, each other word or number; no spaces, no punctuation."""
+    """Each Chinese character, each other word or number: units of length for both languages."""
     return re.findall(rf"[{HAN}]|[^\W_{HAN}]+(?:['’-][^\W_{HAN}]+)*", text)
-
-
-def length(text: str) -> int:
-    """The length of a text in one unit for both languages: its words()."""
-    return len(words(text))
 
 
 def loops(text: str) -> bool:
@@ -65,31 +53,18 @@ def loops(text: str) -> bool:
     """
     dense = "".join(unicodedata.normalize("NFKC", text).lower().split())
     letters = "".join(letter for letter in dense if letter.isalnum())
-    if _repeats(letters) or _repeats(dense):
+    if LOOP.search(letters) or LOOP.search(dense):
         return True
     sentences = (normalise(sentence) for sentence in re.split(r"[.!?;。！？；\n]+", text))
     counts = Counter(sentence for sentence in sentences if len(sentence) >= 2)
     return max(counts.values(), default=0) >= 3
 
 
-def _repeats(text: str, times: int = 4) -> bool:
-    """True if some unit of 2 or more characters occurs `times` times in a row."""
-    codes = np.array([ord(letter) for letter in text], dtype=np.int32)
-    for period in range(2, len(codes) // times + 1):
-        same = codes[period:] == codes[:-period]  # a run of (times - 1) * period equal pairs is `times` repeats
-        if same.sum() < (times - 1) * period:
-            continue
-        edges = np.flatnonzero(np.diff(np.concatenate(([0], same.view(np.int8), [0]))))
-        if (edges[1::2] - edges[::2]).max() >= (times - 1) * period:
-            return True
-    return False
-
-
 UNSURE = re.compile(
     r"不知道|不确定|不清楚|看不清|无法|不能确定|\b(?:not |un)sure\b|\b(?:don't|do not|can't|cannot) (?:know|tell)\b"
 )
-YES_FIRST = re.compile(r"(?:yes|yeah|yep|true|correct)\b|是(?!不是|否)|有(?!没有)|对(?!不)|嗯|没错|正确|存在|当然")
-NO_FIRST = re.compile(r"(?:no|nope|not|false|incorrect)\b|没(?!错)|不|否|无|错")
+YES_FIRST = re.compile(r"^(?:(?:yes|yeah|yep|true|correct)\b|是(?!不是|否)|有(?!没有)|对(?!不)|嗯|没错|正确|存在|当然)")
+NO_FIRST = re.compile(r"^(?:(?:no|nope|not|false|incorrect)\b|没(?!错)|不|否|无|错)")
 NO = re.compile(r"\b(?:no|not|none|without)\b|n't\b|没有|没(?!错)|不是|不存在|看不到|并无")
 YES = re.compile(r"\byes\b|\bthere (?:is|are)\b|有|存在")
 
@@ -105,6 +80,6 @@ def yes_or_no(answer: str) -> bool | None:
     if UNSURE.search(text):
         return None
     for pattern, value in ((NO_FIRST, False), (YES_FIRST, True), (NO, False), (YES, True)):
-        if pattern.match(text) if pattern in (NO_FIRST, YES_FIRST) else pattern.search(text):
+        if pattern.search(text):
             return value
     return None

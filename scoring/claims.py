@@ -48,10 +48,10 @@ class Said:
         """The first colour given to `kind`: naming one colour after another earns nothing."""
         return next((m.colour for m in self.mentions if m.kind == kind and m.colour), None)
 
-    def count(self, kind: str) -> int | None:
-        """The first number given to `kind`; 0 if only indefinite; None if no number is given."""
+    def count(self, kind: str) -> int:
+        """The first number given to `kind`; 0 if only indefinite; 1 without any, as a bare noun means one."""
         counts = [m.count for m in self.mentions if m.kind == kind and m.count is not None]
-        return next((count for count in counts if count), 0 if counts else None)
+        return next((count for count in counts if count), 0 if counts else 1)
 
 
 @dataclass(frozen=True)
@@ -72,5 +72,5 @@ class Token:
     start: int
     end: int
     kind: str | None = None
-    place: str | None = None
     plural: bool = False
+    place: str | None = None

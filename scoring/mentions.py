@@ -8,7 +8,7 @@ The rules, in Chinese and English, are the same for every caption:
 - A colour binds to an object only if it modifies that noun (棕色的小狗, 穿红衣服的女人, "a woman in red") or is its
   predicate in the same clause (小狗是棕色的, "the dog is brown"). Two colours on one noun (黑白相间, "brown and white")
   bind none.
-- Sides, orders and relations: see scoring/positions.py and scoring/relations.py.
+- Sides, orders and relations: see scoring/positions.py.
 - A number binds to the noun that it counts. 0 is an indefinite number: 几只, "some", a bare plural.
 """
 
@@ -17,8 +17,6 @@ from __future__ import annotations
 from scoring import mentions_en, mentions_zh
 from scoring.claims import Mention, Said, Token
 from scoring.positions import read_positions
-
-__all__ = ["Mention", "Said", "masked", "read_caption", "read_nouns"]
 
 
 def read_caption(text: str) -> Said:

@@ -15,9 +15,10 @@ import numpy as np
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.telling import NEAR, clear_side
 from scoring import answers, vqa
+from scoring.claims import Said
 from scoring.contradictions import contradictions
-from scoring.mentions import Said, read_caption
-from scoring.statements import TYPES, Statement, judge
+from scoring.mentions import read_caption
+from scoring.statements import TYPES, Statement, is_related, judge
 
 Value = TypeVar("Value")
 Ratio = tuple[float, float]
@@ -60,7 +61,7 @@ def detail_scores(said: Said, scene: Scene) -> SampleScores:
     found = [thing for thing in scene.things if thing.kind in named]
     coloured = [thing for thing in found if thing.colour is not None]
     right_colour = sum(said.colour(thing.kind) == thing.colour for thing in coloured)
-    right = {thing.kind: _stated_count(said, thing.kind) == thing.count for thing in found}
+    right = {thing.kind: said.count(thing.kind) == thing.count for thing in found}
     many = [thing for thing in found if thing.count > 1]
     return {
         "colour_binding": (right_colour, len(coloured)),
@@ -85,9 +86,7 @@ def position_scores(said: Said, scene: Scene) -> SampleScores:
         apart = things[right].x - things[left].x if left in things and right in things else 0.0
         if left == right or left not in things or right not in things or abs(apart) >= NEAR:
             orders.append(apart > 0)
-    true = scene.relation and tuple(scene.things[i].kind for i in (scene.relation.subject, scene.relation.object))
-    names = {scene.relation.name, *(("on",) if scene.relation.name == "riding" else ())} if scene.relation else ()
-    related = sum((subject, thing) == true and name in names for subject, name, thing in said.relations)
+    related = sum(is_related(scene, *relation) for relation in said.relations)
     return {
         "side_accuracy": (sum(sides), len(sides)),
         "order_accuracy": (sum(orders), len(orders)),
@@ -95,17 +94,12 @@ def position_scores(said: Said, scene: Scene) -> SampleScores:
     }
 
 
-def _stated_count(said: Said, kind: str) -> int:
-    count = said.count(kind)
-    return 1 if count is None else count
-
-
 def text_scores(text: str, stopped: bool | None = None, tokens: int | None = None) -> SampleScores:
     """mean_length (Chinese characters plus other words), loop_share, and if given stopped_share and mean_tokens.
 
     An empty answer has length 0 and does not loop.
     """
-    scores: SampleScores = {"mean_length": (answers.length(text), 1), "loop_share": (float(answers.loops(text)), 1)}
+    scores: SampleScores = {"mean_length": (len(answers.words(text)), 1), "loop_share": (float(answers.loops(text)), 1)}
     if stopped is not None:
         scores["stopped_share"] = (float(stopped), 1)
     if tokens is not None:
@@ -193,7 +187,8 @@ def totals(samples: Sequence[SampleScores]) -> dict[str, float | None]:
     """Each metric over all samples: sum of numerators / sum of denominators; a sample without it counts 0 and 0."""
     names, counts = _table(samples)
     sums = counts.sum(0)
-    return {name: _divide(sums[2 * i], sums[2 * i + 1]) for i, name in enumerate(names)}
+    ratios = zip(names, sums[::2], sums[1::2], strict=True)
+    return {name: float(numerator / denominator) if denominator else None for name, numerator, denominator in ratios}
 
 
 def summarise(samples: Sequence[SampleScores], seed: int = 0, resamples: int = 1000) -> dict[str, object]:
@@ -231,7 +226,3 @@ def _table(samples: Sequence[SampleScores]) -> tuple[list[str], np.ndarray]:
     names = list(dict.fromkeys(name for sample in samples for name in sample))
     rows = [[count for name in names for count in sample.get(name, (0, 0))] for sample in samples]
     return names, np.array(rows, dtype=np.float64)
-
-
-def _divide(numerator: float, denominator: float) -> float | None:
-    return float(numerator / denominator) if denominator else None

@@ -115,12 +115,9 @@ def marked(text: str, scene: Scene) -> str:
 
 def hint(one: Statement, scene: Scene) -> str:
     """What is stated and what the facts say: "side of dog: left; facts: right (centre at 0.71)"."""
-    said = one.type if one.type == "place" else f"{one.type} of {one.about}"
-    if one.type == "thing":
-        said = one.about
-    elif one.type != "place":
-        value = "several" if one.value == 0 else one.value
-        said += f": {value}" + (f" {'of ' if one.type == 'order' else ''}{one.other}" if one.other else "")
+    value = "several" if one.value == 0 else one.value
+    other = f" {'of ' if one.type == 'order' else ''}{one.other}" if one.other else ""
+    said = {"thing": one.about, "place": "place"}.get(one.type, f"{one.type} of {one.about}: {value}{other}")
     return f"{said} ({VERDICTS[one.verdict]}); facts: {_facts(one, scene)}"
 
 

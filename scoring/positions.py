@@ -1,10 +1,14 @@
-"""Positions that a caption states: a side of the picture, left or right of another thing, up in the sky.
+"""Positions that a caption states, and relations: who rides, holds, or is on what.
 
 A side belongs to the noun before it (小狗在画面的左边, "the dog is on the left") or, if it opens a clause, to the first
 noun after it and those listed with it (左边有一只小狗和一只猫咪, "on the left, a dog"). A position relative to another
 noun (小狗在小猫的左边, 小猫的左边有小狗, "to the left of the cat") is an order of two kinds, not a side; so is each
 step of a row (从左到右依次是小狗和小猫, "from left to right"). A height (天上 the sky, 空中 the air, 远处 the distance)
 belongs to nouns as a side does.
+
+A relation is parsed from two nouns of one sentence with no third between, by the verb: 男人骑着马, 坐在椅子上, "the man
+is riding a horse". In Chinese the subject may come last: 骑着马的男人, 椅子上坐着一个老人. Sitting in a boat counts as
+on it.
 """
 
 from __future__ import annotations
@@ -13,8 +17,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from scoring.claims import Mention, Orders, Relations, Sides, Told
-from scoring.relations import read_relations
+from scoring.claims import Mention, Orders, Relations, Sides, Span, Told
 from scoring.sentences import SENTENCE_END, describes, following, joined, subject
 
 SIDE_ZH = r"(?P<where>(?P<side>[左右](?=[边侧面方])|中(?=[间央]))[边侧面方间央])"
@@ -54,6 +57,13 @@ HEIGHT = re.compile(
 )
 OPENS_EN = re.compile(r"(?:^|[.;,!?\n])\s*(?:and |with )?(?:high )?$", re.I)
 
+RIDING = re.compile(r"骑着?|\b(?:riding|rides?)\b", re.I)
+HOLDING = re.compile(r"拿着?|举着|握着?|抱着|捧着?|\b(?:holding|holds?)\b", re.I)
+ON_ZH = re.compile(r"在[^，。；！？,.;!?\n]{0,12}$")  # needs 上 after the noun
+ON_EN = re.compile(r"\b(?:on|in) (?:the|an?|one|two|three)(?: [\w-]+){0,2} $", re.I)
+BEARS = re.compile(r"上面?(?:还|也|正)?(?:坐|站|躺|趴|睡|放|摆|有|是)[着有]?")
+OF_ITS_SUBJECT = re.compile(r"(?:上[^，。；！？,.;!?\n的]{0,6})?的")
+
 
 def read_positions(text: str, mentions: Sequence[Mention]) -> tuple[Sides, Orders, Relations]:
     """All positions that the text states of its mentions, given in reading order."""
@@ -73,7 +83,7 @@ def locate(text: str, mentions: Sequence[Mention]) -> list[Told]:
     """The sides, orders and relations that the text states of its mentions, given in reading order."""
     orders = list(_orders(text, mentions))
     others = {told.other.start for told in orders if told.other}
-    return [*_sides(text, mentions, others), *orders, *read_relations(text, mentions)]
+    return [*_sides(text, mentions, others), *orders, *_relations(text, mentions)]
 
 
 def read_heights(text: str, plain: str, mentions: Sequence[Mention], objects: set[int]) -> Iterator[Told]:
@@ -141,9 +151,7 @@ def _sides(text: str, mentions: Sequence[Mention], others: set[int]) -> Iterator
             continue
         previous = mentions[number - 1].end if number else 0
         next_start = mentions[number + 1].start if number + 1 < len(mentions) else len(text)
-        opening = _opening(BEFORE_ZH, END_ZH, text, previous, mention.start) or _opening(
-            BEFORE_EN, END_EN, text, previous, mention.start
-        )
+        opening = _opening(text, previous, mention.start)
         if opening:
             given |= {other.start: opening for other in joined(text, mentions, mention)}
         own = _after_zh(text, mention.end, next_start) or _after_en(text, mention.end, next_start)
@@ -152,21 +160,21 @@ def _sides(text: str, mentions: Sequence[Mention], others: set[int]) -> Iterator
             yield Told("side", SIDES.get(found["side"].lower(), "middle"), mention, found.span("where"))
 
 
-def _opening(before: re.Pattern, end: re.Pattern, text: str, start: int, stop: int) -> re.Match | None:
+def _opening(text: str, start: int, stop: int) -> re.Match | None:
     """A side that opens the clause of the noun at `stop`, with no other noun between."""
-    *_, found = (None, *before.finditer(text, start, stop))
-    return found if found and not end.search(text, found.end(), stop) else None
+    for before, end in ((BEFORE_ZH, END_ZH), (BEFORE_EN, END_EN)):
+        *_, found = (None, *before.finditer(text, start, stop))
+        if found and not end.search(text, found.end(), stop):
+            return found
+    return None
 
 
 def _after_zh(text: str, start: int, stop: int) -> re.Match | None:
     """A Chinese side after the noun that ends at `start`, in its own sentence, that does not open the next clause."""
     end = SENTENCE_END.search(text, start, stop)
     found = AFTER_ZH.search(text, start, end.start() if end else stop)
-    if found and END_ZH.search(text, start, found.start()) and stop < len(text) and not END_ZH.search(
-        text, found.end(), stop
-    ):
-        return None
-    return found
+    opens_next = found and END_ZH.search(text, start, found.start()) and not END_ZH.search(text, found.end(), stop)
+    return None if opens_next and stop < len(text) else found
 
 
 def _after_en(text: str, start: int, stop: int) -> re.Match | None:
@@ -176,3 +184,42 @@ def _after_en(text: str, start: int, stop: int) -> re.Match | None:
     found = AFTER_EN.search(text, start, stop)
     opens_next = found and any(match.end() >= found.end() for match in BEFORE_EN.finditer(text, start, stop))
     return None if opens_next else found
+
+
+def _relations(text: str, mentions: Sequence[Mention]) -> Iterator[Told]:
+    """Each relation stated; its `other` is what is ridden, held or stood on."""
+    for number, thing in enumerate(mentions):
+        previous = mentions[number - 1] if number else None
+        following = mentions[number + 1] if number + 1 < len(mentions) else None
+        start = previous.end if previous else 0
+        *_, ended = (None, *SENTENCE_END.finditer(text, start, thing.start))
+        if ended:
+            previous, start = None, ended.end()
+        behind = text[thing.end : following.start] if following else ""
+        bears = BEARS.match(behind)
+        if following and bears and describes(behind[bears.end() :]):
+            yield Told("relation", "on", following, (thing.end, thing.end + 1), thing)
+            continue
+        found = _verb(text, start, thing)
+        if not found:
+            continue
+        name, at = found
+        led = OF_ITS_SUBJECT.match(behind)
+        who = following if led and describes(behind[led.end() :]) else previous
+        if who:
+            yield Told("relation", name, who, at, thing)
+
+
+def _verb(text: str, start: int, thing: Mention) -> tuple[str, Span] | None:
+    """The relation stated by the text before a noun and right after it, and where."""
+    for name, pattern in (("riding", RIDING), ("holding", HOLDING)):
+        found = pattern.search(text, start, thing.start)
+        if found:
+            return name, found.span()
+    between = text[start : thing.start]
+    found = ON_EN.search(between)
+    if found:
+        return "on", (start + found.start(), start + found.start() + 2)
+    if ON_ZH.search(between) and text.startswith("上", thing.end):
+        return "on", (thing.end, thing.end + 1)
+    return None

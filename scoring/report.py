@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from dataset.picturebook.questions import SAMPLINGS
 from dataset.picturebook.questions import TYPES as QUESTION_TYPES
-from scoring.fonts import draws_chinese, find_font
 from scoring.statements import TYPES
 from scoring.tasks import TURNS
 
@@ -29,6 +30,11 @@ FIRST = ("statement_accuracy", "caption_true_share", "contradiction_share",
 OVER_ALL = ("pope_accuracy", "pope_f1", "pope_yes_rate")
 DETAILS = tuple(f"pope_unparsable/{sampling}" for sampling in SAMPLINGS)
 IN_UNITS = ("mean_length", "mean_tokens")  # lengths, not fractions
+# Names of fonts with Chinese characters, the most legible first.
+CHINESE_FONTS = ("notosanscjk", "notosanssc", "sourcehansans", "pingfang", "hiraginosansgb", "msyh", "wqy-microhei",
+                 "wqy-zenhei", "stheiti", "simhei", "deng", "droidsansfallback", "arialunicode", "notoserifcjk",
+                 "simsun", "songti", "uming", "ukai")  # fmt: skip
+PROBE = "图狗"  # two characters that look the same in a font without Chinese
 
 
 def write_scores(
@@ -77,9 +83,9 @@ def score_table(columns: Mapping[str, Mapping[str, object]], markdown: bool = Fa
         columns = _with_blank_apart(columns)
     names = [name for metrics in columns.values() for name in metrics if not name.endswith("_ci95")]
     left_out = {*DETAILS, *(name for name in OVER_ALL if f"{name}/{SAMPLINGS[0]}" in names)}
-    names = [name for name in names if name not in left_out]
     order = {name: i for i, name in enumerate(FIRST)}
-    names = sorted(dict.fromkeys(names), key=lambda name: order.get(name, len(order)))
+    shown = dict.fromkeys(name for name in names if name not in left_out)
+    names = sorted(shown, key=lambda name: order.get(name, len(order)))
     rows = [["metric", *columns]]
     rows += [[name, *(_cell(metrics, name) for metrics in columns.values())] for name in names]
     widths = [max(_width(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -118,33 +124,21 @@ def _pad(text: str, width: int) -> str:
     return text + " " * (width - _width(text))
 
 
-def contact_sheet(
-    path: Path | str,
-    pictures: Sequence[Image.Image],
-    captions: Sequence[str],
-    fallbacks: Sequence[str] | None = None,
-    columns: int = 4,
-    cell: int = 260,
-    font_path: Path | None = None,
-) -> str | None:
+def contact_sheet(path: Path | str, pictures: Sequence[Image.Image], captions: Sequence[str]) -> str | None:
     """Save a grid of pictures with captions below; returns None, or a warning about what could not be drawn.
 
-    Chinese needs a font that has it (see scoring.fonts; `font_path` names one). Without one, a caption with Chinese is
-    replaced by its fallback (say, the English one), else by its number, and the warning says so: show such captions on
-    the HTML page instead, where the browser brings the font.
+    Chinese needs an installed font that has it. Without one, a caption with Chinese is replaced by its number, and the
+    warning says so: show such captions on the HTML page instead, where the browser brings the font.
     """
     if len(pictures) != len(captions) or not pictures:
         raise ValueError(f"{len(pictures)} pictures and {len(captions)} captions; expected one each, at least one")
-    size = max(13, cell // 17)
-    font, has_chinese = find_font(size, font_path)
-    shown, replaced = list(captions), 0
-    for i, caption in enumerate(captions):
-        if not has_chinese and draws_chinese(caption):
-            shown[i] = fallbacks[i] if fallbacks else f"#{i + 1}"
-            replaced += 1
-    columns = min(columns, len(pictures))
+    cell, gap, size = 260, 12, 15  # pixels: side of a picture, space around it, font
+    font, chinese = find_font(size)
+    undrawn = [not chinese and draws_chinese(caption) for caption in captions]
+    shown = [f"#{i + 1}" if undrawn[i] else caption for i, caption in enumerate(captions)]
+    columns = min(4, len(pictures))
     wrapped = [_wrap(caption, font, cell) for caption in shown]
-    line, gap = size + 5, 12
+    line = size + 5
     sheet_rows = [range(i, min(i + columns, len(pictures))) for i in range(0, len(pictures), columns)]
     heights = [cell + 6 + line * max(len(wrapped[i]) for i in row) + gap for row in sheet_rows]
     sheet = Image.new("RGB", (gap + columns * (cell + gap), gap + sum(heights)), "white")
@@ -159,10 +153,9 @@ def contact_sheet(
                 draw.text((left, top + cell + 6 + number * line), text, fill="black", font=font)
         top += height
     sheet.save(path)
-    if not replaced:
+    if not any(undrawn):
         return None
-    instead = "their English captions" if fallbacks else "numbers"
-    return f"no font with Chinese characters on this machine: {replaced} captions are shown as {instead}"
+    return f"no font with Chinese characters on this machine: {sum(undrawn)} captions are shown as numbers"
 
 
 def _fit(picture: Image.Image, size: int) -> Image.Image:
@@ -190,13 +183,53 @@ def _pieces(text: str) -> list[str]:
 
     Closing punctuation stays with what it closes.
     """
-    pieces: list[str] = []
+    pieces = [""]
     for letter in text:
-        joins = unicodedata.category(letter) in ("Po", "Pe", "Pf") or not (
-            draws_chinese(letter) or (pieces and (pieces[-1].endswith(" ") or draws_chinese(pieces[-1])))
-        )
-        if pieces and joins:
+        closing = unicodedata.category(letter) in ("Po", "Pe", "Pf")
+        if closing or not (draws_chinese(letter + pieces[-1]) or pieces[-1].endswith(" ")):
             pieces[-1] += letter
         else:
             pieces.append(letter)
     return pieces
+
+
+def draws_chinese(text: str) -> bool:
+    """True if the text has a character that needs a Chinese font (punctuation included)."""
+    return re.search("[\u2e80-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff]", text) is not None
+
+
+def find_font(size: int) -> tuple[ImageFont.FreeTypeFont | ImageFont.ImageFont, bool]:
+    """A font of that size, and whether it has Chinese characters: an installed one, else Pillow's own."""
+    for candidate in chinese_fonts():
+        try:
+            # read here: an unusable path would make Pillow search the system's folders for the name
+            font = ImageFont.truetype(io.BytesIO(candidate.read_bytes()), size)
+        except OSError:
+            continue  # not a font that FreeType reads
+        if has_chinese(font):
+            return font, True
+    return ImageFont.load_default(size), False
+
+
+def has_chinese(font: ImageFont.FreeTypeFont) -> bool:
+    """True if two Chinese characters look different, so are not both the box of a missing glyph."""
+    first, second = (font.getmask(letter) for letter in PROBE)
+    return bytes(first) != bytes(second)
+
+
+def chinese_fonts() -> Iterator[Path]:
+    """Installed font files named like a known Chinese font, the best first."""
+    files = [file for folder in font_folders() if folder.is_dir() for file in sorted(folder.rglob("*"))]
+    files = [file for file in files if file.suffix.lower() in (".ttf", ".ttc", ".otf", ".otc")]
+    for name in CHINESE_FONTS:
+        matching = [file for file in files if file.name.lower().replace(" ", "").startswith(name)]
+        yield from sorted(matching, key=lambda file: ("regular" not in file.name.lower(), "bold" in file.name.lower()))
+
+
+def font_folders() -> list[Path]:
+    """Where Linux, macOS and Windows keep fonts; most of these folders do not exist."""
+    names = ["/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts",
+             "/System/Library/Fonts", "/Library/Fonts", "~/Library/Fonts",
+             os.environ.get("WINDIR", r"C:\Windows") + "/Fonts",
+             os.environ.get("LOCALAPPDATA", "~") + "/Microsoft/Windows/Fonts"]  # fmt: skip
+    return [Path(name).expanduser() for name in names]

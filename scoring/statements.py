@@ -137,7 +137,8 @@ def _verdict(one: Statement, things: dict[str, Thing], scene: Scene) -> bool | N
     if one.type == "number":
         return thing.count == one.value if one.value else None if thing.count > 1 else False
     if one.type == "side":
-        return _side(thing, str(one.value))
+        near = any(abs(thing.x - line) < EDGE and one.value in pair for pair, line in LINES.items())
+        return None if near else thing.side == one.value
     if one.type == "height":
         return _height(thing, str(one.value))
     if one.type == "size":
@@ -147,28 +148,21 @@ def _verdict(one: Statement, things: dict[str, Thing], scene: Scene) -> bool | N
     if one.type == "order":
         apart = things[str(one.other)].x - thing.x
         return None if abs(apart) < NEAR else (apart > 0) == (one.value == "left")
-    relation = scene.relation
-    if relation is None or (scene.things[relation.subject], scene.things[relation.object]) != (
-        thing, things[str(one.other)]
-    ):  # fmt: skip
+    return is_related(scene, one.about, str(one.value), str(one.other))
+
+
+def is_related(scene: Scene, subject: str, name: str, other: str) -> bool:
+    """True if the facts say that one kind rides, holds or is on another; a rider is on what it rides."""
+    true = scene.relation
+    if true is None or (subject, other) != (scene.things[true.subject].kind, scene.things[true.object].kind):
         return False
-    return one.value == relation.name or (one.value == "on" and relation.name == "riding")
-
-
-def _side(thing: Thing, side: str) -> bool | None:
-    """None within EDGE of the line between the side and its neighbour."""
-    for pair, line in LINES.items():
-        if abs(thing.x - line) < EDGE and side in pair:
-            return None
-    return thing.side == side
+    return name == true.name or (name == "on" and true.name == "riding")
 
 
 def _height(thing: Thing, height: str) -> bool | None:
     where = KINDS[thing.kind].where
     if height == "air":
-        if thing.action in ("floating", "jumping"):
-            return None
-        return where != "ground"
+        return None if thing.action in ("floating", "jumping") else where != "ground"
     return None if where == "air" else where == "sky"
 
 

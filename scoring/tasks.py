@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice, repeat
 
 from dataset.picturebook.book import prompt_for
 from dataset.picturebook.facts import Scene
@@ -27,8 +28,31 @@ from scoring.metrics import SampleScores
 TURNS = 3  # questions per conversation
 
 
+class Task:
+    """What tasks share: an answer is scored by what it says, in `facts`, and by how it says it."""
+
+    prefix = ""  # of the names of an answer's length, loops and stops
+
+    def facts(self, texts: Sequence[str]) -> list[SampleScores]:
+        """Scores of what each answer says, one dict per answer."""
+        raise NotImplementedError
+
+    def samples(self, texts, stopped=None, tokens=None) -> list[SampleScores]:
+        """All scores of each answer: its facts, length, loops and, if given, stopped and tokens."""
+        for name, values in (("stopped", stopped), ("tokens", tokens)):
+            if values is not None and len(values) != len(texts):
+                raise ValueError(f"{len(values)} values of {name} for {len(texts)} answers; expected one each")
+        forms = map(metrics.text_scores, texts, stopped or repeat(None), tokens or repeat(None))
+        both = zip(self.facts(texts), forms, strict=True)
+        return [facts | metrics.with_prefix(self.prefix, form) for facts, form in both]
+
+    def score(self, texts, stopped=None, tokens=None, seed: int = 0) -> dict[str, object]:
+        """All metrics and their confidence intervals."""
+        return metrics.summarise(self.samples(texts, stopped, tokens), seed)
+
+
 @dataclass(frozen=True)
-class PictureBookTask:
+class PictureBookTask(Task):
     """Caption scenes whose facts are known: true statements, CHAIR, object F1, details, length, stopped, loops."""
 
     scenes: tuple[Scene, ...]
@@ -41,18 +65,12 @@ class PictureBookTask:
         turn = Turn("user", (IMAGE, "\n" + self.prompt))
         return [Ask((turn,), (scene,), f"picturebook/{self.split}:{i}") for i, scene in enumerate(self.scenes)]
 
-    def samples(self, texts, stopped=None, tokens=None) -> list[SampleScores]:
-        """Scores of each caption, one dict per scene."""
-        facts = [metrics.caption_scores(text, scene) for text, scene in _pairs(texts, self.scenes)]
-        return _with_text_scores(facts, texts, stopped, tokens)
-
-    def score(self, texts, stopped=None, tokens=None, seed: int = 0) -> dict[str, object]:
-        """All metrics and their confidence intervals."""
-        return metrics.summarise(self.samples(texts, stopped, tokens), seed)
+    def facts(self, texts: Sequence[str]) -> list[SampleScores]:
+        return [metrics.caption_scores(text, scene) for text, scene in _pairs(texts, self.scenes)]
 
 
 @dataclass(frozen=True)
-class ReferenceTask:
+class ReferenceTask(Task):
     """Answer as a data set does, whose last assistant turns are the references.
 
     Scores: exact and contains, by label if any, and CIDEr-D if there are several references to compute IDF weights
@@ -66,20 +84,16 @@ class ReferenceTask:
             return []
         return [Ask(record.turns[: _last_answer(record)], record.images, record.id) for record in self.records]
 
-    def samples(self, texts, stopped=None, tokens=None) -> list[SampleScores]:
+    def facts(self, texts: Sequence[str]) -> list[SampleScores]:
         references = [record.turns[_last_answer(record)].text for record in self.records]
         scores = [
             metrics.reference_scores(text, [reference], record.label)
-            for (text, record), reference in zip(_pairs(texts, self.records), references, strict=True)
+            for text, (record, reference) in _pairs(texts, list(zip(self.records, references, strict=True)))
         ]
         if len(set(references)) > 1:
             for score, value in zip(scores, cider(texts, references), strict=True):
                 score["cider"] = (value, 1)
-        return _with_text_scores(scores, texts, stopped, tokens)
-
-    def score(self, texts, stopped=None, tokens=None, seed: int = 0) -> dict[str, object]:
-        """All metrics and their confidence intervals."""
-        return metrics.summarise(self.samples(texts, stopped, tokens), seed)
+        return scores
 
 
 @dataclass(frozen=True)
@@ -95,7 +109,7 @@ class AskedQuestion:
 
 
 @dataclass(frozen=True)
-class QuestionTask:
+class QuestionTask(Task):
     """Answer questions about scenes: POPE in its three samplings, VQA by question type and by turn.
 
     A conversation is a few questions about one scene (one for POPE), asked in turn with the model's own answers in
@@ -104,6 +118,7 @@ class QuestionTask:
     Length, loops and stops are under question_<name>, apart from those of captions.
     """
 
+    prefix = "question_"
     conversations: tuple[tuple[AskedQuestion, ...], ...]
 
     @property
@@ -112,7 +127,6 @@ class QuestionTask:
         return [(self.conversations[i][turn], turn + 1) for turn, i in self._order()]
 
     def asks(self, texts: Sequence[str] = ()) -> list[Ask]:
-        """The next round, `texts` being the answers to all earlier ones; [] when all is asked."""
         order = self._order()
         if len(texts) == len(order):
             return []
@@ -124,8 +138,7 @@ class QuestionTask:
 
     def _order(self) -> list[tuple[int, int]]:
         """(turn, number of the conversation) of each question, round after round; turns from 0."""
-        longest = max(map(len, self.conversations), default=0)
-        return [(turn, i) for turn in range(longest) for i, one in enumerate(self.conversations) if turn < len(one)]
+        return sorted((turn, i) for i, one in enumerate(self.conversations) for turn in range(len(one)))
 
     def _so_far(self, i: int, turn: int, given: dict[tuple[int, int], str]) -> tuple[tuple[Turn, ...], tuple[Scene]]:
         """A conversation's turns up to a question, and its picture."""
@@ -136,39 +149,31 @@ class QuestionTask:
                 turns.append(Turn("assistant", (given[k, i],)))
         return tuple(turns), (self.conversations[i][0].scene,)
 
-    def samples(self, texts, stopped=None, tokens=None) -> list[SampleScores]:
+    def facts(self, texts: Sequence[str]) -> list[SampleScores]:
         scores = []
         for text, (question, turn) in _pairs(texts, self.asked):
             if question.type == "pope":
                 scores.append(metrics.pope_scores(text, bool(question.truth), *question.samplings))
             else:
                 scores.append(metrics.vqa_scores(text, question.answer, question.text, question.type, turn))
-        blank: list[SampleScores] = [{} for _ in texts]
-        answers = _with_text_scores(blank, texts, stopped, tokens)
-        return [score | metrics.with_prefix("question_", text) for score, text in zip(scores, answers, strict=True)]
-
-    def score(self, texts, stopped=None, tokens=None, seed: int = 0) -> dict[str, object]:
-        """All metrics and their confidence intervals."""
-        return metrics.summarise(self.samples(texts, stopped, tokens), seed)
+        return scores
 
 
-def picture_book_task(
-    split: str, count: int, length: str = "long", language: str = "zh", first: int = 0
-) -> PictureBookTask:
-    """The task to caption `count` scenes of a split at a length, with the canonical prompt for it."""
-    scenes = tuple(make_scene(split, index) for index in range(first, first + count))
+def picture_book_task(split: str, count: int, length: str = "long", language: str = "zh") -> PictureBookTask:
+    """The task to caption the first `count` scenes of a split at a length, with the canonical prompt for it."""
+    scenes = tuple(make_scene(split, index) for index in range(count))
     return PictureBookTask(scenes, prompt_for(length, language), split)
 
 
-def question_task(split: str, scenes: int, language: str = "zh", seed: int = 0, per_scene: int = 3) -> QuestionTask:
-    """POPE and `per_scene` questions of the book about each of the first scenes of a split; deterministic in the seed.
+def question_task(split: str, scenes: int, language: str = "zh", per_scene: int = 3) -> QuestionTask:
+    """POPE and `per_scene` questions of the book about each of the first scenes of a split; always the same ones.
 
     The book's questions are asked in as many conversations of TURNS, each starting one question further on, so that
     every question is asked once in every turn.
     """
     conversations: list[tuple[AskedQuestion, ...]] = []
     for index in range(scenes):
-        rng = random.Random(f"question task {split} {seed} {index}")
+        rng = random.Random(f"question task {split} 0 {index}")
         scene = make_scene(split, index)
         book = [AskedQuestion(scene, q.text, q.answer, q.type) for q in questions(scene, rng, language)[:per_scene]]
         for first in range(len(book)):
@@ -179,29 +184,23 @@ def question_task(split: str, scenes: int, language: str = "zh", seed: int = 0, 
 
 def _pope(scene: Scene, rng: random.Random, language: str) -> list[AskedQuestion]:
     """POPE's questions about a scene in all three samplings, each distinct one once."""
-    truths: dict[str, bool] = {}
-    counted: dict[str, list[str]] = {}
+    counted: dict[tuple[str, bool], list[str]] = {}
     for sampling in SAMPLINGS:
-        for text, truth in pope_questions(scene, sampling, rng, language):
-            truths[text] = truth
-            counted.setdefault(text, []).append(sampling)
+        for question in pope_questions(scene, sampling, rng, language):
+            counted.setdefault(question, []).append(sampling)
     return [
-        AskedQuestion(scene, text, "yes" if truth else "no", "pope", tuple(counted[text]), truth)
-        for text, truth in truths.items()
+        AskedQuestion(scene, text, "yes" if truth else "no", "pope", tuple(samplings), truth)
+        for (text, truth), samplings in counted.items()
     ]
 
 
 def reference_task(records: Iterable[Record], limit: int | None = None) -> ReferenceTask:
     """The task of the first `limit` records that have an answer. Raises ValueError if there are none."""
-    kept = []
-    for record in records:
-        if any(turn.role == "assistant" for turn in record.turns):
-            kept.append(record)
-        if limit is not None and len(kept) >= limit:
-            break
+    answered = (record for record in records if any(turn.role == "assistant" for turn in record.turns))
+    kept = tuple(islice(answered, limit))
     if not kept:
         raise ValueError("no record has an answer to compare with; expected at least one assistant turn in the data")
-    return ReferenceTask(tuple(kept))
+    return ReferenceTask(kept)
 
 
 def with_blank(seen: dict[str, object], blank: dict[str, object]) -> dict[str, object]:
@@ -218,20 +217,3 @@ def _pairs(texts: Sequence[str], items: Sequence) -> Iterable[tuple]:
     if len(texts) != len(items):
         raise ValueError(f"{len(texts)} answers for {len(items)} questions; expected one each, in order")
     return zip(texts, items, strict=True)
-
-
-def _with_text_scores(
-    scores: list[SampleScores],
-    texts: Sequence[str],
-    stopped: Sequence[bool] | None,
-    tokens: Sequence[int] | None,
-) -> list[SampleScores]:
-    """Each sample's scores with length, loops and, if given, stopped and tokens."""
-    for name, values in (("stopped", stopped), ("tokens", tokens)):
-        if values is not None and len(values) != len(texts):
-            raise ValueError(f"{len(values)} values of {name} for {len(texts)} answers; expected one each")
-    return [
-        sample
-        | metrics.text_scores(text, None if stopped is None else stopped[i], None if tokens is None else tokens[i])
-        for i, (sample, text) in enumerate(zip(scores, texts, strict=True))
-    ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import cache
 
 from scoring import answers
 from scoring import lexicon as lex
@@ -19,6 +18,9 @@ ACTIONS = {
     "jumping": "跳(?!舞)|\\bjump", "sleeping": "睡|\\bsle[ep]", "eating": "吃|\\beat",
     "flying": "飞|\\bfl(?:y|ies|ew)", "riding": "骑|\\brid", "holding": "拿|\\bhold",
 }  # fmt: skip
+NUMBERS = {**lex.NUMBERS_ZH, **lex.NUMBERS_EN}
+COLOURS = {**lex.COLOURS_ZH, **lex.COLOURS_EN}
+COLOUR_WORD = re.compile(f"{lex.any_of(lex.COLOURS_ZH)}|\\b{lex.any_of(lex.COLOURS_EN)}\\b", re.I)
 
 
 def same_answer(answer: str, reference: str, question: str, kind: str) -> bool:
@@ -38,13 +40,11 @@ def same_answer(answer: str, reference: str, question: str, kind: str) -> bool:
 def claims(text: str, question: str, kind: str) -> frozenset:
     """The claims of the text that matter for a question type."""
     if kind == "exists":
-        verdict = answers.yes_or_no(text)
-        return frozenset() if verdict is None else frozenset({verdict})
+        return frozenset({answers.yes_or_no(text)} - {None})
     if kind == "colour":
-        return frozenset(_colours(text))
+        return frozenset(COLOURS[word.lower()] for word in COLOUR_WORD.findall(masked(text)))
     if kind == "count":
-        number = _number(text)
-        return frozenset() if number is None else frozenset({number})
+        return frozenset({_number(text)} - {None})
     asked = set(read_caption(question).kinds)
     said = read_caption(text)
     things = frozenset(said.kinds) - asked
@@ -73,26 +73,16 @@ def _named(text: str, patterns: dict[str, str]) -> frozenset[str]:
     return frozenset(name for name, pattern in patterns.items() if re.search(pattern, plain, re.I))
 
 
-@cache
-def _colour_word() -> re.Pattern:
-    return re.compile(f"{lex.any_of(lex.colours_zh())}|\\b{lex.any_of(lex.colours_en())}\\b", re.I)
-
-
-def _colours(text: str) -> list[str]:
-    names = {**lex.colours_zh(), **lex.colours_en()}
-    return [names[word.lower()] for word in _colour_word().findall(masked(text))]
-
-
 def _number(text: str) -> int | None:
     """The number of the first counted thing, or of a text that is only a number (2, two, 两只)."""
     counts = [mention.count for mention in read_caption(text).mentions if mention.count is not None]
     if counts:
         return counts[0]
     word = answers.normalise(text)
-    bare = re.sub(f"{lex.any_of(lex.measures_zh())}$", "", word)
+    bare = re.sub(f"{lex.any_of(lex.MEASURES_ZH)}$", "", word)
     for form in (word, bare):
         if form.isdecimal():
             return int(form)
-        if form in lex.NUMBERS_ZH or form in lex.NUMBERS_EN:
-            return lex.NUMBERS_ZH.get(form, lex.NUMBERS_EN.get(form))
+        if form in NUMBERS:
+            return NUMBERS[form]
     return None

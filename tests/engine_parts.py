@@ -72,6 +72,7 @@ def small_plan(**changes) -> Plan:
     values = {
         "steps": 6, "learning_rate": 1e-2, "min_lr_ratio": 0.1, "warmup": 2, "weight_decay": 0.05, "grad_clip": 1.0,
         "save_interval": 2, "eval_interval": 3, "log_interval": 1, "dtype": torch.float32,
+        "optimizer": "adamw",
     }  # fmt: skip
     return Plan(**{**values, **changes})
 

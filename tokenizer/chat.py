@@ -5,14 +5,14 @@ Markers are inserted as ids and text is encoded as plain text: nothing a user ty
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
-from tokenizer.template import DEFAULT_SYSTEM
 from tokenizer.tokenizer import Tokenizer
 
-__all__ = ["DEFAULT_SYSTEM", "Segment", "render"]
+Piece = str | int | None  # a text, a marker's id, an image
 
 
 @dataclass(frozen=True)
@@ -38,96 +38,61 @@ def render(tokenizer: Tokenizer, turns: Sequence[Any], for_generation: bool = Fa
     vocabulary has no such merge, and Llama 3's template strips such white space.
     """
     _check(turns, for_generation)
+    pieces = [(supervised, piece) for supervised, some in _spans(tokenizer, turns, for_generation) for piece in some]
+    segments: list[Segment] = []
+    for (supervised, image), run in groupby(pieces, key=lambda one: (one[0], one[1] is None)):
+        if image:
+            segments += [Segment([], supervised=False, image=True) for _ in run]
+            continue
+        ids: list[int] = []
+        for kind, same in groupby((piece for _, piece in run), key=type):
+            some: list = list(same)
+            ids += tokenizer.encode("".join(some)) if kind is str else some
+        if ids:
+            segments.append(Segment(ids, supervised))
+    return segments
+
+
+def _spans(tokenizer: Tokenizer, turns: Sequence[Any], for_generation: bool) -> Iterator[tuple[bool, list[Piece]]]:
+    """What the template writes, span by span: whether it is supervised, and its pieces."""
     template = tokenizer.template
-    writer = _Writer(tokenizer)
-    writer.marker(template.begin)
+
+    def markers(name: str) -> list[Piece]:
+        return [tokenizer.special(name)] if name else []
+
+    def opening(role: str) -> list[Piece]:
+        return [*markers(template.start), role, *markers(template.after_role), template.gap]
+
+    end = markers(template.end)
+    yield False, markers(template.begin)
     if turns[0].role != "system" and template.default_system is not None:
-        writer.turn("system", (template.system_prefix, template.default_system))
+        yield False, [*opening("system"), template.system_prefix + template.default_system, *end, template.after_end]
     for index, turn in enumerate(turns):
-        parts = _trimmed(turn.parts) if template.trims else turn.parts
+        content = [part if isinstance(part, str) else None for part in turn.parts]
+        if template.trims:
+            content = _trimmed(content)
         if turn.role == "assistant":
-            if not template.opens_answers:
-                writer.opening("assistant")
-            writer.answer(parts)
-        elif turn.role == "system":
-            writer.turn("system", (template.system_prefix, *parts))
-        else:
-            writer.turn("user", parts)
-            if template.opens_answers or (for_generation and index == len(turns) - 1):
-                writer.opening("assistant")
-    writer.flush()
-    return writer.segments
+            yield False, [] if template.opens_answers else opening("assistant")
+            yield True, [*content, *end]
+            yield False, [template.after_end]
+            continue
+        prefix = template.system_prefix if turn.role == "system" else ""
+        yield False, [*opening(turn.role), prefix, *content, *end, template.after_end]
+        asks = template.opens_answers or (for_generation and index == len(turns) - 1)
+        if turn.role == "user" and asks:
+            yield False, opening("assistant")
 
 
-def _trimmed(parts: Sequence[Any]) -> list[Any]:
+def _trimmed(parts: Sequence[str | None]) -> list[str | None]:
     """The parts with white space stripped from both ends of the whole content."""
     kept = list(parts)
     for end, strip in ((0, str.lstrip), (-1, str.rstrip)):
-        while kept and isinstance(kept[end], str):
-            kept[end] = strip(kept[end])
+        while kept and isinstance(part := kept[end], str):
+            kept[end] = strip(part)
             if kept[end]:
                 break
             del kept[end]
     return kept
-
-
-class _Writer:
-    """Collects text up to the next marker, image or end of a segment, then encodes it in one piece."""
-
-    def __init__(self, tokenizer: Tokenizer):
-        self.tokenizer = tokenizer
-        self.template = tokenizer.template
-        self.segments: list[Segment] = []
-        self._ids: list[int] = []
-        self._text = ""
-
-    def text(self, text: str) -> None:
-        self._text += text
-
-    def marker(self, name: str) -> None:
-        """Inserts a special token; nothing if the name is empty."""
-        if name:
-            self._encode()
-            self._ids.append(self.tokenizer.special(name))
-
-    def parts(self, parts: Sequence[Any], supervised: bool = False) -> None:
-        for part in parts:
-            if isinstance(part, str):
-                self.text(part)
-            else:
-                self.flush(supervised)
-                self.segments.append(Segment(ids=[], supervised=False, image=True))
-
-    def opening(self, role: str) -> None:
-        self.marker(self.template.start)
-        self.text(role)
-        self.marker(self.template.after_role)
-        self.text(self.template.gap)
-
-    def turn(self, role: str, parts: Sequence[Any]) -> None:
-        self.opening(role)
-        self.parts(parts)
-        self.marker(self.template.end)
-        self.text(self.template.after_end)
-
-    def answer(self, parts: Sequence[Any]) -> None:
-        self.flush()
-        self.parts(parts, supervised=True)
-        self.marker(self.template.end)
-        self.flush(supervised=True)
-        self.text(self.template.after_end)
-
-    def flush(self, supervised: bool = False) -> None:
-        """Ends the current segment, if it holds anything."""
-        self._encode()
-        if self._ids:
-            self.segments.append(Segment(self._ids, supervised))
-            self._ids = []
-
-    def _encode(self) -> None:
-        if self._text:
-            self._ids += self.tokenizer.encode(self._text)
-            self._text = ""
 
 
 def _check(turns: Sequence[Any], for_generation: bool) -> None:
@@ -136,13 +101,11 @@ def _check(turns: Sequence[Any], for_generation: bool) -> None:
     for index, turn in enumerate(turns):
         if turn.role not in ("system", "user", "assistant"):
             raise ValueError(
-                f"Turn {index} has the role {turn.role!r}; "
-                f"expected 'system', 'user' or 'assistant': rename it."
+                f"Turn {index} has the role {turn.role!r}; expected 'system', 'user' or 'assistant': rename it."
             )
         if turn.role == "system" and index > 0:
             raise ValueError(
-                f"Turn {index} is a system turn; only the first turn may be one: "
-                f"move it there, or make it a user turn."
+                f"Turn {index} is a system turn; only the first turn may be one: move it there, or make it a user turn."
             )
     if for_generation and turns[-1].role != "user":
         raise ValueError(

@@ -86,7 +86,7 @@ def recognise(text: str | None, specials: Collection[str], bos: str, where: str)
         if family.start in flat:
             return _read(flat, family, bos, where)
     raise TokenizerError(
-        f"{where}: found a chat template with the markers {_markers(flat) or 'none'}, expected one of "
+        f"{where}: found a chat template with the markers {', '.join(_markers(flat)) or 'none'}, expected one of "
         f"{' or '.join(family.name for family in families)}, whose special tokens it has; {_ADVICE}"
     )
 
@@ -111,35 +111,28 @@ def _flat(text: str) -> str:
     return re.sub(r"['\"]\s*[+~]\s*['\"]", "", text)
 
 
-def _markers(flat: str) -> str:
-    found = re.findall(r"<[|｜][^|｜<>\n]+[|｜]>|\[/?INST\]|<\w+_of_turn>", flat)
-    return ", ".join(dict.fromkeys(found))
+def _markers(flat: str) -> list[str]:
+    return list(dict.fromkeys(re.findall(r"<[|｜][^|｜<>\n]+[|｜]>|\[/?INST\]|<\w+_of_turn>", flat)))
 
 
 def _read(flat: str, family: ChatTemplate, bos: str, where: str) -> ChatTemplate:
     """The family's template, adapted to this source; TokenizerError for anything that is not known."""
-
-    def refusal(found: str) -> TokenizerError:
-        return TokenizerError(f"{where}: found a chat template with {found}, expected {family.name}'s; {_ADVICE}")
-
-    for pattern, found in _CHANGES:
-        if match := re.search(pattern, flat):
-            raise refusal(f"{found} ({match[0]!r})")
-    strange = [m for m in _markers(flat).split(", ") if m and m not in family.markers + TOOL_MARKERS]
-    if strange:
-        raise refusal(f"the markers {', '.join(strange)}")
+    changes = [f"{what} ({match[0]!r})" for pattern, what in _CHANGES if (match := re.search(pattern, flat))]
+    strange = [marker for marker in _markers(flat) if marker not in family.markers + TOOL_MARKERS]
     user, answer = (_turn(flat, family, role) for role in ("user", "assistant"))
     bare = re.search(r"\{\{-? ?" + CONTENT + re.escape(family.closing) + "['\"]", flat)  # opened by the user's turn
-    if not user or not (answer or bare):
-        raise refusal(f"turns that are not {family.opening('ROLE') + 'CONTENT' + family.closing!r}")
-    if TRIMMED in flat and user != TRIMMED:
-        raise refusal("contents that are trimmed in some turns only")
-    if not re.search(re.escape(family.opening("assistant")) + r"(?:['\"]|\{%|$)", flat):
-        raise refusal(f"answers that do not begin after {family.opening('assistant')!r}")
-    prefix = _dates(flat)
-    texts = _system_texts(flat, family)
-    if len(texts) > 1:
-        raise refusal(f"several default system texts {sorted(texts)}")
+    opening, turn = family.opening("assistant"), family.opening("ROLE") + "CONTENT" + family.closing
+    prefix, texts = _dates(flat), _system_texts(flat, family)
+    for wrong, found in (
+        (changes, "".join(changes[:1])),
+        (strange, f"the markers {', '.join(strange)}"),
+        (not user or not (answer or bare), f"turns that are not {turn!r}"),
+        (TRIMMED in flat and user != TRIMMED, "contents that are trimmed in some turns only"),
+        (not re.search(re.escape(opening) + r"(?:['\"]|\{%|$)", flat), f"answers that do not begin after {opening!r}"),
+        (len(texts) > 1, f"several default system texts {sorted(texts)}"),
+    ):
+        if wrong:
+            raise TokenizerError(f"{where}: found a chat template with {found}, expected {family.name}'s; {_ADVICE}")
     default = "" if prefix else None
     begins = "bos_token" in flat or (family.begin and family.begin in flat)
     return dataclasses.replace(

@@ -19,8 +19,8 @@ import tokenizers
 
 from tokenizer.template import TokenizerError, recognise
 
-PAD, START, END, IMAGE_TOKEN = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image|>"
-SPECIALS = (PAD, START, END, IMAGE_TOKEN)  # ours have the ids 0, 1, 2, 3
+PAD, IMAGE_TOKEN = "<|endoftext|>", "<|image|>"
+SPECIALS = (PAD, "<|im_start|>", "<|im_end|>", IMAGE_TOKEN)  # ours have the ids 0, 1, 2, 3
 PAD_NAMES = (PAD, "<|finetune_right_pad_id|>", "<|end_of_text|>")  # the last two are Llama 3's
 # ours; MiniMind-3V's and Qwen2.5's; a reserved one that Llama 3 was never trained on
 IMAGE_NAMES = (IMAGE_TOKEN, "<|image_pad|>", "<|reserved_special_token_0|>")
@@ -39,27 +39,25 @@ def default_folder() -> Path:
 def load_tokenizer(folder: Path | str) -> Tokenizer:
     """Reads a tokenizer from a folder, or raises TokenizerError."""
     folder = Path(folder)
-    file = folder / TOKENIZER_FILE
     expected = f"Expected a folder with {TOKENIZER_FILE}, such as {default_folder()}"
-    if folder.is_file():
-        raise TokenizerError(f"{folder} is a file. {expected}: give the folder, not a file in it.")
     if not folder.is_dir():
-        raise TokenizerError(f"The tokenizer folder {folder} does not exist. {expected}: check the path.")
-    if not file.is_file():
+        found = "is a file" if folder.is_file() else "does not exist"
+        raise TokenizerError(f"The tokenizer folder {folder} {found}. {expected}: give the folder that holds it.")
+    if not (folder / TOKENIZER_FILE).is_file():
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
         raise TokenizerError(
-            f"{folder} has no {TOKENIZER_FILE} (found: {found}). {expected}. An older tokenizer (vocab.json "
-            f"with merges.txt, tokenizer.model) must first be saved as a fast one by transformers."
+            f"{folder} has no {TOKENIZER_FILE} (found: {found}). {expected}. An older tokenizer (vocab.json with "
+            "merges.txt, tokenizer.model) must first be saved as a fast one by transformers."
         )
+    files = [folder / name for name in (TOKENIZER_FILE, *BESIDE, MODEL_FILE)]
     try:
-        text = file.read_text(encoding="utf-8")
-        beside = {n: (folder / n).read_text(encoding="utf-8") for n in BESIDE if (folder / n).is_file()}
-        model = (folder / MODEL_FILE).read_text(encoding="utf-8") if (folder / MODEL_FILE).is_file() else "{}"
+        texts = {file.name: file.read_text(encoding="utf-8") for file in files if file.is_file()}
     except UnicodeDecodeError as error:
         raise TokenizerError(
             f"{folder} holds a file that is not text ({error}). Expected JSON in UTF-8: copy it again."
         ) from error
-    return Tokenizer(text, beside, _rows(model), where=str(file))
+    text, rows = texts.pop(TOKENIZER_FILE), _rows(texts.pop(MODEL_FILE, "{}"))
+    return Tokenizer(text, texts, rows, where=str(folder / TOKENIZER_FILE))
 
 
 def _rows(model_text: str) -> int:

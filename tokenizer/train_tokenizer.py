@@ -15,26 +15,17 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from itertools import chain, repeat
 from pathlib import Path
 
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as FastTokenizer
 
-from tokenizer.chat import DEFAULT_SYSTEM
-from tokenizer.tokenizer import (
-    CONFIG_FILE,
-    END,
-    IMAGE_TOKEN,
-    PAD,
-    SPECIALS,
-    START,
-    TOKENIZER_FILE,
-    TokenizerError,
-    byte_characters,
-    default_folder,
-)
+from tokenizer.template import DEFAULT_SYSTEM
+from tokenizer.tokenizer import CONFIG_FILE, SPECIALS, TOKENIZER_FILE, TokenizerError, byte_characters, default_folder
 
+Merge = tuple[bytes, bytes]
 VOCAB_SIZE = 6400
 SEPARATOR = "\x1f"
 TEMPLATE_WORDS = SEPARATOR.join((DEFAULT_SYSTEM, "system", "user", "assistant"))  # added to every training text
@@ -89,14 +80,11 @@ def train(lines: list[str]) -> tuple[FastTokenizer, dict[str, int]]:
     Merges are learned over characters, not bytes: a token is always whole characters, or the start of one.
     """
     vocabulary = _Vocabulary()
-    vocabulary.extend("hanzi and punctuation", hanzi(1) + list(PUNCTUATION))
-    vocabulary.extend("other characters", _frequent_characters(lines))
-    vocabulary.extend_words("words and parts of words", _word_merges(lines))
-    vocabulary.extend("rarer hanzi to fill up", hanzi(2))
-    tokenizer = _assemble(vocabulary)
-    if tokenizer.get_vocab_size() != VOCAB_SIZE:
-        raise AssertionError(f"the vocabulary has {tokenizer.get_vocab_size()} tokens, not {VOCAB_SIZE}")
-    return tokenizer, vocabulary.counts
+    vocabulary.extend("hanzi and punctuation", _spelled([*hanzi(1), *PUNCTUATION]))
+    vocabulary.extend("other characters", _spelled(_frequent_characters(lines)))
+    vocabulary.extend("words and parts of words", [[merge] for merge in _word_merges(lines)])
+    vocabulary.extend("rarer hanzi to fill up", _spelled(hanzi(2)))
+    return _assemble(vocabulary), vocabulary.counts
 
 
 def hanzi(level: int) -> list[str]:
@@ -107,11 +95,11 @@ def hanzi(level: int) -> list[str]:
 
 
 def write(tokenizer: FastTokenizer, folder: Path) -> None:
-    """Writes tokenizer.json and tokenizer_config.json."""
+    """Writes tokenizer.json and a copy of the project's tokenizer_config.json, which no training changes."""
+    config = (default_folder() / CONFIG_FILE).read_bytes()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TOKENIZER_FILE).write_text(tokenizer.to_str(pretty=True) + "\n", encoding="utf-8")
-    config = json.dumps(_config(), ensure_ascii=False, indent=2)
-    (folder / CONFIG_FILE).write_text(config + "\n", encoding="utf-8")
+    (folder / CONFIG_FILE).write_bytes(config)
 
 
 class _Vocabulary:
@@ -119,68 +107,51 @@ class _Vocabulary:
 
     def __init__(self):
         self.tokens: dict[bytes, None] = dict.fromkeys(bytes([b]) for b in range(256))  # an ordered set
-        self.merges: list[tuple[bytes, bytes]] = []
+        self.merges: list[Merge] = []
         self.counts = {"special": len(SPECIALS), "bytes": 256}
 
-    @property
-    def room(self) -> int:
-        return VOCAB_SIZE - len(SPECIALS) - len(self.tokens)
+    def extend(self, kind: str, chains: list[list[Merge]]) -> None:
+        """Adds chains of merges, each of which builds on the one before it, leaving out what are tokens already.
 
-    def extend(self, kind: str, characters: list[str]) -> None:
-        """Gives each character its own token, merged byte by byte from the left, while there is room."""
-        before = self.room
-        for character in characters:
-            data = character.encode()
-            steps = [(data[:end], data[end : end + 1]) for end in range(1, len(data))]
-            new = [(left, right) for left, right in steps if left + right not in self.tokens]
-            if len(new) <= self.room:
-                for left, right in new:
-                    self._add(left, right)
-        self.counts[kind] = before - self.room
+        Skips those that there is no room for, that are too long or that begin with what are no tokens.
+        """
+        before = len(self.tokens)
+        for merges in chains:
+            new = [(left, right) for left, right in merges if left + right not in self.tokens]
+            room = VOCAB_SIZE - len(SPECIALS) - len(self.tokens)
+            short = all(len(left + right) <= MAX_TOKEN_BYTES for left, right in new)
+            if new and short and len(new) <= room and all(half in self.tokens for half in new[0]):
+                self.tokens.update((left + right, None) for left, right in new)
+                self.merges += new
+        self.counts[kind] = len(self.tokens) - before
 
-    def extend_words(self, kind: str, merges: list[tuple[str, str]]) -> None:
-        """Adds learned merges in order; skips those that are too long or whose halves are not tokens."""
-        before = self.room
-        for pair in merges:
-            left, right = (part.encode() for part in pair)
-            known = left in self.tokens and right in self.tokens and left + right not in self.tokens
-            if known and len(left + right) <= MAX_TOKEN_BYTES and self.room > 0:
-                self._add(left, right)
-        self.counts[kind] = before - self.room
 
-    def _add(self, left: bytes, right: bytes) -> None:
-        self.tokens[left + right] = None
-        self.merges.append((left, right))
+def _spelled(characters: Iterable[str]) -> list[list[Merge]]:
+    """For each character the merges, byte by byte from the left, that make it one token."""
+    return [[(data[:end], data[end : end + 1]) for end in range(1, len(data))] for data in map(str.encode, characters)]
 
 
 def _frequent_characters(lines: list[str]) -> list[str]:
     """Characters beyond ASCII by decreasing frequency; ties in Unicode order."""
-    counts: Counter[str] = Counter()
-    for line in lines:
-        counts.update(line)
+    counts = Counter(chain.from_iterable(lines))
     least = max(2, sum(counts.values()) // RARE)
     found = [c for c, n in counts.items() if ord(c) > 127 and n >= least]
     return sorted(found, key=lambda c: (-counts[c], c))[:MAX_OTHER_CHARACTERS]
 
 
-def _word_merges(lines: list[str]) -> list[tuple[str, str]]:
+def _word_merges(lines: list[str]) -> list[Merge]:
     """Merges of characters into words, most frequent first, from the library's BPE trainer."""
     learner = FastTokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(SEPARATOR, "removed"),
-            pre_tokenizers.Split(Regex(PIECES), "isolated"),
-        ]
+        [pre_tokenizers.Split(SEPARATOR, "removed"), pre_tokenizers.Split(Regex(PIECES), "isolated")]
     )
     alphabet = len(set(TEMPLATE_WORDS).union(*lines))
     trainer = trainers.BpeTrainer(
         vocab_size=alphabet + VOCAB_SIZE,  # more than needed: some will be too long
-        min_frequency=2,
-        max_token_length=MAX_TOKEN_BYTES,
-        show_progress=False,
-    )
+        min_frequency=2, max_token_length=MAX_TOKEN_BYTES, show_progress=False,
+    )  # fmt: skip
     learner.train_from_iterator(chain(lines, repeat(TEMPLATE_WORDS, len(lines))), trainer)
-    return [tuple(pair) for pair in json.loads(learner.to_str())["model"]["merges"]]
+    return [(left.encode(), right.encode()) for left, right in json.loads(learner.to_str())["model"]["merges"]]
 
 
 def _assemble(vocabulary: _Vocabulary) -> FastTokenizer:
@@ -193,53 +164,11 @@ def _assemble(vocabulary: _Vocabulary) -> FastTokenizer:
     names = [*SPECIALS, *(spell(token) for token in vocabulary.tokens)]
     merges = [(spell(left), spell(right)) for left, right in vocabulary.merges]
     tokenizer = FastTokenizer(models.BPE({name: index for index, name in enumerate(names)}, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PIECES), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PIECES), "isolated"), as_bytes])
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in SPECIALS])
     return tokenizer
-
-
-def _config() -> dict:
-    """tokenizer_config.json: what transformers needs to load the folder, with chat.py's template in Jinja."""
-    template = (
-        "{% if messages[0].role != 'system' %}"
-        "{{ '" + START + "system\\n" + DEFAULT_SYSTEM + END + "\\n' }}"
-        "{% endif %}"
-        "{% for turn in messages %}"
-        "{% if turn.role == 'assistant' %}{{ turn.content + '" + END + "\\n' }}"
-        "{% elif turn.role == 'user' or loop.first %}"
-        "{{ '" + START + "' + turn.role + '\\n' + turn.content + '" + END + "\\n' }}"
-        "{% if turn.role == 'user' %}{{ '" + START + "assistant\\n' }}{% endif %}"
-        "{% endif %}{% endfor %}"
-    )
-    return {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": PAD,
-        "bos_token": START,
-        "eos_token": END,
-        "unk_token": PAD,
-        "additional_special_tokens": [IMAGE_TOKEN],
-        "added_tokens_decoder": {
-            str(index): {
-                "content": name,
-                "lstrip": False,
-                "normalized": False,
-                "rstrip": False,
-                "single_word": False,
-                "special": True,
-            }
-            for index, name in enumerate(SPECIALS)
-        },
-        "add_prefix_space": False,
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": 8192,
-        "chat_template": template,
-    }
 
 
 if __name__ == "__main__":

@@ -13,34 +13,33 @@ from pathlib import Path
 import torch
 
 from engine.arguments import UsageError
-from engine.build import Encoder, Trained, add_arguments, load_trained
+from engine.build import Trained, add_arguments, load_trained
 from engine.command import guarded
 from model.checkpoints.files import save_safetensors, write_json
 from model.checkpoints.llava import llava_config, llava_tensors, select_strategy
 from tools.llava_card import model_card
 from tools.llava_tokenizer import IMAGE, save_llava_tokenizer
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     add_arguments(parser)
     parser.add_argument("out", help="the folder to write, new or empty")
-    parser.add_argument("--dtype", default="float32", choices=tuple(DTYPES), help="of the weights (default: float32)")
+    dtypes = ("float32", "bfloat16", "float16")
+    parser.add_argument("--dtype", default="float32", choices=dtypes, help="of the weights (default: float32)")
     args = parser.parse_args(argv)
     out = Path(args.out)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
         raise UsageError(f"{out}: exists already and is not an empty folder; choose another, or delete it")
     trained = load_trained(args.run, args.vision, args.tokenizer)
-    export(trained, out, DTYPES[args.dtype])
+    export(trained, out, getattr(torch, args.dtype))
     size = sum(file.stat().st_size for file in out.iterdir())
     print(f"{out}: {size:,} bytes; README.md in it says how to load it and what was not checked")
 
 
 def export(trained: Trained, out: Path, dtype: torch.dtype = torch.float32) -> None:
     """The whole folder; WeightsError, with nothing written, for a model that LLaVA cannot express."""
-    vlm, tokenizer = trained.model, trained.tokenizer
+    vlm, tokenizer, spec = trained.model, trained.tokenizer, trained.encoder.spec
     special = {"pad_token_id": tokenizer.pad_id, "bos_token_id": tokenizer.start_id, "eos_token_id": tokenizer.end_id}
     llava_config(vlm, 0, special, vlm.config.lm.vocab_size)  # raises before anything is written
     image_id = save_llava_tokenizer(out, tokenizer, vlm.config.lm.max_position_embeddings)
@@ -50,29 +49,19 @@ def export(trained: Trained, out: Path, dtype: torch.dtype = torch.float32) -> N
     write_json(out / "config.json", {**config, "dtype": name, "torch_dtype": name})
     answers = {"eos_token_id": list(tokenizer.end_ids), "do_sample": False, "max_new_tokens": 256}
     write_json(out / "generation_config.json", {**special, **answers})
-    write_json(out / "preprocessor_config.json", picture_settings(trained.encoder))
-    write_json(out / "processor_config.json", processor_settings(vlm.config))
+    processor = {"processor_class": "LlavaProcessor"}
+    # crop_size even if nothing is cropped: token counts are read from it
+    crop = {"crop_size": dict(zip(("height", "width"), spec.shape, strict=True))}
+    write_json(out / "preprocessor_config.json", {**crop, **processor, **spec.to_settings()})
+    # LlavaProcessor counts (side // patch_size)² image tokens, and the additional ones, minus one for "default"
+    write_json(out / "processor_config.json", {
+        **processor, "patch_size": vlm.config.vision.patch_size,
+        "vision_feature_select_strategy": select_strategy(vlm.config),
+        "num_additional_image_tokens": int(vlm.config.vision.class_token), "image_token": IMAGE,
+    })  # fmt: skip
     tensors = llava_tensors(vlm, rows, tokenizer.pad_id)
     (out / "README.md").write_text(model_card(trained, config, name), encoding="utf-8")
     save_safetensors(out / "model.safetensors", {key: x.to(dtype) for key, x in tensors.items()})
-
-
-def processor_settings(config) -> dict:
-    """How LlavaProcessor counts image tokens: (side // patch_size)² + additional ones, minus one for "default"."""
-    return {
-        "processor_class": "LlavaProcessor",
-        "patch_size": config.vision.patch_size,
-        "vision_feature_select_strategy": select_strategy(config),
-        "num_additional_image_tokens": int(config.vision.class_token),
-        "image_token": IMAGE,
-    }
-
-
-def picture_settings(encoder: Encoder) -> dict:
-    """preprocessor_config.json; has crop_size even if nothing is cropped, since token counts are read from it."""
-    height, width = encoder.spec.shape
-    crop = {"crop_size": {"height": height, "width": width}, "processor_class": "LlavaProcessor"}
-    return {**crop, **encoder.spec.to_settings()}
 
 
 if __name__ == "__main__":

@@ -29,20 +29,14 @@ def main(argv: list[str] | None = None) -> None:
     check_encoder(trained)
     save_minimind_v(out, trained.model)
     print(f"{out}: {out.stat().st_size:,} bytes")
-    print("\n".join(how_to_load(trained, out)))
+    print_how_to_load(trained, out)
 
 
 def check_encoder(trained: Trained) -> None:
     """WeightsError for an encoder that MiniMind-V's code does not run: CLIP ViT-B/16 is hard-coded there."""
     vision = trained.model.config.vision
-    wanted = {
-        "hidden_size": 768,
-        "num_patches": 196,
-        "stem": "patch",
-        "class_token": True,
-        "pre_norm": True,
-        "feature_layer": -1,
-    }
+    wanted = {"hidden_size": 768, "num_patches": 196, "stem": "patch", "class_token": True, "pre_norm": True,
+              "feature_layer": -1}  # fmt: skip
     odd = [f"{name} {getattr(vision, name)!r} (expected {value!r})" for name, value in wanted.items()
            if getattr(vision, name) != value]  # fmt: skip
     if odd:
@@ -52,23 +46,22 @@ def check_encoder(trained: Trained) -> None:
         )
 
 
-def how_to_load(trained: Trained, out: Path) -> list[str]:
-    """What MiniMind-V needs to be told to load the file."""
-    lm, image = trained.model.config.lm, trained.tokenizer.image_id
-    lines = [
+def print_how_to_load(trained: Trained, out: Path) -> None:
+    """What MiniMind-V needs to be told to load the file; a tokenizer of the model's own is written beside it."""
+    lm, image, tokens = trained.model.config.lm, trained.tokenizer.image_id, trained.model.image_tokens
+    print(
         f"MiniMind-V reads it with --hidden_size {lm.hidden_size} --num_hidden_layers {lm.num_hidden_layers}, under "
         f"the name sft_vlm_{lm.hidden_size}.pth or pretrain_vlm_{lm.hidden_size}.pth"
-    ]
-    if image != MINIMIND2_IMAGE_ID:
-        folder = out.parent / "tokenizer"
-        trained.tokenizer.save(folder)
-        name = trained.tokenizer.decode([image], skip_special=False)
-        lines.append(
-            f"this model has a tokenizer of its own, written to {folder}: give MiniMind-V that one, and in its "
-            f"VLMConfig image_special_token={name!r} * {trained.model.image_tokens} and image_ids=[{image}] * "
-            f"{trained.model.image_tokens}"
-        )
-    return lines
+    )
+    if image == MINIMIND2_IMAGE_ID:
+        return
+    folder = out.parent / "tokenizer"
+    trained.tokenizer.save(folder)
+    name = trained.tokenizer.decode([image], skip_special=False)
+    print(
+        f"this model has a tokenizer of its own, written to {folder}: give MiniMind-V that one, and in its VLMConfig "
+        f"image_special_token={name!r} * {tokens} and image_ids=[{image}] * {tokens}"
+    )
 
 
 if __name__ == "__main__":

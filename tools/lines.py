@@ -4,47 +4,45 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SPINE = (
-    "model/config.py", "model/layers.py", "model/cache.py", "model/language.py", "model/vision.py",
-    "model/projector.py", "model/vlm.py", "engine/loop.py", "train_lm.py", "train_pretrain.py", "train_sft.py",
-)  # fmt: skip
+
+
+def modules(folders: dict[str, str]) -> tuple[str, ...]:
+    """The files of the modules named, by folder; "" is the root."""
+    return tuple(f"{folder}{name}.py" for folder, names in folders.items() for name in names.split())
+
+
+SPINE = modules({
+    "model/": "config layers cache language vision projector vlm",
+    "engine/": "loop",
+    "": "train_lm train_pretrain train_sft",
+})  # fmt: skip
 # What one has to read to follow train_pretrain.py from a flag to a weight update; the rest of PATH can be taken on
 # trust: drawing, captions, the chat template, file formats, the feature cache, memory plan and log.
-READING = (
-    "train_pretrain.py", "engine/arguments.py", "engine/build.py", "engine/trainer.py", "engine/dataloader.py",
-    "engine/freeze.py", "engine/loop.py", "engine/recorder.py", "engine/optimizer.py", "dataset/splits.py",
-    "dataset/record.py", "dataset/encoding.py", "dataset/batching.py", "model/vlm.py", "model/projector.py",
-    "model/vision.py", "model/language.py", "model/layers.py", "model/config.py",
-)  # fmt: skip
+READING = modules({
+    "": "train_pretrain",
+    "engine/": "arguments build trainer dataloader freeze loop recorder optimizer",
+    "dataset/": "splits record encoding batching",
+    "model/": "vlm projector vision language layers config",
+})  # fmt: skip
 # The modules that run between `python train_pretrain.py` and the first change of a weight: picture book, shipped
 # encoder, language model already trained, plain model (--fast off). tests/test_architecture.py traces it.
 # A file counts in full even if only one short function of it is called.
-PATH = (
-    "train_pretrain.py",
-    "engine/command.py", "engine/arguments.py", "engine/trainer.py", "engine/build.py", "engine/device.py",
-    "engine/distributed.py", "engine/cells.py", "engine/dataloader.py", "engine/freeze.py", "engine/memory.py",
-    "engine/checkpoint.py", "engine/log.py", "engine/optimizer.py", "engine/recorder.py", "engine/loop.py",
-    "model/config.py", "model/layers.py", "model/language.py", "model/vision.py", "model/projector.py", "model/vlm.py",
-    "model/lora.py", "model/init.py",
-    "model/checkpoints/files.py", "model/checkpoints/load.py", "model/checkpoints/own.py",
-    "model/checkpoints/sizes.py", "model/checkpoints/vision_families.py",
-    "tokenizer/tokenizer.py", "tokenizer/template.py", "tokenizer/chat.py",
-    "dataset/splits.py", "dataset/mixture.py", "dataset/record.py", "dataset/bad_rows.py", "dataset/encoding.py",
-    "dataset/batching.py", "dataset/pictures.py", "dataset/preprocess.py", "dataset/features.py",
-    "dataset/picturebook/book.py", "dataset/picturebook/world.py", "dataset/picturebook/facts.py",
-    "dataset/picturebook/captions_zh.py", "dataset/picturebook/checklists.py", "dataset/picturebook/questions.py",
-    "dataset/picturebook/telling.py", "dataset/picturebook/words.py",
-    "dataset/picturebook/drawing/picture.py", "dataset/picturebook/drawing/pen.py",
-    "dataset/picturebook/drawing/backdrop.py", "dataset/picturebook/drawing/sky.py",
-    "dataset/picturebook/drawing/places.py", "dataset/picturebook/drawing/places_built.py",
-    "dataset/picturebook/drawing/places_nature.py", "dataset/picturebook/drawing/figure.py",
-    "dataset/picturebook/drawing/people.py", "dataset/picturebook/drawing/animals.py",
-    "dataset/picturebook/drawing/animals_small.py", "dataset/picturebook/drawing/things.py",
-    "dataset/picturebook/drawing/vehicles.py",
-)  # fmt: skip
+PATH = modules({
+    "": "train_pretrain",
+    "engine/": "command arguments trainer build device distributed cells dataloader freeze memory checkpoint log "
+               "optimizer recorder loop",
+    "model/": "config layers language vision projector vlm lora init",
+    "model/checkpoints/": "files load own sizes vision_families",
+    "tokenizer/": "tokenizer template chat",
+    "dataset/": "splits mixture record atomic bad_rows encoding batching pictures preprocess features",
+    "dataset/picturebook/": "book world facts captions_zh checklists questions telling words",
+    "dataset/picturebook/drawing/": "picture pen backdrop places_built places_nature figure people animals "
+                                    "animals_small things vehicles",
+})  # fmt: skip
 
 
 def count(name: str) -> int:
@@ -69,30 +67,25 @@ def fast() -> list[str]:
     return [name for name in product() if name.startswith("model/fast/")]
 
 
-def by_folder(names: Iterable[str]) -> dict[str, list[str]]:
-    """The files of each folder, in their own order; "" is the root."""
-    folders: dict[str, list[str]] = {}
-    for name in names:
-        folders.setdefault(name.rpartition("/")[0], []).append(name)
-    return folders
+def section(title: str, names: Iterable[str], indent: int = 7) -> list[str]:
+    """A line for all of them together, then one for each."""
+    names = list(names)
+    return [f"{total(names):>{indent},}  {title}", *(f"{count(name):>{indent + 2},}  {name}" for name in names)]
 
 
 def report() -> str:
     """The four figures, each with its parts."""
-    lines = [f"{total(SPINE):>7,}  the spine: {len(SPINE)} files"]
-    lines += [f"{count(name):>9,}  {name}" for name in SPINE]
-    title = f"to follow train_pretrain.py from a flag to a weight update: {len(READING)} files"
-    lines.append(f"{total(READING):>7,}  {title}")
-    lines += [f"{count(name):>9,}  {name}" for name in READING]
+    found = product()
+    lines = section(f"the spine: {len(SPINE)} files", SPINE)
+    lines += section(f"to follow train_pretrain.py from a flag to a weight update: {len(READING)} files", READING)
     lines.append(f"{total(PATH):>7,}  all that runs in between: {len(PATH)} files")
-    for folder, names in by_folder(PATH).items():
-        lines.append(f"{total(names):>9,}  {folder + '/' if folder else 'the script'}")
-        lines += [f"{count(name):>11,}  {name}" for name in names]
+    for folder, names in groupby(PATH, lambda name: name.rpartition("/")[0]):
+        lines += section(f"{folder}/" if folder else "the script", names, 9)
     lines.append(f"{total(fast()):>9,}  more with model/fast/, which computes the same; --fast off goes without it")
-    lines.append(f"{total(product()):>7,}  all product code (.py and .c outside tests/): {len(product())} files")
-    for top in dict.fromkeys(name.rpartition("/")[0].partition("/")[0] for name in product()):
-        inside = [name for name in product() if name.rpartition("/")[0].partition("/")[0] == top]
-        lines.append(f"{total(inside):>9,}  {top + '/' if top else 'the scripts'}")
+    lines.append(f"{total(found):>7,}  all product code (.py and .c outside tests/): {len(found)} files")
+    tops = {name: name.partition("/")[0] + "/" if "/" in name else "the scripts" for name in found}
+    for top in dict.fromkeys(tops.values()):
+        lines.append(f"{total(name for name in found if tops[name] == top):>9,}  {top}")
     return "\n".join(lines)
 
 

@@ -31,24 +31,23 @@ CONTENT = (
 
 def chat_template(template: ChatTemplate) -> str:
     """The Jinja source that renders what tokenizer/chat.py renders for this template."""
-    prefix = "{%- if message['role'] == 'system' -%}" + literal(template.system_prefix) + "{%- endif -%}"
     opening = literal(template.start) + "{{- message['role'] -}}" + literal(template.after_role + template.gap)
-    text = "{{- turn.text | trim -}}" if template.trims else "{{- turn.text -}}"
+    content = CONTENT + ("{{- turn.text | trim -}}" if template.trims else "{{- turn.text -}}")
     answer = literal(template.opening("assistant"))
-    after_user = "{%- if message['role'] == 'user' -%}" + answer + "{%- endif -%}"
-    at_the_end = "{%- if add_generation_prompt -%}" + answer + "{%- endif -%}"
+    system, after_user, at_the_end = "", "", when("add_generation_prompt", answer)
     if template.opens_answers:
-        opening = "{%- if message['role'] != 'assistant' -%}" + opening + "{%- endif -%}"
-    system = ""
+        opening = when("message['role'] != 'assistant'", opening)
+        after_user, at_the_end = when("message['role'] == 'user'", answer), ""
     if template.default_system is not None:
         block = template.opening("system") + template.system_prefix + template.default_system + template.closing
-        system = "{%- if messages[0]['role'] != 'system' -%}" + literal(block) + "{%- endif -%}"
-    turns = opening + prefix + CONTENT + text + literal(template.closing)
-    return (
-        literal(template.begin) + system + "{%- for message in messages -%}" + turns
-        + (after_user if template.opens_answers else "") + "{%- endfor -%}"
-        + ("" if template.opens_answers else at_the_end)
-    )  # fmt: skip
+        system = when("messages[0]['role'] != 'system'", literal(block))
+    prefix = when("message['role'] == 'system'", literal(template.system_prefix))
+    turn = opening + prefix + content + literal(template.closing) + after_user
+    return literal(template.begin) + system + "{%- for message in messages -%}" + turn + "{%- endfor -%}" + at_the_end
+
+
+def when(condition: str, code: str) -> str:
+    return "{%- if " + condition + " -%}" + code + "{%- endif -%}"
 
 
 def literal(text: str) -> str:
@@ -90,21 +89,17 @@ def save_llava_tokenizer(folder: Path, tokenizer: Tokenizer, max_length: int) ->
 def tokenizer_config(tokenizer: Tokenizer, added: list[dict], max_length: int) -> dict:
     """tokenizer_config.json for a tokenizer.json with these added tokens."""
     names = {token["id"]: token["content"] for token in added}
-    decoder = {str(token["id"]): {name: value for name, value in token.items() if name != "id"} for token in added}
+    template = tokenizer.template
+    flags = ("add_bos_token", "add_eos_token", "add_prefix_space", "clean_up_tokenization_spaces")
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": names[tokenizer.pad_id],
-        "bos_token": tokenizer.template.begin or tokenizer.template.start,
-        "eos_token": tokenizer.template.end,
+        "pad_token": names[tokenizer.pad_id], "bos_token": template.begin or template.start, "eos_token": template.end,
         "additional_special_tokens": [IMAGE],
-        "added_tokens_decoder": decoder,
-        "add_bos_token": False,
-        "add_eos_token": False,
-        "add_prefix_space": False,
-        "clean_up_tokenization_spaces": False,
+        "added_tokens_decoder": {str(t["id"]): {key: t[key] for key in t if key != "id"} for t in added},
+        **dict.fromkeys(flags, False),
         "padding_side": "left",  # for batched generation
         "model_input_names": ["input_ids", "attention_mask"],  # transformers 4 would add token_type_ids
         "model_max_length": max_length,
         "processor_class": "LlavaProcessor",
-        "chat_template": chat_template(tokenizer.template),
-    }
+        "chat_template": chat_template(template),
+    }  # fmt: skip

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -52,10 +53,6 @@ class Probed:
     thing: Thing
     label: int
 
-    @property
-    def things(self) -> int:
-        return len(self.scene.things)
-
 
 # attribute -> (whether a thing has it, its label, number of classes, text after the noun, each class's word)
 ATTRIBUTES = {
@@ -81,14 +78,15 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"--n {args.n}: expected 20 or more")
     device = pick_device(args.device)
     prepare(device)
-    model, tokenizer, load, tokens = load_any(args.run)
-    model.to(device)
+    probe = load_any(args.run)
+    probe.model.to(device)
+    *_, classes, suffix, words = ATTRIBUTES[args.attribute]
     fit, test = (probed(split, count, args.attribute) for split, count in (("train", args.n), ("test", args.n // 2)))
-    states = [hidden_states(model, tokenizer, load, tokens, some) for some in (fit, test)]  # each (layers + 1, rows, D)
-    classes = ATTRIBUTES[args.attribute][2]
-    labels = [torch.tensor([p.label for p in some]) for some in (fit, test)]
+    labels = [torch.tensor([one.label for one in some]) for some in (fit, test)]
+    states = [probe.at_the_end(some)[0] for some in (fit, test)]
     layers = [accuracy(*labels, one, other, classes) for one, other in zip(*states, strict=True)]
-    said = said_right(model, tokenizer, load, tokens, test, args.attribute)
+    firsts = torch.tensor([probe.tokenizer.encode(word)[0] for word in words])
+    said = probe.at_the_end(test, suffix)[1][:, firsts].argmax(1) == labels[1]
     report = {
         "run": str(args.run), "attribute": args.attribute, "fit": len(fit), "scored": len(test),
         "chance": int(labels[1].bincount(minlength=classes).max()) / len(test),
@@ -99,14 +97,39 @@ def main(argv: list[str] | None = None) -> None:
         write_atomically(Path(args.json), (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
 
 
-def load_any(run: Path) -> tuple[VLM, Tokenizer, PictureLoader, int]:
-    """(model, tokenizer, picture loader, tokens per picture); word pictures for a language model."""
-    tokenizer = get_tokenizer("", run)
+@dataclass(frozen=True)
+class Probe:
+    """A model that reads captions up to a noun, and how pictures get into it."""
+
+    model: VLM
+    tokenizer: Tokenizer
+    load: PictureLoader
+    image_tokens: int
+
+    @torch.no_grad()
+    def at_the_end(self, probed: Sequence[Probed], suffix: str = "") -> tuple[Tensor, Tensor]:
+        """The residual stream and the logits at the last token of each prompt, (layers + 1, rows, D) and (rows, V)."""
+        examples = prompts(self.tokenizer, self.image_tokens, probed, suffix)
+        states, logits = [], []
+        for start in range(0, len(examples), BATCH):
+            batch = collate(examples[start : start + BATCH], self.tokenizer.pad_id, self.load)
+            batch = batch.to(next(self.model.parameters()).device)
+            last = batch.attention_mask.sum(1) - 1
+            rows = torch.arange(len(last), device=last.device)
+            streams, scores = residual_stream(self.model, batch)
+            states.append(torch.stack([stream[rows, last].float().cpu() for stream in streams]))
+            logits.append(scores[rows, last].cpu())
+        return torch.cat(states, dim=1), torch.cat(logits)
+
+
+def load_any(run: Path) -> Probe:
+    """The probe of a run; word pictures for a language model."""
     model = load_vlm(run) if (run / "config.json").is_file() else None
     if model is not None and model.projector is None:
-        return model.eval(), tokenizer, word_loader(tokenizer), GRID * GRID
+        tokenizer = get_tokenizer("", run)
+        return Probe(model.eval(), tokenizer, word_loader(tokenizer), GRID * GRID)
     trained = load_trained(run)
-    return trained.model, trained.tokenizer, pixel_loader(trained.encoder.spec), trained.model.image_tokens
+    return Probe(trained.model, trained.tokenizer, pixel_loader(trained.encoder.spec), trained.model.image_tokens)
 
 
 def probed(split: str, count: int, attribute: str) -> list[Probed]:
@@ -133,30 +156,14 @@ def prompts(
         text = OPENINGS[0].format(place, listing(list(one.scene.things))) + KINDS[one.thing.kind].zh + suffix
         turn = Turn("user", (IMAGE, "\n" + prompt_for("long")))
         asked = encode_prompt((turn,), tokenizer, tokens, (one.scene,), row_id=str(number))
-        ids = torch.tensor([*asked.ids.tolist(), *tokenizer.encode(text)], dtype=torch.int32).numpy()
-        mask = [*asked.image_mask.tolist(), *[False] * (len(ids) - len(asked.ids))]
-        made.append(Example(ids, ids.copy(), torch.tensor(mask).numpy(), asked.images, str(number)))
+        ids = np.array([*asked.ids, *tokenizer.encode(text)], np.int32)
+        mask = np.pad(asked.image_mask, (0, len(ids) - len(asked.ids)))
+        made.append(Example(ids, ids.copy(), mask, asked.images, str(number)))
     return made
 
 
-@torch.no_grad()
-def hidden_states(
-    model: VLM, tokenizer: Tokenizer, load: PictureLoader, tokens: int, probed: Sequence[Probed]
-) -> Tensor:
-    """The residual stream at the noun's last token, before the first layer and after each: (layers + 1, rows, D)."""
-    kept: list[list[Tensor]] = [[] for _ in range(len(model.llm.model.layers) + 1)]
-    for batch in batches(tokenizer, load, prompts(tokenizer, tokens, probed)):
-        batch = batch.to(next(model.parameters()).device)
-        streams = residual_stream(model, batch)
-        last = batch.attention_mask.sum(1) - 1
-        rows = torch.arange(len(last), device=last.device)
-        for layer, stream in zip(kept, streams, strict=True):
-            layer.append(stream[rows, last].float().cpu())
-    return torch.stack([torch.cat(layer) for layer in kept])
-
-
-def residual_stream(model: VLM, batch: Batch) -> list[Tensor]:
-    """The residual stream (B, T, D) before the first layer and after each."""
+def residual_stream(model: VLM, batch: Batch) -> tuple[list[Tensor], Tensor]:
+    """The residual stream (B, T, D) before the first layer and after each, and the logits (B, T, V)."""
     streams: list[Tensor] = []
 
     def keep(module: nn.Module, given: tuple, out) -> None:
@@ -166,17 +173,10 @@ def residual_stream(model: VLM, batch: Batch) -> list[Tensor]:
 
     hooks = [layer.register_forward_hook(keep) for layer in model.llm.model.layers]
     try:
-        model.logits(batch)
+        return streams, model.logits(batch)
     finally:
         for hook in hooks:
             hook.remove()
-    return streams
-
-
-def batches(tokenizer: Tokenizer, load: PictureLoader, examples: Sequence[Example]) -> list[Batch]:
-    """Right-padded batches of the examples, in order."""
-    groups = [examples[i : i + BATCH] for i in range(0, len(examples), BATCH)]
-    return [collate(list(group), tokenizer.pad_id, load) for group in groups]
 
 
 def accuracy(fit: Tensor, test: Tensor, fit_states: Tensor, test_states: Tensor, classes: int) -> Tensor:
@@ -188,28 +188,12 @@ def accuracy(fit: Tensor, test: Tensor, fit_states: Tensor, test_states: Tensor,
     return (other @ weights).argmax(1) == test
 
 
-@torch.no_grad()
-def said_right(
-    model: VLM, tokenizer: Tokenizer, load: PictureLoader, tokens: int, probed: Sequence[Probed], attribute: str
-) -> Tensor:
-    """(rows,) bool: whether the right one of the attribute's words has the highest logit after the noun."""
-    *_, suffix, words = ATTRIBUTES[attribute]
-    ids = torch.tensor([tokenizer.encode(word)[0] for word in words])
-    right = []
-    for batch in batches(tokenizer, load, prompts(tokenizer, tokens, probed, suffix)):
-        batch = batch.to(next(model.parameters()).device)
-        last = batch.attention_mask.sum(1) - 1
-        logits = model.logits(batch)[torch.arange(len(last), device=last.device), last].cpu()
-        right.append(logits[:, ids].argmax(1))
-    return torch.cat(right) == torch.tensor([p.label for p in probed])
-
-
 def by_things(probed: Sequence[Probed], right: Tensor) -> dict[str, float]:
     """Accuracy over all rows, and by the number of things in the scene."""
     groups = defaultdict(list)
     for one, good in zip(probed, right.tolist(), strict=True):
         groups["all"].append(good)
-        groups[str(one.things)].append(good)
+        groups[str(len(one.scene.things))].append(good)
     return {name: sum(groups[name]) / len(groups[name]) for name in sorted(groups)}
 
 
@@ -219,10 +203,9 @@ def table(report: dict) -> str:
     title = f"{report['attribute']} at the noun: {report['run']}, {report['scored']} scenes, majority class"
     head = "  ".join([" " * 24, *(f"{name:>5}" for name in names)]) + "   (things)"
     lines = [f"{title} {report['chance']:.2f}", head]
-    rows = [("before layer 1", report["by_layer"][0])]
-    rows += [(f"after layer {n}", row) for n, row in enumerate(report["by_layer"][1:], 1)]
-    rows.append(("said by the model", report["teacher_forced"]))
-    for title, row in rows:
+    layers = range(1, len(report["by_layer"]))
+    titles = ["before layer 1", *(f"after layer {layer}" for layer in layers), "said by the model"]
+    for title, row in zip(titles, [*report["by_layer"], report["teacher_forced"]], strict=True):
         lines.append(f"{title:<24}  " + "  ".join(f"{row.get(name, float('nan')):5.2f}" for name in names))
     return "\n".join(lines)
 

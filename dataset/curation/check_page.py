@@ -5,11 +5,11 @@ from __future__ import annotations
 import base64
 import html
 import io
-import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
+from dataset.atomic import replacing
 from dataset.bad_rows import BadImage
 from dataset.pictures import open_picture
 from dataset.record import IGNORE, Example, Picture, Record
@@ -60,9 +60,8 @@ def write_page(path: Path, files: Sequence[tuple[str, Sequence[Sample]]], tokeni
         f'initial-scale=1"><title>What is in the data</title><style>{STYLE}</style></head>\n<body>\n'
         + "\n".join(parts) + "\n</body></html>\n"
     )  # fmt: skip
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(page.encode("utf-8", "replace"))
-    os.replace(partial, path)
+    with replacing(path) as file:
+        file.write(page.encode("utf-8", "replace"))
 
 
 def _article(record: Record, example: Example, tokenizer: Tokenizer) -> str:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from dataset.curation.quality import units
 from dataset.pictures import open_picture, picture_key
-from dataset.record import Record
+from dataset.record import Picture, Record
 
 SHINGLE = 3  # words or Chinese characters per shingle
 ALIKE = 0.8  # Jaccard similarity of two texts' shingles from which they are near-duplicates
@@ -40,7 +40,7 @@ def exact_key(record: Record) -> bytes:
 
 
 def _plain(text: str) -> str:
-    """The words; the text itself where it has hardly any (sums, emoji, code)."""
+    """The words; the text itself where it has hardly any (arithmetic, emoji, code)."""
     return " ".join(units(text)) if len(text) < 3 * len("".join(units(text))) + 3 else text
 
 
@@ -92,8 +92,8 @@ def look(image: Image.Image) -> Look:
     return Look(int.from_bytes(np.packbits(bits).tobytes(), "big"), tuple(map(int, corners.flatten())))
 
 
-def looks(record: Record) -> list[Look]:
-    return [look(open_picture(picture, 64)) for picture in record.images]
+def _look_at(picture: Picture) -> Look:
+    return look(open_picture(picture, 64))
 
 
 def nearly_same(one: Record, other: Record) -> bool:
@@ -104,31 +104,29 @@ def nearly_same(one: Record, other: Record) -> bool:
         texts = ["\n".join(turn.text for turn in record.turns if turn.role == role) for record in (one, other)]
         if similarity(*texts) < ALIKE:
             return False
-    return all(a.is_near(b) for a, b in zip(looks(one), looks(other), strict=True))
+    return all(_look_at(a).is_near(_look_at(b)) for a, b in zip(one.images, other.images, strict=True))
 
 
 class NearIndex:
-    """An index to find near-duplicates among many rows; keeps some 200 bytes per row, whatever its size."""
+    """Finds near-duplicates among many rows; keeps a few hundred bytes per row, however large it is."""
 
     def __init__(self) -> None:
-        self._rows: list[int] = []
-        self._texts: list[np.ndarray] = []  # (BANDS,) of each row
-        self._first: list[Look | None] = []  # of each row's first picture
+        # of each row: its number, the (BANDS,) hashes of its text, and the look of its first picture
+        self._rows: list[tuple[int, np.ndarray, Look | None]] = []
 
     def add(self, row: int, record: Record) -> None:
         """Index a row. BadImage if its first picture cannot be read."""
-        self._first.append(look(open_picture(record.images[0], 64)) if record.images else None)
-        self._texts.append(min_hashes("\n".join(turn.text for turn in record.turns)))
-        self._rows.append(row)
+        first = _look_at(record.images[0]) if record.images else None
+        self._rows.append((row, min_hashes("\n".join(turn.text for turn in record.turns)), first))
 
     def duplicates(self, read: Callable[[int], Record]) -> dict[int, int]:
         """Near-duplicate row -> the earlier row it repeats. read: loads a row again, to compare in full."""
         found: dict[int, int] = {}
         if not self._rows:
             return found
-        texts = np.stack(self._texts)
-        has = np.array([one is not None for one in self._first])
-        pictures = np.array([one.difference if one else 0 for one in self._first], np.uint64)
+        texts = np.stack([text for _, text, _ in self._rows])
+        has = np.array([first is not None for _, _, first in self._rows])
+        pictures = np.array([first.difference if first else 0 for _, _, first in self._rows], np.uint64)
         for band in range(BANDS):
             for part in range(DISTANCE + 1):  # of hashes that differ in 3 bits, one of 4 parts is equal
                 picture = (pictures >> np.uint64(16 * part) & np.uint64(0xFFFF)) + np.uint64(1) * has
@@ -140,20 +138,17 @@ class NearIndex:
 
     def _compare(self, places: np.ndarray, read: Callable[[int], Record], found: dict[int, int]) -> None:
         """Compare the rows at these places with the earlier ones among them, in order."""
-        kept: list[int] = []
-        for place in map(int, places):
-            row, mine = self._rows[place], self._first[place]
+        kept: list[tuple[int, Look | None]] = []
+        for place in places:
+            row, _, first = self._rows[place]
             if row in found:
                 continue
-            near = [k for k in kept if mine is None or mine.is_near(self._first[k])][:COMPARED]
-            same = None
-            if near:
-                record = read(row)
-                same = next((self._rows[k] for k in near if nearly_same(read(self._rows[k]), record)), None)
+            near = [other for other, theirs in kept if first is None or first.is_near(theirs)][:COMPARED]
+            same = next((other for other in near if nearly_same(read(other), read(row))), None)
             if same is not None:
                 found[row] = same
             elif len(kept) < MEMBERS:
-                kept.append(place)
+                kept.append((row, first))
 
 
 def _buckets(keys: np.ndarray) -> Iterator[np.ndarray]:

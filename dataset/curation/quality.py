@@ -142,8 +142,8 @@ def unfinished(text: str) -> str:
     """Detect a text that breaks off in mid-sentence: no full stop where one belongs.
 
     Exempt are phrases (fewer than 20 words or Chinese characters), lists and tables whose other lines have no full stop
-    either, code, sums, and texts that end with a closing bracket or an emoji. A final comma, colon or opening bracket
-    is unfinished however short the text is.
+    either, code, arithmetic, and texts that end with a closing bracket or an emoji. A final comma, colon or opening
+    bracket is unfinished however short the text is.
     """
     text = text.rstrip()
     if not text:
@@ -184,5 +184,5 @@ def cut_unfinished(text: str) -> str:
 
 
 def cut_if_unfinished(text: str) -> str:
-    """The text, truncated to its last full stop if it is unfinished."""
-    return cut_unfinished(text) if unfinished(text) else text
+    """The text, truncated to its last full stop if it is unfinished and has one."""
+    return (cut_unfinished(text) or text) if unfinished(text) else text

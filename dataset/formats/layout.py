@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ class Layout:
     question: tuple[str, ...] = ("instruction",)
     context: tuple[str, ...] = ("input",)
     answer: tuple[str, ...] = ("output",)
-    speakers: tuple[tuple[str, str], ...] = tuple(SPEAKERS.items())
+    speakers: Mapping[str, str] = field(default_factory=lambda: SPEAKERS)  # name in the file -> ours
     registered: str = ""  # the file's name in dataset_info.json
 
     def columns(self) -> tuple[str, ...]:
@@ -37,7 +36,6 @@ class Layout:
                 *self.answer)  # fmt: skip
 
 
-COLUMNS = Layout().columns()
 # dataset_info.json's names of columns and tags -> ours
 REGISTERED_COLUMNS = {"messages": "conversations", "images": "images", "system": "system", "prompt": "question",
                       "query": "context", "response": "answer", "role_tag": "role",
@@ -48,18 +46,10 @@ REGISTERED_ROLES = {"user_tag": "user", "assistant_tag": "assistant", "system_ta
 def layout_of(path: Path) -> Layout:
     """The known names, preceded by those of a dataset_info.json beside the file, if there is one."""
     file = path.parent / REGISTER
-    if not file.is_file() or file == path:
-        return Layout()
-    stat = file.stat()
-    return _registered(file, stat.st_mtime_ns, stat.st_size, path.name)
-
-
-@lru_cache(maxsize=64)
-def _registered(file: Path, changed: int, size: int, name: str) -> Layout:
-    """The registered layout of the data file `name`; reread if the registry has changed."""
-    for title, entry in read_register(file).items():
-        if Path(entry["file_name"]).name == name:
-            return _layout(title, entry)
+    if file.is_file() and file != path:
+        for title, entry in read_register(file).items():
+            if Path(entry["file_name"]).name == path.name:
+                return _registered(title, entry)
     return Layout()
 
 
@@ -77,16 +67,11 @@ def read_register(file: Path) -> dict[str, Mapping[str, Any]]:
             if isinstance(entry, Mapping) and isinstance(entry.get("file_name"), str)}  # fmt: skip
 
 
-def _layout(title: str, entry: Mapping[str, Any]) -> Layout:
-    known = Layout()
-    given = {**_mapping(entry, "columns"), **_mapping(entry, "tags")}
-    names = {}
-    for theirs, ours in REGISTERED_COLUMNS.items():
-        if isinstance(given.get(theirs), str):
-            names[ours] = tuple(dict.fromkeys((given[theirs], *getattr(known, ours))))
-    tags = {given[tag]: role for tag, role in REGISTERED_ROLES.items() if isinstance(given.get(tag), str)}
-    return Layout(**names, speakers=tuple((SPEAKERS | tags).items()), registered=title)
-
-
-def _mapping(entry: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    return entry[key] if isinstance(entry.get(key), Mapping) else {}
+def _registered(title: str, entry: Mapping[str, Any]) -> Layout:
+    """The layout of an entry: its names of columns and tags before the known ones."""
+    parts = [part for part in (entry.get("columns"), entry.get("tags")) if isinstance(part, Mapping)]
+    given = {theirs: name for part in parts for theirs, name in part.items() if isinstance(name, str)}
+    names = {ours: tuple(dict.fromkeys((given[theirs], *getattr(Layout(), ours))))
+             for theirs, ours in REGISTERED_COLUMNS.items() if theirs in given}  # fmt: skip
+    tags = {given[tag]: role for tag, role in REGISTERED_ROLES.items() if tag in given}
+    return Layout(**names, speakers=SPEAKERS | tags, registered=title)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import bisect
 import tempfile
 import threading
-import weakref
-from collections.abc import Iterator
-from itertools import accumulate
+from collections.abc import Callable, Iterator
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
 from dataset.bad_rows import DataError
-from dataset.formats.layout import COLUMNS, layout_of
+from dataset.formats.layout import layout_of
 
 IN_MEMORY = 256 << 20  # bytes; larger files are first copied to one with random access
 BATCH = 256  # rows per sequential read
@@ -31,13 +30,12 @@ class ParquetRows:
         self.path = path
         file = open_parquet(path)
         size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
-        self._batches: list[Any] | _Copy
+        self._batch: Callable[[int], Any]
         if size <= IN_MEMORY:
-            self._batches = list(parquet_batches(path, file, BATCH))
-            counts = [len(batch) for batch in self._batches]
+            batches = list(parquet_batches(path, file))
+            self._batch, counts = batches.__getitem__, list(map(len, batches))
         else:
-            self._batches = _Copy(path, parquet_batches(path, file, COPIED))
-            counts = self._batches.counts
+            self._batch, counts = _copied(path, parquet_batches(path, file, COPIED))
         self._starts = [0, *accumulate(counts)]
 
     def __len__(self) -> int:
@@ -50,7 +48,7 @@ class ParquetRows:
     def read(self, index: int) -> dict[str, Any]:
         """The row's columns by name."""
         block = bisect.bisect_right(self._starts, index) - 1
-        return self._batches[block].slice(index - self._starts[block], 1).to_pylist()[0]
+        return self._batch(block).slice(index - self._starts[block], 1).to_pylist()[0]
 
 
 def open_parquet(path: Path) -> Any:
@@ -77,7 +75,7 @@ def parquet_batches(path: Path, file: Any, rows: int = BATCH, all_columns: bool 
     """Stream the columns in use as pyarrow RecordBatches, in order, never the whole file at once."""
     import pyarrow as pa
 
-    wanted = {*COLUMNS, *layout_of(path).columns()}
+    wanted = layout_of(path).columns()
     columns = [name for name in file.schema_arrow.names if all_columns or name in wanted]
     try:
         yield from file.iter_batches(batch_size=rows, columns=columns)
@@ -85,34 +83,32 @@ def parquet_batches(path: Path, file: Any, rows: int = BATCH, all_columns: bool 
         raise DataError(f"{path} is damaged ({error}); expected parquet: download it again") from error
 
 
-class _Copy:
-    """The same batches in a temporary file, read on demand; the file is unlinked while open, where the system can."""
+def _copied(path: Path, batches: Iterator[Any]) -> tuple[Callable[[int], Any], list[int]]:
+    """(a reader of the n-th batch, the rows of each) after copying the batches to a temporary file.
 
-    def __init__(self, path: Path, batches: Iterator[Any]):
-        import pyarrow as pa
+    The file is unlinked while open, where the system can.
+    """
+    import pyarrow as pa
 
-        folder = tempfile.TemporaryDirectory(prefix="glimpse-", ignore_cleanup_errors=True)
-        copy = Path(folder.name) / "rows.arrow"
-        self.counts: list[int] = []
-        try:
-            first = next(batches)
-            with pa.OSFile(str(copy), "wb") as sink, pa.ipc.new_file(sink, first.schema) as writer:
-                batch: Any = first
-                while batch is not None:
-                    writer.write_batch(batch)
-                    self.counts.append(batch.num_rows)
-                    batch = next(batches, None)
-        except OSError as error:
-            raise DataError(
-                f"no copy of {path} could be written to {folder.name} ({error}); a large parquet file is copied once "
-                "so that its rows can be shuffled: set TMPDIR to a folder with room, or give JSONL with --images"
-            ) from error
-        source = pa.OSFile(str(copy))
-        weakref.finalize(self, source.close)
-        self._reader = pa.ipc.open_file(source)
-        self._lock = threading.Lock()
-        folder.cleanup()
+    folder = tempfile.TemporaryDirectory(prefix="glimpse-", ignore_cleanup_errors=True)
+    copy = Path(folder.name) / "rows.arrow"
+    counts: list[int] = []
+    try:
+        first = next(batches)
+        with pa.OSFile(str(copy), "wb") as sink, pa.ipc.new_file(sink, first.schema) as writer:
+            for batch in chain([first], batches):
+                writer.write_batch(batch)
+                counts.append(batch.num_rows)
+    except OSError as error:
+        raise DataError(
+            f"no copy of {path} could be written to {folder.name} ({error}); a large parquet file is copied once "
+            "so that its rows can be shuffled: set TMPDIR to a folder with room, or give JSONL with --images"
+        ) from error
+    reader, lock = pa.ipc.open_file(pa.OSFile(str(copy))), threading.Lock()
+    folder.cleanup()
 
-    def __getitem__(self, block: int) -> Any:
-        with self._lock:
-            return self._reader.get_batch(block)
+    def read(block: int) -> Any:
+        with lock:
+            return reader.get_batch(block)
+
+    return read, counts

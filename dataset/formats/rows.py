@@ -34,30 +34,32 @@ class Rows(Protocol):
 def open_rows(path: Path) -> Rows:
     """The rows of a data file, its format detected by content. DataError if it is no data file."""
     kind = recognise(path)
-    if kind in ("list", "lines"):
-        return TextRows(path, is_list=kind == "list")
+    if kind in ("JSON list", "JSONL"):
+        return TextRows(path, is_list=kind == "JSON list")
     return ParquetRows(path) if kind == "parquet" else TarRows(path)
 
 
-def stream_rows(path: Path, all_columns: bool = False) -> Iterator[tuple[int | str, Any]]:
-    """Stream (number, row) in order, keeping no rows; a BadRow takes the place of an unreadable row.
+def stream_rows(path: Path, all_columns: bool = False) -> Iterator[tuple[str, Any]]:
+    """Stream (row id, row) in order, keeping no rows; a BadRow takes the place of an unreadable row.
 
     all_columns: for parquet, include columns that training does not use.
     """
     if recognise(path) == "parquet":
         batches = parquet_batches(path, open_parquet(path), all_columns=all_columns)
-        yield from enumerate(row for batch in batches for row in batch.to_pylist())
+        rows = (row for batch in batches for row in batch.to_pylist())
+        yield from ((f"{path.name}:{number}", row) for number, row in enumerate(rows))
         return
-    rows = open_rows(path)
-    for index in range(len(rows)):
+    stored = open_rows(path)
+    for index in range(len(stored)):
         try:
-            yield rows.number(index), rows.read(index)
+            row = stored.read(index)
         except BadRow as error:
-            yield rows.number(index), error
+            row = error
+        yield f"{path.name}:{stored.number(index)}", row
 
 
 def recognise(path: Path) -> str:
-    """The format by the first bytes: parquet, tar, list (JSON) or lines (JSONL); DataError if none of them."""
+    """The format by content: parquet, webdataset tar, JSON list, or JSONL for any other text; DataError if none."""
     if path.is_dir():
         raise DataError(f"{path} is a folder; {WANTED}: name the file in it")
     if path.name == REGISTER and path.is_file():
@@ -77,11 +79,11 @@ def recognise(path: Path) -> str:
     if head[:4] == b"PAR1":
         return "parquet"
     if _is_tar(head):
-        return "tar"
+        return "webdataset tar"
     if path.suffix in (".parquet", ".tar") or b"\0" in head or head[:2] == b"\x1f\x8b":
         raise DataError(f"{path} starts with {head[:8]!r}; {WANTED}: unpack or download it again")
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return "list" if re.match(rb"\[\s*(\{|\]|$)", text) else "lines"
+    return "JSON list" if re.match(rb"\[\s*(\{|\]|$)", text) else "JSONL"
 
 
 def _is_tar(head: bytes) -> bool:

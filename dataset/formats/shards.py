@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import tarfile
-from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,35 +18,26 @@ CAPTIONS = ("caption", "text")  # keys of a JSON that is a caption and no conver
 PROMPTS = {"zh": "描述这张图片。", "en": "Describe the picture."}
 
 
-class TarRows:
+class TarRows(Slices):
     """The rows of a tar file; only their byte offsets are kept in memory. The files of a row must be adjacent."""
 
     def __init__(self, path: Path):
-        self.path = path
-        self._bytes = Slices(path)
-        self._starts, self._ends = array("q"), array("q")
         try:
-            for start, end in _samples(path):
-                self._starts.append(start)
-                self._ends.append(end)
+            super().__init__(path, _samples(path))
         except (tarfile.TarError, EOFError) as error:
             raise DataError(f"{path} is damaged ({error}); expected a whole tar: download it again") from error
-        if not self._starts:
+        if not len(self):
             raise DataError(f"{path} holds no files; expected pictures with texts: give another --data")
-
-    def __len__(self) -> int:
-        return len(self._starts)
 
     def number(self, index: int) -> str:
         """The base name that the row's files share."""
-        return next((base_name(info.name) for info, _ in self._members(index)), str(index))
+        return next(base_name(info.name) for info, _, _ in self.members(index))
 
     def read(self, index: int) -> dict[str, Any]:
         """The row: the columns of its JSON, or a prompt and its caption as the answer."""
         row: dict[str, Any] = {}
         pictures = []
-        for info, content in self._members(index):
-            kind = info.name.rpartition(".")[2].lower()
+        for _, kind, content in self.members(index):
             if kind in PICTURES:
                 pictures.append(content)
             elif kind == "json":
@@ -61,16 +51,12 @@ class TarRows:
             row = _captioned(row, len(pictures))
         return {**row, **({"image_bytes": pictures, "image": None, "images": None} if pictures else {})}
 
-    def member_bytes(self, index: int) -> bytes:
-        """The raw bytes of the row's files in the tar, headers and padding included."""
-        return self._bytes.read(self._starts[index], self._ends[index])
-
-    def _members(self, index: int) -> Iterator[tuple[tarfile.TarInfo, bytes]]:
-        with tarfile.open(fileobj=io.BytesIO(self.member_bytes(index)), mode="r:") as tar:
+    def members(self, index: int) -> Iterator[tuple[tarfile.TarInfo, str, bytes]]:
+        """(header, extension in lower case, content) of each of the row's files."""
+        with tarfile.open(fileobj=io.BytesIO(self.raw(index)), mode="r:") as tar:
             for info in tar:
-                file = tar.extractfile(info) if info.isfile() else None
-                if file is not None:
-                    yield info, file.read()
+                if (file := tar.extractfile(info)) is not None:
+                    yield info, info.name.rpartition(".")[2].lower(), file.read()
 
 
 def _captioned(row: dict[str, Any], pictures: int) -> dict[str, Any]:
@@ -95,17 +81,12 @@ def _samples(path: Path) -> Iterator[tuple[int, int]]:
         name, start, end = None, 0, 0
         while (info := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # not in its stubs; they would grow with the file
-            after = tar.offset
-            if not info.isfile() or info.name.rpartition("/")[2].startswith("."):
-                if name is not None:
-                    yield start, end
-                name = None
-                continue
-            base = base_name(info.name)
+            skipped = not info.isfile() or info.name.rpartition("/")[2].startswith(".")
+            base = None if skipped else base_name(info.name)
             if base != name:
                 if name is not None:
                     yield start, end
                 name, start = base, info.offset
-            end = after
+            end = tar.offset
         if name is not None:
             yield start, end

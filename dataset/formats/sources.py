@@ -15,8 +15,6 @@ from dataset.formats.textrows import parse_json
 from dataset.pictures import resolve_image_path
 from dataset.record import IMAGE, Picture, Record, Turn, turn_from_text
 
-KNOWN = Layout()
-
 
 def read_records(path: Path | str, images: Path | str | None = None, bad: BadRows | None = None) -> Iterator[Record]:
     """Stream the good records of a data file in order, in bounded memory; bad rows are counted, reported and skipped.
@@ -28,8 +26,7 @@ def read_records(path: Path | str, images: Path | str | None = None, bad: BadRow
     """
     path, bad = Path(path), bad or BadRows()
     root, layout = Path(images) if images is not None else path.parent, layout_of(path)
-    for number, row in stream_rows(path):
-        row_id = f"{path.name}:{number}"
+    for row_id, row in stream_rows(path):
         bad.seen()
         try:
             record, note = record_from_row(row, row_id, root, layout)
@@ -49,9 +46,7 @@ class RecordFile:
     name: prefix of the record ids, by default the file name.
     """
 
-    def __init__(
-        self, path: Path | str, images: Path | str | None = None, bad: BadRows | None = None, name: str = ""
-    ):
+    def __init__(self, path: Path | str, images: Path | str | None = None, bad: BadRows | None = None, name: str = ""):
         self.path = Path(path)
         self.name = name or self.path.name
         self._layout = layout_of(self.path)
@@ -78,7 +73,7 @@ class RecordFile:
         return record
 
 
-def record_from_row(row: Any, row_id: str, root: Path, layout: Layout = KNOWN) -> tuple[Record, str]:
+def record_from_row(row: Any, row_id: str, root: Path, layout: Layout) -> tuple[Record, str]:
     """The record of a raw row (a mapping, or the BadRow in its place) and a note on what was repaired, or BadRow.
 
     There must be one "<image>" tag per image; a single image without a tag is put in front of the question.
@@ -116,10 +111,8 @@ def _turns(row: Mapping[str, Any], layout: Layout) -> list[Turn]:
         turns = [_turn(message, layout) for message in messages]
     elif _first(row, layout.answer) is not None and _first(row, layout.question) is not None:
         asked = [_first(row, names) for names in (layout.question, layout.context)]
-        answer = _first(row, layout.answer)
-        if not all(isinstance(text, str) for text in asked if text is not None):
-            raise BadRow("turn has no text", f"found {type(asked[0]).__name__} in {layout.question[0]}")
-        turns = [turn_from_text("user", "\n".join(text for text in asked if text)), _answer(answer)]
+        question = "\n".join(filter(None, (_text(text) for text in asked if text is not None)))
+        turns = [turn_from_text("user", question), _answer(_first(row, layout.answer))]
     else:
         raise BadRow("row has no conversation", f"found {', '.join(map(str, row)) or 'nothing'}")
     system = _first(row, layout.system)
@@ -132,34 +125,34 @@ def _turn(message: Any, layout: Layout) -> Turn:
     if not isinstance(message, Mapping):
         raise BadRow("turn is not an object", f"found {type(message).__name__}")
     speaker, text = _first(message, layout.role), _first(message, layout.content)
-    speakers = dict(layout.speakers)
-    role = speakers.get(speaker) if isinstance(speaker, str) else None
+    role = layout.speakers.get(speaker) if isinstance(speaker, str) else None
     if role is None:
-        raise BadRow("role is unknown", f"found {speaker!r}, expected one of {', '.join(speakers)}")
-    if role == "assistant":
-        return _answer(text)
-    if not isinstance(text, str):
-        raise BadRow("turn has no text", f"found {type(text).__name__}")
-    return turn_from_text(role, text)
+        raise BadRow("role is unknown", f"found {speaker!r}, expected one of {', '.join(layout.speakers)}")
+    return _answer(text) if role == "assistant" else turn_from_text(role, _text(text))
 
 
 def _answer(text: Any) -> Turn:
     """An assistant turn; it has no pictures, so a tag in it is plain text."""
-    if not isinstance(text, str):
-        raise BadRow("turn has no text", f"found {type(text).__name__}")
-    if not text.strip():
+    if not _text(text).strip():
         raise BadRow("answer is empty")
     return Turn("assistant", (text,))
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise BadRow("turn has no text", f"found {type(value).__name__}")
+    return value
+
+
 def _in_turn(turns: list[Turn]) -> tuple[list[Turn], str]:
     """The turns normalised to system?, (user, assistant)+, and a note on what was dropped."""
-    if not any(turn.role == "assistant" for turn in turns):
+    answers = sum(turn.role == "assistant" for turn in turns)
+    if not answers:
         raise BadRow("row has no answer")
     note = ""
     opening = turns[:1] if turns[0].role == "system" else []
     turns = turns[len(opening) :]
-    if turns[0].role == "assistant" and any(turn.role == "assistant" for turn in turns[1:]):
+    if turns[0].role == "assistant" and answers > 1:
         turns, note = turns[1:], "an answer before the first question was left out"
     if turns[-1].role == "user":
         turns, note = turns[:-1], "a question without an answer at the end was left out"
@@ -172,13 +165,10 @@ def _in_turn(turns: list[Turn]) -> tuple[list[Turn], str]:
 def _pictures(row: Mapping[str, Any], root: Path, layout: Layout) -> tuple[Picture, ...]:
     """The row's pictures, given as bytes, a list of bytes, a name, several names in one text, or a list of names."""
     value = _first(row, layout.images)
-    if isinstance(value, str):
-        value = _names(value, root)
-    elif value is None or isinstance(value, (bytes, Mapping)):
-        value = [] if value is None else [value]
-    if not isinstance(value, list):
-        raise BadImage("image is neither a name nor bytes", f"found {type(value).__name__}")
-    return tuple(_picture(item, root) for item in value)
+    if value is None:
+        return ()
+    items = _names(value, root) if isinstance(value, str) else value if isinstance(value, list) else [value]
+    return tuple(_picture(item, root) for item in items)
 
 
 def _names(text: str, root: Path) -> list[str]:

@@ -7,7 +7,7 @@ import re
 import threading
 import weakref
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,43 +21,48 @@ _JSON_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("?)|[\[\]{}]', re.DOTALL)
 
 
 class Slices:
-    """Byte ranges of a file, read on demand and not kept. Thread-safe."""
+    """Byte ranges (start, end) of a file, read on demand and not kept. Thread-safe."""
 
-    def __init__(self, path: Path):
-        self._file = path.open("rb", buffering=0)
+    def __init__(self, path: Path, ranges: Iterable[tuple[int, int]]):
+        self.path = path
+        self._starts, self._ends = array("q"), array("q")
+        for start, end in ranges:
+            self._starts.append(start)
+            self._ends.append(end)
+        self._file = path.open("rb")
         self._lock = threading.Lock()
         weakref.finalize(self, self._file.close)
 
-    def read(self, start: int, end: int) -> bytes:
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def size(self, index: int) -> int:
+        """Number of bytes of a range."""
+        return self._ends[index] - self._starts[index]
+
+    def raw(self, index: int) -> bytes:
+        """The bytes of a range."""
         with self._lock:
-            self._file.seek(start)
-            parts, left = [], end - start
-            while left > 0 and (part := self._file.read(left)):
-                parts.append(part)
-                left -= len(part)
-        return b"".join(parts)
+            self._file.seek(self._starts[index])
+            return self._file.read(self.size(index))
 
 
-class TextRows:
-    """The rows of a JSONL file or a JSON list by byte offset; the file itself stays on disk."""
+class TextRows(Slices):
+    """The rows of a JSONL file or a JSON list."""
 
     def __init__(self, path: Path, is_list: bool):
-        self.path = path
-        self.is_list = is_list
-        self._bytes = Slices(path)
-        self._starts, self._ends, self._numbers = array("q"), array("q"), array("q")
+        self._numbers = array("q")
+        super().__init__(path, self._find(path, _items if is_list else _lines))
+        if not self._numbers:
+            raise DataError(f"{path} has no rows; expected at least one conversation: give another --data")
+
+    def _find(self, path: Path, find: Callable[[BinaryIO, int], Iterator[tuple[int, int, int]]]) -> Iterator:
         with path.open("rb") as file:
             start = 3 if file.read(3) == b"\xef\xbb\xbf" else 0  # a byte order mark
             file.seek(start)
-            for begin, end, number in _items(file, start) if self.is_list else _lines(file, start):
-                self._starts.append(begin)
-                self._ends.append(end)
+            for begin, end, number in find(file, start):
                 self._numbers.append(number)
-        if not self._starts:
-            raise DataError(f"{path} has no rows; expected at least one conversation: give another --data")
-
-    def __len__(self) -> int:
-        return len(self._starts)
+                yield begin, end
 
     def number(self, index: int) -> int:
         """The line number, from 1; in a JSON list the index, from 0."""
@@ -69,10 +74,9 @@ class TextRows:
 
     def text(self, index: int) -> bytes:
         """The bytes of the row in the file, without surrounding whitespace."""
-        start, end = self._starts[index], self._ends[index]
-        if end - start > LONGEST:
-            raise BadRow("row is not JSON", f"{end - start:,} bytes; a row does not end, or the file is no data set")
-        return self._bytes.read(start, end).strip()
+        if (size := self.size(index)) > LONGEST:
+            raise BadRow("row is not JSON", f"{size:,} bytes; a row does not end, or the file is no data set")
+        return self.raw(index).strip()
 
 
 def _lines(file: BinaryIO, start: int) -> Iterator[tuple[int, int, int]]:

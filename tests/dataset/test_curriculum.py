@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dataset.bad_rows import BadRow
-from dataset.curriculum import BOUNDS, REPLAY, Cut, stage_records
+from dataset.curriculum import BOUNDS, REPLAY, stage_records
 from dataset.record import Record, Turn
 
 SENTENCE = "一二三四五六七八九。"  # 10 characters, counted as tokens
@@ -79,10 +79,3 @@ def test_a_bad_row_is_left_for_whoever_counts_bad_rows():
     assert len(view) == 2
     with pytest.raises(BadRow):
         view[1]
-
-
-def test_the_cut_can_be_sent_to_another_process():
-    import pickle
-
-    again = pickle.loads(pickle.dumps(Cut(2, len, 5)))
-    assert again(RECORDS[3]) == Cut(2, len, 5)(RECORDS[3])

@@ -71,6 +71,14 @@ def test_features_are_the_encoders_to_half_precision_in_any_order(tmp_path):
     assert torch.equal(cache.load(PICTURES[:2])["features"], cache.get(PICTURES[:2]))
 
 
+def test_features_in_another_memory_layout_are_kept_alike(tmp_path):
+    turned = open_cache(tmp_path / "a", lambda pixels: encode(pixels).transpose(1, 2).contiguous().transpose(1, 2))
+    plain = open_cache(tmp_path / "b")
+    assert turned.ensure(PICTURES[:10]) and plain.ensure(PICTURES[:10])
+    assert torch.equal(turned.get(PICTURES[:10]), plain.get(PICTURES[:10]))
+    assert len({path.read_bytes() for path in tmp_path.rglob("*.npy")}) == 1
+
+
 def test_nothing_is_computed_twice(tmp_path):
     first = Counting()
     open_cache(tmp_path, first).ensure([*PICTURES, *PICTURES[:50]])

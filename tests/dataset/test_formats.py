@@ -61,7 +61,7 @@ def test_what_a_file_is_called_does_not_decide_what_it_is(folder):
     write_tar(folder / "t.jsonl", {"0.png": png(), "0.txt": "a cat."})
     (folder / "empty-list").write_text("[\n]")
     kinds = {name: recognise(folder / name) for name in ("list.jsonl", "lines.json", "p.json", "t.jsonl", "empty-list")}
-    assert list(kinds.values()) == ["list", "lines", "parquet", "tar", "list"]
+    assert list(kinds.values()) == ["JSON list", "JSONL", "parquet", "webdataset tar", "JSON list"]
     assert [len(records(folder / name)) for name in list(kinds)[:4]] == [2, 3, 1, 1]
 
 

@@ -131,7 +131,7 @@ def test_the_source_of_a_row_is_known_through_views():
     found, of = mixture_of(view)
     assert found is mixture and of.tolist() == [1, 0, 1]
     assert [record.id for record in view] == ["b:2", "a:0", "b:0"]
-    assert mixture_of(Mixture(("a", "b"), mixture.parts, None))[0] is None
+    assert mixture_of(Mixture(("a", "b"), mixture.datasets, None))[0] is None
     assert mixture_of(split_off(records("a", 5), 2, 0)[0])[0] is None
     with pytest.raises(IndexError):
         mixture[7]

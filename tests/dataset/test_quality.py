@@ -106,7 +106,7 @@ def test_rightly_decoded_text_of_any_language_is_spared(text):
 )
 def test_an_answer_that_breaks_off_is_found_and_cut_back_to_its_last_full_stop(text, left):
     assert unfinished(text)
-    assert cut_unfinished(text) == cut_if_unfinished(text) == left
+    assert cut_unfinished(text) == left and cut_if_unfinished(text) == (left or text)
 
 
 @pytest.mark.parametrize(

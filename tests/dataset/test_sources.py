@@ -205,17 +205,17 @@ def test_bad_rows_are_judged_from_the_hundredth_row_or_at_the_end():
     bad = BadRows(0.1)
     bad.seen(50)
     for number in range(20):
-        bad.add(f"f:{number}", "broken")
+        bad.add(f"f:{number}", BadRow("broken"))
     with pytest.raises(TooManyBadRows):
         bad.finish()
     late = BadRows(0.1)
     late.seen(100)
     late.finish()
     for number in range(10):
-        late.add(f"f:{number}", "broken")
-        late.add(f"f:{number}", "broken, met again in the next epoch")
+        late.add(f"f:{number}", BadRow("broken"))
+        late.add(f"f:{number}", BadRow("broken, met again in the next epoch"))
     with pytest.raises(TooManyBadRows, match="11 of 100"):
-        late.add("f:10", "broken")
+        late.add("f:10", BadRow("broken"))
 
 
 def test_a_share_that_is_none_is_refused():

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from dataset.batching import pixel_loader
-from dataset.picturebook.words import GRID, word_loader
+from dataset.picturebook.words import word_loader
 from dataset.picturebook.world import make_scene
 from engine.build import Encoder, get_encoder, join
-from engine.cells import name_cells, scale_output
+from engine.cells import name_cells
 from model.config import LMConfig, ProjectorConfig
 from model.language import LanguageModel
 from model.projector import build_projector
@@ -53,7 +53,7 @@ def test_a_projectors_output_can_be_scaled(kind):
     projector = build_projector(ProjectorConfig(kind, 32, 48))
     features = torch.randn(2, 16, 32, generator=torch.Generator().manual_seed(0))
     before = projector(features)
-    scale_output(projector, torch.tensor(0.05))
+    projector.scale_output(torch.tensor(0.05))
     torch.testing.assert_close(projector(features), 0.05 * before)
 
 
@@ -64,9 +64,3 @@ def test_a_seed_repeats():
         name_cells(model, SCENES, loader(encoder), word_loader(TOKENIZER), 3, 3e-3, 7, torch.device("cpu"))
         made.append(model.projector.state_dict())
     assert all(torch.equal(made[0][name], made[1][name]) for name in made[0])
-
-
-def test_a_projector_that_makes_another_number_of_tokens_is_refused():
-    model, encoder = model_of("linear")
-    with pytest.raises(ValueError, match=f"makes 64 tokens, and {GRID * GRID} cells"):
-        name_cells(model, SCENES, loader(encoder), word_loader(TOKENIZER), 1, 1e-3, 0, torch.device("cpu"))

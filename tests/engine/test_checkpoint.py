@@ -13,12 +13,12 @@ from engine_parts import make_parts, pretrain_flags, small_batches, small_plan, 
 
 import train_pretrain
 from engine.arguments import COSMETIC, TrainArguments, settings
-from engine.checkpoint import Run, RunError, differences, finish, is_finished, load_state, open_run, save_state
+from engine.checkpoint import Run, RunError, differences, is_finished, load_state, open_run, save_state
 from engine.command import guarded
 from engine.freeze import set_trainable
 from engine.loop import gradients, take_step
 from engine.optimizer import make_optimizer
-from model.checkpoints import files, fingerprint, read_tensors, save_safetensors
+from model.checkpoints import files, fingerprint, read_tensors, save_safetensors, write_json
 
 SETTINGS = {"steps": 6, "learning_rate": 1e-3, "data": ""}
 
@@ -164,14 +164,14 @@ def test_left_overs_of_a_killed_process_are_cleared_away(tmp_path):
     (tmp_path / "model.safetensors.tmp" / ".tmpAbCdEf").write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("mine")
     run_in(tmp_path)
-    assert names(tmp_path) == ["notes.txt", "run.json"] and run == Run(tmp_path)
+    assert names(tmp_path) == ["notes.txt", "run.json"] and run.path == tmp_path
 
 
 def test_a_run_is_finished_when_its_mark_is_there_and_its_settings_are_the_same(tmp_path):
     assert not is_finished(tmp_path / "nowhere", SETTINGS)
     run = run_in(tmp_path)
     assert not is_finished(tmp_path, SETTINGS)
-    finish(run, {"loss": 1.5})
+    write_json(run.path / "finished.json", {"loss": 1.5})
     assert is_finished(tmp_path, SETTINGS) and run.summary() == {"loss": 1.5}
     with pytest.raises(RunError, match="steps: 6 -> 7"):
         is_finished(tmp_path, {**SETTINGS, "steps": 7})

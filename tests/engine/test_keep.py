@@ -95,11 +95,6 @@ def test_a_best_that_was_written_after_the_last_save_does_no_harm(tmp_path):
     assert {path.name for path in tmp_path.glob("best-*")} == {"best-3.safetensors"}
 
 
-def test_a_loop_without_validation_cannot_keep_the_best(tmp_path):
-    with pytest.raises(ValueError, match="there is no validate"):
-        train(small_vlm(), small_plan(keep_best=True), lambda start: iter(()), open_run(tmp_path, {}, {}), {})
-
-
 def test_a_command_keeps_the_best_and_says_which(tmp_path, capsys):
     make_parts(tmp_path)
     changes = {"val_data": tmp_path / "data.jsonl", "eval_interval": 1, "learning_rate": 0.3, "warmup_ratio": 0}

@@ -12,7 +12,7 @@ from engine.arguments import TrainArguments, parse, rates_of
 from engine.checkpoint import open_run
 from engine.freeze import FreezeError, peak_rates, rate_table, set_trainable
 from engine.loop import gradients, take_step, train
-from engine.optimizer import MuonWithAdamW, learning_rate, make_optimizer
+from engine.optimizer import Muon, learning_rate, make_optimizer
 from model.checkpoints import fingerprint, read_tensors
 
 RATES = {"llm": 1e-3, "projector": 5e-3, "llm.layers.-1": 2e-3, "llm.layers.-1.mlp.up_proj": 4e-3}
@@ -71,7 +71,7 @@ def test_every_weight_follows_the_schedule_at_its_own_peak(kind):
     model = model_with("llm", "projector")
     plan = small_plan(optimizer=kind, learning_rates=RATES, learning_rate=1e-2)
     optimizer = make_optimizer(model, plan)
-    assert isinstance(optimizer, MuonWithAdamW) == (kind == "muon")
+    assert isinstance(optimizer, Muon) == (kind == "muon")
     names, peaks = {id(p): n for n, p in model.named_parameters()}, peak_rates(model, 1e-2, RATES)
     for step, batch in enumerate(small_batches(4)):
         gradients(model, optimizer, [batch], plan)

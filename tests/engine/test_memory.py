@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -8,16 +9,17 @@ from engine_parts import feed_of, small_batches, small_plan, small_vlm
 
 from engine.freeze import set_trainable
 from engine.loop import gradients, take_step
-from engine.memory import GIB, fits, layer_activations, memory_plan, memory_table
+from engine.memory import GIB, fits, layer_activations, memory_plan, memory_table, vision_activations
 from engine.optimizer import make_optimizer
 from model import fast
-from model.config import LMConfig, VLMConfig
+from model.config import LMConfig, VisionConfig, VLMConfig
 from model.fast.language import FastLanguageModel
+from model.vision import VisionTransformer
 from model.vlm import VLM
 
 
-def kept_bytes(model, batch, dtype: torch.dtype) -> int:
-    """What autograd keeps for the backward pass, weights and their copies left out."""
+def kept_bytes(model, loss, dtype: torch.dtype) -> int:
+    """What autograd keeps for the backward pass of loss(), weights and their copies left out."""
     shapes = {tuple(p.shape) for p in model.parameters()}
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     seen = {}
@@ -33,38 +35,62 @@ def kept_bytes(model, batch, dtype: torch.dtype) -> int:
         torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16),
     ):
-        model.loss(batch)
+        loss()
     return sum(size for size, _ in seen.values())
 
 
-def layer_difference(trained: bool, checkpointing: bool, dtype: torch.dtype) -> float:
+def layer_difference(trained: bool, checkpointing: bool, dtype: torch.dtype, is_fast: bool) -> float:
     """Bytes a token that a layer more keeps, measured."""
     found = []
     for layers in (1, 3):
         config = LMConfig(32, layers, 2, 1, 80, 60)
         torch.manual_seed(0)
-        model = fast.enable(VLM(VLMConfig(config)))
+        model = VLM(VLMConfig(config))
+        if is_fast:
+            fast.enable(model)
         set_trainable(model, ("llm",) if trained else ("llm.model.embed_tokens",))
         model.llm.checkpointing = checkpointing
         ids = torch.randint(4, 60, (1, 520))
         labels = torch.where(torch.arange(520) < 510, -100, ids)
         batch = SimpleNamespace(ids=ids, labels=labels, attention_mask=ids > 0, image_mask=ids < 0, pixels=None,
                                 features=None, words=None)  # fmt: skip
-        found.append(kept_bytes(model, batch, dtype))
+        found.append(kept_bytes(model, partial(model.loss, batch), dtype))
     return (found[1] - found[0]) / 2 / 520
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("trained", [True, False])
-def test_a_layer_keeps_what_the_plan_says_it_keeps(dtype, trained):
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_a_layer_keeps_what_the_plan_says_it_keeps(dtype, trained, is_fast):
     half = dtype == torch.bfloat16
-    scores = FastLanguageModel.kept_scores(520) if half else 0
-    expected = layer_activations(LMConfig(32, 1, 2, 1, 80, 60), trained, half, scores)
-    assert layer_difference(trained, False, dtype) == pytest.approx(expected, rel=0.1)
+    scores = FastLanguageModel.kept_scores(520) if half and is_fast else 0
+    expected = layer_activations(LMConfig(32, 1, 2, 1, 80, 60), trained, half, is_fast, scores)
+    assert layer_difference(trained, False, dtype, is_fast) == pytest.approx(expected, rel=0.1 if is_fast else 0.02)
 
 
-def test_with_checkpointing_a_layer_keeps_its_input():
-    assert layer_difference(True, True, torch.float32) == pytest.approx(4 * 32, rel=0.1)
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_with_checkpointing_a_layer_keeps_its_input(is_fast):
+    assert layer_difference(True, True, torch.float32, is_fast) == pytest.approx(4 * 32, rel=0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_an_encoder_keeps_what_the_plan_says_it_keeps(dtype, is_fast):
+    config = VisionConfig(48, 160, 2, 3, 64, 8, "gelu", class_token=False, pre_norm=False, stem="conv")
+    encoder = VisionTransformer(config)
+    if is_fast:
+        fast.enable(encoder)
+    pixels = torch.randn(2, 3, 64, 64)
+    half = dtype == torch.bfloat16
+    scores = FastLanguageModel.kept_scores(config.num_patches) if half and is_fast else 0
+    expected = 2 * vision_activations(config, half, is_fast, scores)
+    assert kept_bytes(encoder, lambda: encoder(pixels), dtype) == pytest.approx(expected, rel=0.15)
+
+
+def test_the_plain_model_is_planned_with_more_activations():
+    plans = [memory_plan(model, feed_of([100]), torch.float32, "adamw")
+             for model in (small_vlm(), fast.enable(small_vlm()))]  # fmt: skip
+    assert plans[0]["activations"] > 1.2 * plans[1]["activations"] and plans[0]["weights"] == plans[1]["weights"]
 
 
 @pytest.mark.parametrize("kind", ["adamw", "muon"])

@@ -109,10 +109,10 @@ def test_the_interval_depends_on_the_seed_alone():
 
 
 def test_length_counts_characters_of_chinese_and_words_of_english():
-    assert answers.length("一只小狗，在海边。") == 7
-    assert answers.length("A dog's life, on the well-known sea!") == 7
-    assert answers.length("两只 dogs 2") == 4
-    assert answers.length(" ，。!? ") == 0
+    assert len(answers.words("一只小狗，在海边。")) == 7
+    assert len(answers.words("A dog's life, on the well-known sea!")) == 7
+    assert len(answers.words("两只 dogs 2")) == 4
+    assert len(answers.words(" ，。!? ")) == 0
     scores = metrics.text_scores("小狗", stopped=False, tokens=7)
     assert scores == {"mean_length": (2, 1), "loop_share": (0, 1), "stopped_share": (0, 1), "mean_tokens": (7, 1)}
     assert set(metrics.text_scores("")) == {"mean_length", "loop_share"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from dataclasses import dataclass, field
@@ -24,13 +25,13 @@ from model.config import LMConfig, VisionConfig
 from model.generation import generate
 from model.vlm import VLM
 from tools.bench import reference as bench_reference
-from tools.bench.children import BrokenWork, Child, Finished
-from tools.bench.command import Measured, ask_peer, groups, measure_group, parse, reference_of, summary
+from tools.bench.__main__ import Measured, ask_peer, measure_group, parse, reference_of, summary
+from tools.bench.children import BrokenWork, Finished
 from tools.bench.cost import encoder_flops, key_value_weights, layer_weights, training_flops
-from tools.bench.data import Folder, Sizes
+from tools.bench.data import Sizes
 from tools.bench.reference import Reference, answer_one, make_step, padded_loss
 from tools.bench.table import table
-from tools.bench.works import Job, Training, asks, make_feed, prepare_folder
+from tools.bench.works import START, Job, Training, asks, groups, make_feed, prepare_folder
 
 TINY = Sizes(
     LMConfig(32, 2, 4, 2, 48, 6400, max_position_embeddings=1024), VisionConfig(64, 128, 2, 2, 32, 8), (64, 48),
@@ -46,7 +47,7 @@ class TwoTurns:
 
     results: list[dict] = field(default_factory=list)
 
-    def wait(self, measured: dict | None = None) -> None:
+    def __call__(self, measured: dict) -> None:
         self.results += [measured] if measured else []
         if len(self.results) == 2:
             raise Finished
@@ -54,19 +55,17 @@ class TwoTurns:
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory) -> Job:
-    job = Job(Folder(tmp_path_factory.mktemp("bench") / "bench"), TINY, "cpu", 0)
+    job = Job(tmp_path_factory.mktemp("bench"), TINY, "cpu", 0)
     prepare_folder(job, TwoTurns())
     return job
 
 
 def load(job: Job, trained: tuple[str, ...] = ("projector", "llm")) -> tuple[VLM, Reference]:
     """The model that the works start from, its weights made larger so that no two tokens tie; and the reference."""
-    vlm = load_vlm(job.folder.out("start"), get_encoder(str(job.folder.vision)).module)
+    vlm = load_vlm(job.folder / START, get_encoder(str(job.folder / "vision")).module)
     for parameter in vlm.llm.parameters():
         parameter.data.mul_(4 if parameter.dim() > 1 else 1)
-    model = Reference(vlm, get_tokenizer("", job.folder.lm).image_id)
-    model.projector = type(vlm.projector)(vlm.projector.config)
-    model.projector.load_state_dict(vlm.projector.state_dict())
+    model = Reference(copy.deepcopy(vlm), get_tokenizer("", job.folder / "lm").image_id)
     set_trainable(vlm, trained)
     set_trainable(model, trained)
     return vlm, model
@@ -90,7 +89,7 @@ def test_the_reference_has_our_loss_at_any_padding(job, what, length):
 @pytest.mark.parametrize("trained", [("projector",), ("projector", "llm")])
 def test_both_have_the_same_loss_curve_over_20_steps(job, trained):
     vlm, model = load(job, trained)
-    plan = Plan(20, 1e-3, 1.0, 1, 0.05, 1.0, 100, 100, 100, torch.float32)
+    plan = Plan(20, 1e-3, 1.0, 1, 0.05, 1.0, 100, 100, 100, torch.float32, "adamw")
     feed, some = batches(job, "sft", 20)
     mine, theirs = make_optimizer(vlm, plan), make_optimizer(model, plan)
     step = make_step(model, theirs, TINY.sft_pad, feed.pad_id, torch.float32)
@@ -105,7 +104,7 @@ def test_both_have_the_same_loss_curve_over_20_steps(job, trained):
 
 def test_the_reference_answers_as_we_do(job):
     vlm, model = load(job)
-    tokenizer, encoder = get_tokenizer("", job.folder.lm), get_encoder(str(job.folder.vision))
+    tokenizer, encoder = get_tokenizer("", job.folder / "lm"), get_encoder(str(job.folder / "vision"))
     prompts = [encode_prompt(ask.turns, tokenizer, vlm.image_tokens, ask.images) for ask in asks(job, 4)]
     load_pixels = pixel_loader(encoder.spec)
     batch = collate(prompts, tokenizer.pad_id, load_pixels, left=True)
@@ -121,7 +120,7 @@ def test_the_reference_answers_as_we_do(job):
 
 def test_the_reference_stops_at_the_end_token(job):
     _, model = load(job)
-    tokenizer, encoder = get_tokenizer("", job.folder.lm), get_encoder(str(job.folder.vision))
+    tokenizer, encoder = get_tokenizer("", job.folder / "lm"), get_encoder(str(job.folder / "vision"))
     ask = asks(job, 1)[0]
     one = collate([encode_prompt(ask.turns, tokenizer, model.image_tokens, ask.images)], tokenizer.pad_id,
                   pixel_loader(encoder.spec), left=True)  # fmt: skip
@@ -180,31 +179,32 @@ def test_glimpse_and_reference_see_the_same_batches_in_the_same_order(job, monke
     seen: dict[str, list] = {}
     for name in ("pretrain_cached", "reference_pretrain"):
         mine = seen.setdefault(name, [])
-        monkeypatch.setattr("tools.bench.works.StepMeter.tick", lambda meter, some, mine=mine: note(mine, some))
+        monkeypatch.setattr("tools.bench.works.metered", lambda steps, *_, mine=mine: noted(mine, steps))
         with pytest.raises(Finished):
             groups(TINY)[1][name](job, TwoTurns())
     assert seen["pretrain_cached"] == seen["reference_pretrain"]
 
 
-def note(seen: list, some) -> None:
-    seen += [batch.example_ids for batch in some]
-    if len(seen) == 6:
-        raise Finished
+def noted(seen: list, steps):
+    for some in steps:
+        seen += [batch.example_ids for batch in some]
+        if len(seen) == 6:
+            raise Finished
+        yield some
 
 
-def two_results(job, turns) -> None:
+def two_results(job, wait) -> None:
     """A work that measures nothing."""
-    turns.wait()
+    wait({})
     for value in (1.0, 3.0):
-        turns.wait({"value": value, "flops_per_s": 1e9})
+        wait({"value": value, "flops_per_s": 1e9})
 
 
-def no_result(job, turns) -> None:
+def no_result(job, wait) -> None:
     raise ValueError("no such thing")
 
 
 def test_a_work_that_fails_in_its_process_leaves_the_others_their_figures(job, tmp_path, capsys):
-    (job.folder.path / "logs").mkdir(exist_ok=True)
     made = measure_group({"generate_b1": two_results, "sft": no_result}, job, 2, "")
     assert [r["value"] for r in made["generate_b1"].results] == [1.0, 3.0]
     assert made["generate_b1"].peak_mib > 50
@@ -228,4 +228,4 @@ def test_a_work_that_there_is_not_is_refused(capsys):
     with pytest.raises(SystemExit):
         parse(["--works", "sft,dance"])
     assert "dance" in capsys.readouterr().err
-    assert Child and parse(["--works", "sft"]).works == {"sft"}
+    assert parse(["--works", "sft"]).works == {"sft"}

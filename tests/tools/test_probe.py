@@ -44,12 +44,10 @@ def test_a_prompt_ends_with_the_noun_and_what_is_behind_it():
 def test_the_streams_are_those_that_the_logits_come_from():
     model = tiny_model()
     rows = probe.probed("test", 3, "column")
-    (batch,) = probe.batches(TOKENIZER, word_loader(TOKENIZER), probe.prompts(TOKENIZER, 16, rows))
+    streams, logits = probe.Probe(model, TOKENIZER, word_loader(TOKENIZER), 16).at_the_end(rows)
+    assert streams.shape == (3, 3, 64)
     with torch.no_grad():
-        streams = probe.residual_stream(model, batch)
-        assert len(streams) == 3
-        logits = model.llm.logits(model.llm.model.norm(streams[-1]))
-        torch.testing.assert_close(logits, model.logits(batch))
+        torch.testing.assert_close(model.llm.logits(model.llm.model.norm(streams[-1])), logits)
 
 
 def test_a_run_is_probed_by_command_and_its_figures_are_kept(tmp_path, capsys):

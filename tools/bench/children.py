@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
+import math
 import multiprocessing
-import os
 import time
 import traceback
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -16,7 +17,9 @@ import torch
 
 from dataset.record import Batch
 from engine.device import peak_memory, pick_device, prepare
-from tools.bench.cost import Done, finish
+from tools.bench.cost import finish
+
+Wait = Callable[[dict], None]  # sends a measurement ({}: ready to begin), waits for the next turn or raises Finished
 
 
 class Finished(Exception):
@@ -27,107 +30,81 @@ class BrokenWork(RuntimeError):
     """A child failed or was killed; the message says which and how."""
 
 
-@dataclass(frozen=True)
-class Turns:
-    """A child's end of the connection to its parent."""
+def metered(
+    steps: Iterable[list[Batch]], wait: Wait, device: torch.device, warmup: int, seconds: float,
+    cost: Callable[[Batch], float],
+) -> Iterator[list[Batch]]:  # fmt: skip
+    """Yields each step's batches, and measures from within the loop that takes them: its rates per second.
 
-    connection: Connection
-
-    def wait(self, measured: dict | None = None) -> None:
-        """Send a measurement (None: ready to begin) and wait for the next turn, or raise Finished."""
-        self.connection.send(measured or {})
-        if self.connection.recv() != "go":
-            raise Finished
-
-
-@dataclass
-class StepMeter:
-    """Measures a training loop from within: it calls tick() when a batch is ready and the previous step is done."""
-
-    turns: Turns
-    device: torch.device
-    warmup: int  # steps
-    seconds: float  # a measurement ends with the first step after this long
-    cost: Callable[[Batch], float]  # FLOPs
-    _began: float | None = None
-    _done: Done = field(default_factory=Done)
-
-    def tick(self, batches: Iterable[Batch]) -> None:
-        if self.warmup:
-            self.warmup -= 1
-            return
-        if self._began is None:
-            self._start(None)
-        elif time.perf_counter() - self._began >= self.seconds:
-            finish(self.device)
-            self._done.seconds = time.perf_counter() - self._began
-            self._start(measured(self._done))
+    The clock is read when a step's batches are ready and the step before is done. warmup: steps that are not measured.
+    seconds: a measurement ends with the first step after this long. cost: FLOPs of a batch.
+    """
+    steps = iter(steps)
+    yield from itertools.islice(steps, warmup)
+    began, done = -math.inf, Counter()
+    for batches in steps:
+        if time.perf_counter() - began >= seconds:
+            finish(device)
+            took = time.perf_counter() - began
+            wait({name: amount / took for name, amount in done.items()})
+            began, done = time.perf_counter(), Counter()
         for batch in batches:
-            self._done.samples += len(batch.ids)
-            self._done.tokens += batch.tokens
-            self._done.flops += self.cost(batch)
-
-    def _start(self, result: dict | None) -> None:
-        finish(self.device)
-        self.turns.wait(result)
-        self._done, self._began = Done(), time.perf_counter()
-
-
-def measured(done: Done) -> dict:
-    """Rates per second of what was done."""
-    rates = {"value": done.samples, "tokens_per_s": done.tokens, "flops_per_s": done.flops}
-    return {name: amount / done.seconds for name, amount in rates.items()}
+            done.update(value=len(batch.ids), tokens_per_s=batch.tokens, flops_per_s=cost(batch))
+        yield batches
 
 
 def serve(connection: Connection, work: Callable, job, log: Path) -> None:
-    """What a child runs: work(job, turns) until it is stopped; then it sends its peak memory and any error."""
-    with open(log, "w", encoding="utf-8", buffering=1) as file:
-        with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
-            device = pick_device(job.device)
-            prepare(device)  # the same allocator settings for every work, before its first tensor
-            end: dict = {}
-            try:
-                with contextlib.suppress(Finished):
-                    work(job, Turns(connection))
-            except Exception:
-                end["error"] = traceback.format_exc()
-        end["peak_mib"] = peak_memory(device) / 2**20
-    connection.send(end)
+    """What a child runs: work(job, wait) until it is stopped; then it sends its peak memory and any error."""
+
+    def wait(measured: dict) -> None:
+        connection.send(measured)
+        if connection.recv() != "go":
+            raise Finished
+
+    end: dict = {}
+    with open(log, "w", encoding="utf-8", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
+        device = pick_device(job.device)
+        prepare(device)  # the same allocator settings for every work, before its first tensor
+        try:
+            work(job, wait)
+        except Finished:
+            pass
+        except Exception:
+            end["error"] = traceback.format_exc()
+    connection.send({**end, "peak_mib": peak_memory(device) / 2**20})
 
 
 class Child:
     """A workload in a process of its own, as its parent sees it."""
 
-    def __init__(self, name: str, work: Callable, job, log: Path):
+    def __init__(self, name: str, work: Callable, job):
         self.name = name
+        log = job.folder / "logs" / f"{name}.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, work, job, log), daemon=True)
         self._process.start()
         theirs.close()
 
-    def ready(self) -> None:
-        """Wait until the workload is ready for its first turn."""
-        self._receive()
-
     def measure(self) -> dict:
         """One measurement."""
         self._connection.send("go")
-        return self._receive()
+        return self.receive()
 
-    def stop(self) -> float:
-        """End the workload; returns its peak memory in MiB."""
+    def stop(self) -> dict:
+        """End the workload; returns its peak memory, in MiB."""
         self._connection.send("stop")
-        peak = self._receive()["peak_mib"]
+        end = self.receive()
         self._process.join()
-        return peak
+        return end
 
     def kill(self) -> None:
-        if self._process.is_alive():
-            self._process.kill()
+        self._process.kill()
         self._process.join()
 
-    def _receive(self) -> dict:
+    def receive(self) -> dict:
+        """What the workload sends next: {} when it is ready to begin, measurements later. BrokenWork if it failed."""
         try:
             message = self._connection.recv()
         except (EOFError, OSError) as error:
@@ -136,8 +113,3 @@ class Child:
         if "error" in message:
             raise BrokenWork(f"{self.name}: {message['error']}")
         return message
-
-
-def cores() -> int:
-    """Number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -13,22 +13,11 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 
 import torch
 
 from dataset.record import IGNORE, Batch
 from model.config import LMConfig, VisionConfig, VLMConfig
-
-
-@dataclass
-class Done:
-    """The amount of work done."""
-
-    samples: int = 0
-    tokens: int = 0  # without padding
-    flops: float = 0.0
-    seconds: float = 0.0
 
 
 def layer_weights(lm: LMConfig) -> int:
@@ -89,14 +78,12 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, lm: LMConfig, tokens: 
         right = torch.randn(columns, inner, device=device).to(dtype)  # as nn.Linear holds its weight
         until, fastest = time.perf_counter() + seconds, math.inf
         torch.nn.functional.linear(left, right)
-        while True:
+        while fastest == math.inf or time.perf_counter() <= until:
             finish(device)
             began = time.perf_counter()
             torch.nn.functional.linear(left, right)
             finish(device)
             fastest = min(fastest, time.perf_counter() - began)
-            if time.perf_counter() > until:
-                break
         best = max(best, 2.0 * rows * inner * columns / fastest)
     return best
 

@@ -19,7 +19,6 @@ from model.vision import VisionTransformer
 from model.vlm import VLM
 from tokenizer.tokenizer import Tokenizer, default_folder, load_tokenizer
 
-CLIP_B16 = VisionConfig(768, 3072, 12, 12, 224, 16)
 QUESTIONS = ("描述一下这张图片。", "图片里有什么？", "请详细描述这张图片的内容，包括人物、动物和背景。", "这是在哪里？")
 SCENES = 4  # distinct photographs, of which all pictures are shifted copies
 GRAIN = 9.0  # standard deviation per pixel, out of 255
@@ -31,7 +30,7 @@ class Sizes:
     """The sizes of the workloads; the defaults are MiniMind-V's of April 2025."""
 
     lm: LMConfig = LMConfig()
-    vision: VisionConfig = CLIP_B16
+    vision: VisionConfig = VisionConfig(768, 3072, 12, 12, 224, 16)  # CLIP ViT-B/16
     picture: tuple[int, int] = (640, 480)  # pixels of a photograph, as in COCO
     rows: int = 128  # conversations of each kind, each with a photograph
     caption_tokens: int = 30
@@ -54,60 +53,31 @@ QUICK_CUTS = (
 )
 
 
-@dataclass(frozen=True)
-class Folder:
-    """The paths that the workloads read and write."""
-
-    path: Path
-
-    def data(self, what: str) -> Path:
-        """The conversations of 'pretrain' or 'sft', as MiniMind-V's JSONL."""
-        return self.path / f"{what}.jsonl"
-
-    @property
-    def images(self) -> Path:
-        return self.path / "images"
-
-    @property
-    def vision(self) -> Path:
-        return self.path / "vision"
-
-    @property
-    def lm(self) -> Path:
-        return self.path / "lm"
-
-    def out(self, name: str) -> Path:
-        """A run's folder. All have the same parent, which holds the feature cache."""
-        return self.path / "out" / name
-
-
-def make_folder(path: Path, sizes: Sizes, seed: int) -> Folder:
-    """Photographs, conversations, a random encoder and a random language model."""
-    folder = Folder(path)
+def make_folder(folder: Path, sizes: Sizes, seed: int) -> None:
+    """Writes images/, pretrain.jsonl and sft.jsonl (MiniMind-V's format), and random models in vision/ and lm/."""
     tokenizer = load_tokenizer(default_folder())
     rng = np.random.default_rng(seed)
-    folder.images.mkdir(parents=True)
+    (folder / "images").mkdir(parents=True)
     scenes = [photograph(sizes.picture, rng) for _ in range(SCENES)]
     for number in range(sizes.rows):
         shifted = np.roll(scenes[number % SCENES], 7 * number, axis=(0, 1))
-        Image.fromarray(shifted).save(folder.images / f"{number}.jpg", quality=85)
+        Image.fromarray(shifted).save(folder / "images" / f"{number}.jpg", quality=85)
     lengths = {"pretrain": (sizes.caption_tokens, CAPTION_SPREAD), "sft": (sizes.answer_tokens, ANSWER_SPREAD)}
     for what, (mean, spread) in lengths.items():
         answers = texts(tokenizer, sizes.rows, mean, spread, rng)
-        rows = [conversation(f"{number}.jpg", answer, number) for number, answer in enumerate(answers)]
-        folder.data(what).write_text("\n".join(rows) + "\n", encoding="utf-8")
+        with open(folder / f"{what}.jsonl", "w", encoding="utf-8") as file:
+            for number, answer in enumerate(answers):
+                question = "<image>\n" + random.Random(number).choice(QUESTIONS)
+                turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+                row = {"conversations": turns, "image": f"{number}.jpg"}
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
     torch.manual_seed(seed)
-    save_vision(folder.vision, VisionTransformer(sizes.vision), clip_preprocess(sizes.vision.image_size))
-    save_vlm(folder.lm, endless(VLM(VLMConfig(sizes.lm)), tokenizer))
-    tokenizer.save(folder.lm)
-    return folder
-
-
-def endless(vlm: VLM, tokenizer: Tokenizer) -> VLM:
-    """The same model, made never to end an answer: the end token's logit is 0, and some other one is higher."""
-    with torch.no_grad():
+    save_vision(folder / "vision", VisionTransformer(sizes.vision), clip_preprocess(sizes.vision.image_size))
+    vlm = VLM(VLMConfig(sizes.lm))
+    with torch.no_grad():  # it never ends an answer: the end token's logit is 0, and some other one is higher
         vlm.llm.model.embed_tokens.weight[tokenizer.end_id] = 0
-    return vlm
+    save_vlm(folder / "lm", vlm)
+    tokenizer.save(folder / "lm")
 
 
 def photograph(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
@@ -127,21 +97,12 @@ def texts(tokenizer: Tokenizer, count: int, mean: float, spread: float, rng: np.
     clauses = [part + "，" for record in book for part in record.turns[-1].text.replace("。", "，").split("，") if part]
     costs = [len(tokenizer.encode(clause)) for clause in clauses]
     made = []
-    wanted = rng.lognormal(math.log(mean) - spread**2 / 2, spread, count).clip(4, 4 * mean)
-    for length in wanted:
+    for length in rng.lognormal(math.log(mean) - spread**2 / 2, spread, count).clip(4, 4 * mean):
         text, tokens = "", 0.0
         while tokens < length:
             pick = int(rng.integers(len(clauses)))
-            tokens += costs[pick]
-            if text and tokens - costs[pick] / 2 > length:
+            if text and tokens + costs[pick] / 2 > length:
                 break
-            text += clauses[pick]
+            text, tokens = text + clauses[pick], tokens + costs[pick]
         made.append(text[:-1] + "。")
     return made
-
-
-def conversation(image: str, answer: str, number: int) -> str:
-    """A line of JSON; the question is one of four, chosen by the number."""
-    question = random.Random(number).choice(QUESTIONS)
-    turns = [{"role": "user", "content": f"<image>\n{question}"}, {"role": "assistant", "content": answer}]
-    return json.dumps({"conversations": turns, "image": image}, ensure_ascii=False)

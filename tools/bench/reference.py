@@ -1,7 +1,8 @@
 """The reference: a model that computes as MiniMind-V did in April 2025, with the same weights.
 
-Reimplemented from what its code does, at the same cost; none of it is copied. No forward pass of model/ is used, even
-where the two are equal today, or the reference would get faster along with the model. What it does as MiniMind-V did:
+Reimplemented from what its code does, at the same cost; none of it is copied. Of model/ it takes the modules that hold
+the weights, but no forward pass, even where the two are equal today, or the reference would get faster along with the
+model. What it does as MiniMind-V did:
 
 - every sample is padded to a fixed length, 640 in pretraining and 1536 in SFT, and the padding is computed;
 - the encoder runs at every step, like transformers' CLIP: fused attention, x * sigmoid(1.702 x), fp32 weights;
@@ -38,23 +39,17 @@ from torch import Tensor, nn
 
 from dataset.record import IGNORE, Batch
 from engine.device import autocast
-from model.config import LMConfig
+from model.layers import Attention, DecoderLayer, RMSNorm
 from model.vision import VisionTransformer
 from model.vlm import VLM
 
 Past = tuple[Tensor, Tensor] | None  # keys and values, (B, S, KV, head_dim)
 
 
-class Norm(nn.Module):
-    def __init__(self, width: int, eps: float):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        exact = x.float()
-        exact = exact * torch.rsqrt(exact.pow(2).mean(-1, keepdim=True) + self.eps)
-        return self.weight * exact.type_as(x)
+def norm(module: RMSNorm, x: Tensor) -> Tensor:
+    exact = x.float()
+    exact = exact * torch.rsqrt(exact.pow(2).mean(-1, keepdim=True) + module.eps)
+    return module.weight * exact.type_as(x)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -71,79 +66,49 @@ def repeat_heads(x: Tensor, times: int) -> Tensor:
     return copies.reshape(rows, length, heads * times, width).transpose(1, 2)
 
 
-class Attention(nn.Module):
-    def __init__(self, config: LMConfig):
-        super().__init__()
-        width, self.head_dim = config.hidden_size, config.head_dim
-        self.times = config.num_attention_heads // config.num_key_value_heads
-        self.q_proj = nn.Linear(width, width, bias=False)
-        self.k_proj = nn.Linear(width, config.num_key_value_heads * self.head_dim, bias=False)
-        self.v_proj = nn.Linear(width, config.num_key_value_heads * self.head_dim, bias=False)
-        self.o_proj = nn.Linear(width, width, bias=False)
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, past: Past, mask: Tensor | None) -> tuple[Tensor, Past]:
-        rows, length, _ = x.shape
-        query, key, value = (
-            product(x).view(rows, length, -1, self.head_dim) for product in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        query, key = rotate(query, cos, sin), rotate(key, cos, sin)
-        if past is not None:
-            key, value = torch.cat((past[0], key), dim=1), torch.cat((past[1], value), dim=1)
-        kept = (key, value)
-        query, key, value = query.transpose(1, 2), repeat_heads(key, self.times), repeat_heads(value, self.times)
-        scores = (query @ key.transpose(-2, -1)) / math.sqrt(self.head_dim)  # (B, H, T, S)
-        scores = scores + torch.full((length, length), -math.inf, device=x.device).triu(1)[None, None]
-        if mask is not None:
-            scores = scores + (1.0 - mask[:, None, None, :]) * -1e9
-        weights = F.softmax(scores.float(), dim=-1).type_as(query)
-        out = (weights @ value).transpose(1, 2).reshape(rows, length, -1)
-        return self.o_proj(out), kept
+def attend(
+    module: Attention, x: Tensor, cos: Tensor, sin: Tensor, past: Past, mask: Tensor | None
+) -> tuple[Tensor, Past]:
+    """Attention's output (B, T, D), and keys and values including the past ones. mask: (B, S), 1 for real tokens."""
+    rows, length, _ = x.shape
+    query, key, value = (
+        product(x).view(rows, length, -1, module.head_dim) for product in (module.q_proj, module.k_proj, module.v_proj)
+    )
+    query, key = rotate(query, cos, sin), rotate(key, cos, sin)
+    if past is not None:
+        key, value = torch.cat((past[0], key), dim=1), torch.cat((past[1], value), dim=1)
+    kept = (key, value)
+    times = query.shape[2] // key.shape[2]
+    query, key, value = query.transpose(1, 2), repeat_heads(key, times), repeat_heads(value, times)
+    scores = (query @ key.transpose(-2, -1)) / math.sqrt(module.head_dim)  # (B, H, T, S)
+    scores = scores + torch.full((length, length), -math.inf, device=x.device).triu(1)[None, None]
+    if mask is not None:
+        scores = scores + (1.0 - mask[:, None, None, :]) * -1e9
+    weights = F.softmax(scores.float(), dim=-1).type_as(query)
+    out = (weights @ value).transpose(1, 2).reshape(rows, length, -1)
+    return module.o_proj(out), kept
 
 
-class MLP(nn.Module):
-    def __init__(self, config: LMConfig):
-        super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
-
-
-class Layer(nn.Module):
-    def __init__(self, config: LMConfig):
-        super().__init__()
-        self.self_attn, self.mlp = Attention(config), MLP(config)
-        self.input_layernorm = Norm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = Norm(config.hidden_size, config.rms_norm_eps)
-
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, past: Past, mask: Tensor | None) -> tuple[Tensor, Past]:
-        attended, kept = self.self_attn(self.input_layernorm(x), cos, sin, past, mask)
-        attended += x
-        return attended + self.mlp(self.post_attention_layernorm(attended)), kept
-
-
-class Decoder(nn.Module):
-    def __init__(self, config: LMConfig):
-        super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-        self.norm = Norm(config.hidden_size, config.rms_norm_eps)
+def decode_layer(
+    layer: DecoderLayer, x: Tensor, cos: Tensor, sin: Tensor, past: Past, mask: Tensor | None
+) -> tuple[Tensor, Past]:
+    """The residual stream (B, T, D) after a layer, and the layer's keys and values."""
+    attended, kept = attend(layer.self_attn, norm(layer.input_layernorm, x), cos, sin, past, mask)
+    attended += x
+    mlp, y = layer.mlp, norm(layer.post_attention_layernorm, attended)
+    return attended + mlp.down_proj(F.silu(mlp.gate_proj(y)) * mlp.up_proj(y)), kept
 
 
 def encode(vision: VisionTransformer, pixels: Tensor) -> Tensor:
     """CLIP's last hidden state without the class token, (B, N, Dv), computed with the encoder's weights."""
-    config, embeddings = vision.config, vision.embeddings
-    if (config.stem, config.hidden_act, config.feature_layer) != ("patch", "quick_gelu", -1):
-        raise ValueError("the reference takes only the last hidden state of a CLIP encoder")
+    embeddings = vision.embeddings
     patches = embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
     x = torch.cat((embeddings.class_embedding.expand(len(pixels), 1, -1), patches), dim=1)
     x = vision.pre_layrnorm(x + embeddings.position_embedding.weight)
     for layer in vision.encoder.layers:
         attention, y = layer.self_attn, layer.layer_norm1(x)
         query, key, value = (
-            product(y).view(*y.shape[:2], config.num_attention_heads, -1).transpose(1, 2)
+            product(y).view(*y.shape[:2], vision.config.num_attention_heads, -1).transpose(1, 2)
             for product in (attention.q_proj, attention.k_proj, attention.v_proj)
         )
         y = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(y.shape)
@@ -153,48 +118,38 @@ def encode(vision: VisionTransformer, pixels: Tensor) -> Tensor:
     return x[:, 1:]
 
 
-class Language(nn.Module):
-    def __init__(self, config: LMConfig):
-        super().__init__()
-        self.model = Decoder(config)
-        frequencies = config.rope_theta ** -(torch.arange(0, config.head_dim, 2).float() / config.head_dim)
-        angles = torch.outer(torch.arange(config.max_position_embeddings).float(), frequencies).repeat(1, 2)
-        self.register_buffer("cos", angles.cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
-
-
 class Reference(nn.Module):
-    """MiniMind-V's computation on the weights of a VLM with a linear projector and tied embeddings."""
+    """MiniMind-V's computation on the weights of a VLM with CLIP's encoder, a linear projector and tied embeddings."""
 
     def __init__(self, vlm: VLM, image_id: int):
         super().__init__()
         lm = vlm.config.lm
-        if vlm.config.projector.kind != "linear" or not lm.tie_word_embeddings or lm.attention_bias:
-            raise ValueError("the reference takes only a linear projector, tied embeddings and no attention biases")
         self.image_id, self.image_tokens = image_id, vlm.image_tokens
-        self.vision, self.projector, self.llm = vlm.vision, vlm.projector, Language(lm)
-        self.llm.load_state_dict(vlm.llm.state_dict())
+        self.vision, self.projector, self.llm = vlm.vision, vlm.projector, vlm.llm
+        frequencies = lm.rope_theta ** -(torch.arange(0, lm.head_dim, 2).float() / lm.head_dim)
+        angles = torch.outer(torch.arange(lm.max_position_embeddings).float(), frequencies).repeat(1, 2)
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
 
     def forward(
         self, ids: Tensor, pixels: Tensor | None = None, past: list[Past] | None = None, mask: Tensor | None = None,
         last: int = 0,
     ) -> tuple[Tensor, list[Past]]:  # fmt: skip
         """Logits (B, T, V), of the `last` positions if given, and keys and values. pixels: (B, 3, H, W)."""
-        layers = self.llm.model.layers
-        past = past or [None] * len(layers)
+        decoder = self.llm.model
+        past = past or [None] * len(decoder.layers)
         start = past[0][0].shape[1] if past[0] is not None else 0
-        x = self.llm.model.embed_tokens(ids)
-        if pixels is not None and start == 0:
+        x = decoder.embed_tokens(ids)
+        if pixels is not None:
             with torch.no_grad():
                 features = encode(self.vision, pixels)
             x = self.with_pictures(ids, x, self.projector(features))
-        cos, sin = (table[start : start + ids.shape[1]] for table in (self.llm.cos, self.llm.sin))
+        cos, sin = (table[start : start + ids.shape[1]] for table in (self.cos, self.sin))
         kept = []
-        for layer, before in zip(layers, past, strict=True):
-            x, now = layer(x, cos, sin, before, mask)
+        for layer, before in zip(decoder.layers, past, strict=True):
+            x, now = decode_layer(layer, x, cos, sin, before, mask)
             kept.append(now)
-        hidden = self.llm.model.norm(x)
-        return F.linear(hidden[:, -last:], self.llm.model.embed_tokens.weight), kept
+        return F.linear(norm(decoder.norm, x)[:, -last:], decoder.embed_tokens.weight), kept
 
     def with_pictures(self, ids: Tensor, x: Tensor, pictures: Tensor) -> Tensor:
         """x (B, T, D) with each row's run of image ids replaced by its picture (M, D)."""

@@ -18,23 +18,22 @@ HEADS = ("", "this", "unit", "reference", "ratio", "(from, to)", "tokens/s", "fi
 def table(found: dict) -> str:
     """All workloads, one per line, with notes below."""
     works = {**found["works"], **found["others"]}
-    rows = [HEADS, *(row(name, works[name]) for name in TITLES if name in works)]
-    peers = any("peer" in work for work in works.values())
-    if peers:
-        rows = [(*line, number(works.get(name, {}).get("peer", {}).get("value")) if name else "peer")
-                for name, line in zip(["", *(n for n in TITLES if n in works)], rows, strict=True)]  # fmt: skip
-    widths = [max(len(line[i]) for line in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(line, widths,
-             strict=True))) for line in rows]  # fmt: skip
-    return "\n".join([f"{found['device']}: matmuls in bf16 {found['matmul_bf16_gflops']:,.0f} GFLOP/s", "",
-                      *lines, "", *notes(works)])  # fmt: skip
+    shown = [name for name in TITLES if name in works]
+    rows = [HEADS, *(row(TITLES[name], works[name]) for name in shown)]
+    if any("peer" in work for work in works.values()):
+        peers = ["peer", *(number(works[name].get("peer", {}).get("value")) for name in shown)]
+        rows = [(*line, peer) for line, peer in zip(rows, peers, strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in rows]
+    title = f"{found['device']}: matmuls in bf16 {found['matmul_bf16_gflops']:,.0f} GFLOP/s"
+    return "\n".join([title, "", *lines, "", *notes(works)])
 
 
-def row(name: str, work: dict) -> tuple[str, ...]:
+def row(title: str, work: dict) -> tuple[str, ...]:
     spread = work["spread"]["ratio"]
     share = work["peak_share"]
     return (
-        TITLES[name], number(work["value"]), work["unit"], number(work["reference"]),
+        title, number(work["value"]), work["unit"], number(work["reference"]),
         f"{work['ratio']:.1f}x" if work["ratio"] else "-",
         f"({spread[0]:.1f}, {spread[1]:.1f})" if spread else "",
         number(work.get("tokens_per_s")), number(work.get("first_token_ms")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,19 +15,16 @@ from dataset.bad_rows import BadRows
 from dataset.batching import collate, pixel_loader
 from dataset.encoding import encode_record
 from dataset.record import IGNORE, IMAGE, Ask, Picture, Record, Turn
-from engine.build import Trained, load_trained
+from engine.build import load_trained
 from engine.device import pick_device, pick_dtype
-from engine.inference import Decoding, answer
+from engine.inference import Decoding
+from engine.looker import Looker
 
 Part = str | Path | bytes | Image.Image  # text, or a picture; a str is always text
 
 
-@dataclass(frozen=True)
-class Answerer:
+class Answerer(Looker):
     """A trained model that answers questions."""
-
-    trained: Trained
-    decoding: Decoding
 
     def answer(self, questions: Sequence[Sequence[Part]], **decoding) -> list[str]:
         """One answer per question, in order, greedy by default (decoding: fields of Decoding to change).
@@ -37,9 +34,7 @@ class Answerer:
         asks = [Ask((turn,), images, str(i)) for i, (turn, images) in enumerate(map(user_turn, questions))]
         bad = BadRows(1.0)
         bad.seen(len(asks))
-        load = pixel_loader(self.trained.encoder.spec)
-        model, tokenizer = self.trained.model, self.trained.tokenizer
-        made = answer(model, tokenizer, asks, load, replace(self.decoding, **decoding), bad)
+        made = replace(self, decoding=replace(self.decoding, **decoding)).say(asks, bad=bad, title="answering")
         if bad.bad:
             warnings.warn(f"some questions have no answer.\n{bad.report()}", stacklevel=2)
         return ["" if one is None else one.text for one in made]
@@ -51,8 +46,7 @@ class Answerer:
         model, tokenizer = self.trained.model, self.trained.tokenizer
         record = Record("0", images, (turn, Turn("assistant", (text,))))
         example = encode_record(record, tokenizer, model.image_tokens, model.config.lm.max_position_embeddings)
-        batch = collate([example], tokenizer.pad_id, pixel_loader(self.trained.encoder.spec))
-        batch = batch.to(next(model.parameters()).device)
+        batch = collate([example], tokenizer.pad_id, self.load).to(next(model.parameters()).device)
         labels, logits = batch.labels[0, 1:], model.logits(batch)[0, :-1].float()
         supervised = labels != IGNORE
         loss = torch.nn.functional.cross_entropy(logits[supervised], labels[supervised])
@@ -67,7 +61,8 @@ def load_answerer(
     chosen = pick_device(device)
     matmul_dtype = pick_dtype(dtype, chosen)
     trained = load_trained(weights, vision, tokenizer, chosen, matmul_dtype)
-    return Answerer(trained, Decoding(int(max_new_tokens), int(batch_size), dtype=matmul_dtype))
+    decoding = Decoding(int(max_new_tokens), int(batch_size), dtype=matmul_dtype)
+    return Answerer(trained, decoding, pixel_loader(trained.encoder.spec))
 
 
 def user_turn(question: Sequence[Part]) -> tuple[Turn, tuple[Picture, ...]]:
@@ -75,23 +70,16 @@ def user_turn(question: Sequence[Part]) -> tuple[Turn, tuple[Picture, ...]]:
     parts: list = []
     images: list[Picture] = []
     for part in question:
-        if not isinstance(part, str):
-            images.append(as_picture(part))
-            parts.append(IMAGE)
-        elif parts:
-            parts.append(part if part.startswith("\n") else "\n" + part)
-        else:
-            parts.append(part)
+        if isinstance(part, str):
+            parts.append("\n" + part if parts and not part.startswith("\n") else part)
+            continue
+        parts.append(IMAGE)
+        if isinstance(part, Image.Image):  # our loaders take files and encoded bytes
+            file = io.BytesIO()
+            part.save(file, "PNG")
+            part = file.getvalue()
+        images.append(part)
     return Turn("user", tuple(parts)), tuple(images)
-
-
-def as_picture(image: Path | bytes | Image.Image) -> Picture:
-    """The picture as a file or as encoded bytes, as our loaders take it."""
-    if not isinstance(image, Image.Image):
-        return image
-    file = io.BytesIO()
-    image.save(file, "PNG")
-    return file.getvalue()
 
 
 def cut(text: str, until: Sequence[str]) -> str:

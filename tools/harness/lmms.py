@@ -57,10 +57,9 @@ def glimpse_class() -> type:
         def loglikelihood(self, requests) -> list[tuple[float, bool]]:
             """(mean cross entropy, whether greedy): what lmms-eval's own LLaVA returns, so lower is better."""
             results = []
-            for context, doc_to_target, doc_to_visual, doc_id, task, split in (request.args for request in requests):
-                target = doc_to_target
-                if not isinstance(target, str):
-                    target = doc_to_target(self.task_dict[task][split][doc_id])
+            for context, target, doc_to_visual, doc_id, task, split in (request.args for request in requests):
+                if callable(target):
+                    target = target(self.task_dict[task][split][doc_id])
                 question = self.question(context, doc_to_visual, doc_id, task, split)
                 results.append(self.answerer.continuation(question, target))
             return results

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import random
 
-from dataset.picturebook.drawing.animals_small import bird, butterfly, cat, eye, rabbit
+from dataset.picturebook.drawing.animals_small import DARK, bird, butterfly, cat, eye, rabbit
 from dataset.picturebook.drawing.pen import RGB, Pen, arc, blob, cut, edge, limb, shade, solid
-
-DARK = (40, 34, 38)
 
 
 def mark(colour: RGB, amount: float = 0.25) -> RGB:
@@ -24,9 +22,8 @@ def legs(pen: Pen, colour: RGB, feet: list[tuple[float, float]], tops: list[tupl
         solid(pen, [limb([(x0, y0), (x1, y1 + width / 2)], width)], colour)
 
 
-def dog(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def dog(pen: Pen, coat: RGB, action: str, rng: random.Random) -> None:
     """Floppy ears, a long muzzle with a black nose, a tail held high."""
-    coat = colour or (136, 88, 52)
     dark = mark(coat, 0.24)
     head = rng.uniform(0.95, 1.06)
     wag = rng.uniform(-0.05, 0.05)
@@ -67,7 +64,7 @@ def dog_head(pen: Pen, coat: RGB, dark: RGB, asleep: bool = False) -> None:
     solid(pen, [blob(-0.12, -0.06, 0.095, 0.20, -14)], dark)
 
 
-def panda(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def panda(pen: Pen, colour: RGB | None, action: str, rng: random.Random) -> None:
     """Black limbs, ears and eye patches on white."""
     white, black = (250, 250, 246), (46, 44, 50)
     line = (120, 120, 124)
@@ -106,9 +103,8 @@ def panda_head(pen: Pen, white: RGB, black: RGB, line: RGB) -> None:
     pen.line(arc(0.02, -0.12, 0.06, 0.05, 200, 340), 0.02, black)
 
 
-def horse(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def horse(pen: Pen, coat: RGB, action: str, rng: random.Random) -> None:
     """Long legs, an arched neck with a mane, a long face and a long tail."""
-    coat = colour or (136, 88, 52)
     mane = mark(coat, 0.5)
     hoof, far = (70, 60, 58), shade(coat, -0.18)
     running, sway = action == "running", rng.uniform(-0.04, 0.04)
@@ -152,9 +148,8 @@ def horse_mane(pen: Pen, crest: tuple[float, float], poll: tuple[float, float], 
     solid(pen, [cut([(x0 + ux * a - uy * b, y0 + uy * a + ux * b) for a, b in (*row, *under)])], mane)
 
 
-def sheep(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def sheep(pen: Pen, wool: RGB, action: str, rng: random.Random) -> None:
     """A cloud of wool on thin dark legs, a dark face with ears that stick out."""
-    wool = colour or (248, 248, 246)
     face = (96, 84, 82) if edge(wool) < wool else (206, 186, 166)
     legs(pen, shade(face, -0.2), [(-0.26, 0.0), (0.16, 0.0)], [(-0.26, 0.3), (0.16, 0.3)], 0.085)
     legs(pen, face, [(-0.36, 0.0), (0.26, 0.0)], [(-0.34, 0.3), (0.24, 0.3)], 0.09)
@@ -173,9 +168,9 @@ def sheep(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) 
     head.oval(0.085, 0.01, 0.022, fill=DARK)
 
 
-def elephant(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def elephant(pen: Pen, colour: RGB | None, action: str, rng: random.Random) -> None:
     """A huge body on pillars, a trunk to the ground, a great ear, a tusk."""
-    hide = colour or rng.choice(((138, 146, 160), (128, 138, 152), (146, 150, 160)))
+    hide = rng.choice(((138, 146, 160), (128, 138, 152), (146, 150, 160)))
     stride = 0.10 if action == "walking" else 0.0
     pen = pen.place(-0.07, 0.0)
     legs(pen, shade(hide, -0.2), [(-0.22 - stride, 0.0), (0.12 + stride, 0.0)], [(-0.22, 0.35), (0.12, 0.35)], 0.18)
@@ -189,7 +184,7 @@ def elephant(pen: Pen, colour: RGB | None, action: str | None, rng: random.Rando
     eye(pen, 0.42, 0.76, 0.032, False, hide)
 
 
-def trunk(action: str | None, rng: random.Random) -> list:
+def trunk(action: str, rng: random.Random) -> list:
     """A trunk that hangs, or is raised in greeting when walking."""
     if action == "walking":
         tip = rng.uniform(-0.03, 0.03)

@@ -21,9 +21,8 @@ def eye(pen: Pen, x: float, y: float, r: float, asleep: bool, coat: RGB) -> None
     pen.oval(x + r * 0.3, y + r * 0.4, r * 0.35, fill=(255, 255, 255))
 
 
-def cat(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def cat(pen: Pen, coat: RGB, action: str, rng: random.Random) -> None:
     """Pointed ears, whiskers, a long curling tail."""
-    coat = colour or (242, 140, 40)
     curl, tilt = rng.uniform(-0.05, 0.05), rng.uniform(-8, 8)
     if action == "sleeping":
         solid(pen, [blob(-0.05, 0.25, 0.48, 0.25)], coat)
@@ -68,9 +67,8 @@ def cat_head(pen: Pen, coat: RGB, asleep: bool = False) -> None:
     pen.oval(0.03, -0.06, 0.032, 0.025, (226, 120, 130))
 
 
-def rabbit(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def rabbit(pen: Pen, coat: RGB, action: str, rng: random.Random) -> None:
     """Two long ears, a round body, a puff of a tail."""
-    coat = colour or (248, 248, 246)
     if action == "jumping":
         solid(pen, [limb([(-0.22, 0.32), (-0.46, 0.12)], 0.13)], shade(coat, -0.1))
         solid(pen, [blob(-0.40, 0.44, 0.085)], shade(coat, 0.5))
@@ -98,9 +96,8 @@ def rabbit_head(pen: Pen, coat: RGB, rng: random.Random) -> None:
     pen.oval(0.03, -0.07, 0.045, 0.03, (244, 178, 180))
 
 
-def bird(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def bird(pen: Pen, coat: RGB, action: str, rng: random.Random) -> None:
     """In flight: a round head with a beak, a fan of a tail, one wing up and one behind."""
-    coat = colour or (48, 104, 204)
     dark = shade(coat, -0.22)
     lift = rng.uniform(-0.08, 0.06)
     solid(pen, [cut([(-0.02, 0.46), (0.02, 0.78), (0.14, 0.96 + lift), (0.25, 0.76), (0.27, 0.46)])], dark)
@@ -114,9 +111,8 @@ def bird(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -
     eye(pen, 0.48, 0.51, 0.045, False, coat)
 
 
-def butterfly(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def butterfly(pen: Pen, coat: RGB, action: str, rng: random.Random) -> None:
     """Four spotted wings spread around a thin dark body with feelers."""
-    coat = colour or (248, 212, 56)
     spot = shade(coat, 0.55) if rng.random() < 0.5 else shade(coat, -0.3)
     body = pen.place(0.0, 0.0, turn=rng.uniform(-10, 10))
     close = rng.uniform(0.85, 1.0)

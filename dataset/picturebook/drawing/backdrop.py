@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Iterator
 
 from PIL import Image, ImageDraw
 
-from dataset.picturebook.drawing.pen import RGB, Point, arc
+from dataset.picturebook.drawing.pen import RGB, Point
 
 SKIES = (  # top, horizon: day, day, haze, morning, evening, dusk
     ((136, 184, 222), (214, 230, 236)),
@@ -77,15 +79,20 @@ def ridge(canvas: Canvas, base: float, height: float, bumps: int, fill: RGB, rng
     step = 1.1 / (bumps * 10)
     start = rng.random()
     for i in range(bumps * 10 + 1):
-        wave = 0.5 - 0.5 * arc(0, 0, 1, 1, (i / 10 + start) * 360, 361)[0][0]
+        wave = 0.5 - 0.5 * math.cos(math.radians((i / 10 + start) * 360))
         points.append((x + i * step, base - height * (0.35 + 0.65 * wave)))
     canvas.shape([*points, (1.06, base + 0.02)], fill)
 
 
+def scattered(number: int, top: float, bottom: float, rng: random.Random) -> Iterator[Point]:
+    """Random points across the whole width between two heights, each drawn when it is asked for."""
+    for _ in range(number):
+        yield rng.random(), rng.uniform(top, bottom)
+
+
 def tufts(canvas: Canvas, top: float, number: int, ink: RGB, rng: random.Random) -> None:
     """Blades of grass, in threes."""
-    for _ in range(number):
-        x, y = rng.random(), rng.uniform(top + 0.02, 0.99)
+    for x, y in scattered(number, top + 0.02, 0.99, rng):
         size = 0.012 + 0.03 * (y - top)
         for lean, tall in ((-0.7, 0.8), (0.1, 1.0), (0.7, 0.7)):
             canvas.line([(x + lean * 0.003, y), (x + lean * size, y - tall * size)], 0.004, ink)

@@ -54,40 +54,22 @@ class Pose:
 STAND = (((-0.05, 0.5), (-0.06, 0.05)), ((0.06, 0.5), (0.06, 0.05)))
 SIT = (((0.20, 1.00), (0.21, 0.14)), ((0.22, 0.92), (0.27, 0.10)))
 HANG = ((0.05, -0.13), (0.045, -0.25)), ((-0.05, -0.13), (-0.045, -0.25))
-READ = ((0.04, -0.15), (0.18, -0.12)), ((0.02, -0.16), (0.15, -0.14))
 POSES = {
     "standing": Pose(STAND, HANG),
-    "walking": Pose(
-        (((-0.07, 0.5), (-0.17, 0.10)), ((0.09, 0.52), (0.15, 0.05))),
-        (((0.07, -0.11), (0.14, -0.20)), ((-0.09, -0.11), (-0.15, -0.21))),
-        -2,
-    ),
-    "running": Pose(
-        (((-0.10, 0.52), (-0.30, 0.38)), ((0.19, 0.78), (0.24, 0.22))),
-        (((0.12, -0.10), (0.21, 0.02)), ((-0.14, -0.06), (-0.17, -0.18))),
-        -12,
-        0.02,
-    ),
+    "walking": Pose((((-0.07, 0.5), (-0.17, 0.10)), ((0.09, 0.52), (0.15, 0.05))),
+                    (((0.07, -0.11), (0.14, -0.20)), ((-0.09, -0.11), (-0.15, -0.21))), lean=-2),
+    "running": Pose((((-0.10, 0.52), (-0.30, 0.38)), ((0.19, 0.78), (0.24, 0.22))),
+                    (((0.12, -0.10), (0.21, 0.02)), ((-0.14, -0.06), (-0.17, -0.18))), lean=-12, lift=0.02),
     "waving": Pose(STAND, HANG),
     "sitting": Pose(SIT, (((0.05, -0.12), (0.15, -0.20)), ((0.02, -0.14), (0.14, -0.22)))),
-    "reading": Pose(SIT, READ),
-    "floating": Pose(
-        (((-0.12, 0.58), (-0.20, 0.26)), ((0.13, 0.64), (0.17, 0.22))),
-        (((0.13, 0.02), (0.24, 0.12)), ((-0.13, -0.02), (-0.24, 0.05))),
-        0.0,
-        0.09,
-    ),
-    "dancing": Pose(
-        (((0.16, 0.72), (0.34, 0.62)), ((0.0, 0.5), (0.0, 0.04))),
-        (((0.14, 0.10), (0.08, 0.27)), ((-0.14, 0.10), (-0.08, 0.27))),
-    ),
-    "jumping": Pose(
-        (((-0.18, 0.80), (-0.38, 0.62)), ((0.18, 0.84), (0.38, 0.66))),
-        (((0.15, 0.06), (0.27, 0.14)), ((-0.15, 0.06), (-0.27, 0.14))),
-        0.0,
-        0.06,
-    ),
-}
+    "reading": Pose(SIT, (((0.04, -0.15), (0.18, -0.12)), ((0.02, -0.16), (0.15, -0.14)))),
+    "floating": Pose((((-0.12, 0.58), (-0.20, 0.26)), ((0.13, 0.64), (0.17, 0.22))),
+                     (((0.13, 0.02), (0.24, 0.12)), ((-0.13, -0.02), (-0.24, 0.05))), lift=0.09),
+    "dancing": Pose((((0.16, 0.72), (0.34, 0.62)), ((0.0, 0.5), (0.0, 0.04))),
+                    (((0.14, 0.10), (0.08, 0.27)), ((-0.14, 0.10), (-0.08, 0.27)))),
+    "jumping": Pose((((-0.18, 0.80), (-0.38, 0.62)), ((0.18, 0.84), (0.38, 0.66))),
+                    (((0.15, 0.06), (0.27, 0.14)), ((-0.15, 0.06), (-0.27, 0.14))), lift=0.06),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,13 +85,13 @@ class Frame:
     reading: bool
 
 
-def skeleton(pen: Pen, build: Build, action: str | None, rng: random.Random) -> Frame:
+def skeleton(pen: Pen, build: Build, action: str, rng: random.Random) -> Frame:
     """Pose a build for an action, slightly different each time."""
     seated = action in ("sitting", "reading", *SEATED.values())
     if action in ("sitting", "reading"):
         solid(pen, [cut([(-0.17, 0.0), (0.13, 0.0), (0.11, SEAT_HEIGHT), (-0.15, SEAT_HEIGHT)])], STOOL)
     reading = action in ("reading", "seated reading")
-    pose = POSES["reading" if reading else "sitting" if seated else action or "standing"]
+    pose = POSES["reading" if reading else "sitting" if seated else action]
     wobble = rng.uniform(-0.015, 0.015)
     hip = (0.0, SEAT_HEIGHT + build.leg * 0.55 if seated else build.hip + pose.lift)
     upper = pen.place(*hip, turn=pose.lean + rng.uniform(-2, 2) * (action != "waving"))

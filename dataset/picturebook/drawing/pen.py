@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from PIL import Image, ImageDraw
 
@@ -39,6 +40,11 @@ class Pen:
     def shape(self, points: list[Point], fill: RGB) -> None:
         """A filled polygon."""
         self.draw.polygon([self.pixel(point) for point in points], fill=fill)
+
+    def outline(self, points: list[Point], width: float, fill: RGB) -> None:
+        """The outline of a polygon; width in units of this frame."""
+        pixels = [self.pixel(point) for point in [*points, points[0]]]
+        self.draw.line(pixels, fill=fill, width=max(1, round(width * self.unit)))
 
     def line(self, points: list[Point], width: float, fill: RGB) -> None:
         """A line through the points with round ends and joints; width in units of this frame."""
@@ -85,22 +91,28 @@ def shade(colour: RGB, amount: float) -> RGB:
     return red, green, blue
 
 
-Part = tuple  # as returned by the three functions below
+Part = Callable[[Pen, RGB, float], None]  # draws itself in a colour, made larger all round by a length
 
 
 def limb(points: list[Point], width: float) -> Part:
     """A thick line with round ends, as a part of `solid`."""
-    return ("line", points, width)
+    return lambda pen, fill, grow: pen.line(points, width + 2 * grow, fill)
 
 
 def blob(x: float, y: float, rx: float, ry: float | None = None, turn: float = 0.0) -> Part:
     """An ellipse, as a part of `solid`."""
-    return ("oval", x, y, rx, rx if ry is None else ry, turn)
+    return lambda pen, fill, grow: pen.oval(x, y, rx + grow, (rx if ry is None else ry) + grow, fill, turn)
 
 
 def cut(points: list[Point]) -> Part:
     """A polygon, as a part of `solid`."""
-    return ("shape", points)
+
+    def draw(pen: Pen, fill: RGB, grow: float) -> None:
+        pen.shape(points, fill)
+        if grow:
+            pen.outline(points, 2 * grow, fill)
+
+    return draw
 
 
 def edge(colour: RGB) -> RGB:
@@ -115,12 +127,4 @@ def solid(pen: Pen, parts: list[Part], fill: RGB, line: RGB | None = None, width
     thick = max(width, 1.2 / pen.unit)
     for grow, colour in ((thick, line), (0.0, fill)):
         for part in parts:
-            if part[0] == "line":
-                pen.line(part[1], part[2] + 2 * grow, colour)
-            elif part[0] == "oval":
-                pen.oval(part[1], part[2], part[3] + grow, part[4] + grow, colour, part[5])
-            else:
-                pen.shape(part[1], colour)
-                if grow:
-                    pixels = [pen.pixel(point) for point in (*part[1], part[1][0])]
-                    pen.draw.line(pixels, fill=colour, width=max(1, round(2 * grow * pen.unit)))
+            part(pen, colour, grow)

@@ -10,27 +10,12 @@ import math
 import random
 from dataclasses import replace
 
-from dataset.picturebook.drawing.figure import (
-    HAND,
-    SEAT_HEIGHT,
-    SEATED,
-    Build,
-    draw_arm,
-    draw_book,
-    draw_face,
-    draw_legs,
-    finish,
-    muted,
-    skeleton,
-)
+from dataset.picturebook.drawing.figure import Build, draw_arm, draw_face, draw_legs, finish, muted, skeleton
 from dataset.picturebook.drawing.pen import RGB, Pen, arc, blob, cut, edge, limb, shade, solid
 
-__all__ = ["HAND", "PEOPLE", "SEATED", "SEAT_HEIGHT"]
 
-
-def man(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def man(pen: Pen, cloth: RGB, action: str, rng: random.Random) -> None:
     """Short hair, broad coat or pullover, trousers."""
-    cloth = colour or (90, 100, 120)
     frame = skeleton(pen, muted(rng, half=0.125, arm=0.095, leg=0.105), action, rng)
     build, up = frame.build, frame.upper
     draw_arm(frame, 0, shade(cloth, -0.15))
@@ -47,9 +32,8 @@ def man(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) ->
     finish(frame, cloth, rng)
 
 
-def woman(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def woman(pen: Pen, cloth: RGB, action: str, rng: random.Random) -> None:
     """Long hair and a wide dress down to the knees."""
-    cloth = colour or (170, 90, 110)
     frame = skeleton(pen, muted(rng, half=0.09, arm=0.07, leg=0.09, head=0.112), action, rng)
     build, up = frame.build, frame.upper
     r, y = build.head, build.face
@@ -73,9 +57,8 @@ def woman(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) 
     finish(frame, cloth, rng)
 
 
-def child(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def child(pen: Pen, cloth: RGB, action: str, rng: random.Random) -> None:
     """A big head under a cap, a small body, short legs."""
-    cloth = colour or (220, 120, 60)
     frame = skeleton(pen, muted(rng, hip=0.27, shoulder=0.31, half=0.13, head=0.195, arm=0.10, leg=0.115), action, rng)
     build, up = frame.build, frame.upper
     draw_arm(frame, 0, shade(cloth, -0.15))
@@ -91,9 +74,8 @@ def child(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) 
     finish(frame, cloth, rng)
 
 
-def elder(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def elder(pen: Pen, cloth: RGB, action: str, rng: random.Random) -> None:
     """Bald on top, white beard, glasses, a long coat, and a stick when on his feet."""
-    cloth = colour or (142, 146, 152)
     gray = rng.choice(((226, 226, 224), (204, 206, 208), (238, 236, 228)))
     build = replace(muted(rng, half=0.12, arm=0.095, leg=0.105, head=0.122), hair=gray)
     frame = skeleton(pen, build, action, rng)
@@ -122,20 +104,19 @@ def elder(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) 
     finish(frame, cloth, rng)
 
 
-def astronaut(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def astronaut(pen: Pen, colour: RGB | None, action: str, rng: random.Random) -> None:
     """A thick white suit, a round helmet with a dark visor, a backpack."""
     suit, dark = (238, 240, 244), (120, 128, 142)
     build = replace(Build(), hip=0.34, shoulder=0.30, half=0.135, head=0.185, arm=0.135, leg=0.15, skin=dark)
-    action = action or "floating"
     turn = rng.uniform(-14, 14) if action == "floating" else 0.0
-    frame = skeleton(pen.place(0.0, 0.0, turn=turn), build, action, rng)
+    pen = pen.place(0.0, 0.0, turn=turn)
+    frame = skeleton(pen, build, action, rng)
     up, r, y = frame.upper, build.head, build.face
     solid(up, [cut([(-0.27, 0.0), (-0.27, 0.34), (-0.05, 0.34), (-0.05, 0.0)])], (164, 170, 180), (92, 98, 110))
     draw_arm(frame, 0, shade(suit, -0.10))
-    body = pen.place(0.0, 0.0, turn=turn)
     for leg, tone in zip(frame.legs, (-0.12, 0.0), strict=True):
-        solid(body, [limb(leg, build.leg)], shade(suit, tone), dark)
-        body.oval(leg[-1][0] + 0.02, max(leg[-1][1], 0.04), 0.09, 0.05, dark)
+        solid(pen, [limb(leg, build.leg)], shade(suit, tone), dark)
+        pen.oval(leg[-1][0] + 0.02, max(leg[-1][1], 0.04), 0.09, 0.05, dark)
     chest = [(-0.16, -0.06), (-0.16, 0.27), (-0.08, 0.34), (0.08, 0.34), (0.16, 0.27), (0.16, -0.06)]
     solid(up, [cut(chest)], suit, dark)
     up.box(-0.07, 0.07, 0.09, 0.18, (96, 106, 124))
@@ -146,17 +127,12 @@ def astronaut(pen: Pen, colour: RGB | None, action: str | None, rng: random.Rand
     up.oval(r * 0.16, y - r * 0.04, r * 0.76, r * 0.64, (214, 170, 74))
     up.oval(r * 0.18, y - r * 0.04, r * 0.68, r * 0.56, (34, 44, 78))
     up.oval(r * 0.42, y + r * 0.2, r * 0.17, r * 0.11, (196, 220, 246), turn=-30)
-    if frame.reading:
-        draw_book(frame, (120, 72, 60))
 
 
-def dancer(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def dancer(pen: Pen, cloth: RGB, action: str, rng: random.Random) -> None:
     """A bun, arms up, a wide tutu, pale tights and one leg in the air."""
-    cloth = colour or (214, 48, 44)
-    build = muted(rng, half=0.075, arm=0.058, leg=0.075, head=0.095, hip=0.45, shoulder=0.25)
-    action = action or "dancing"
-    if action in ("dancing", "jumping"):  # room for the arms above the head
-        pen, build = pen.place(0.0, 0.0, 0.88), replace(build, hip=0.50)
+    build = muted(rng, half=0.075, arm=0.058, leg=0.075, head=0.095, hip=0.50, shoulder=0.25)
+    pen = pen.place(0.0, 0.0, 0.88)  # room for the arms above the head
     frame = skeleton(pen, build, action, rng)
     up = frame.upper
     r, y = build.head, build.face
@@ -181,8 +157,6 @@ def dancer(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random)
     up.oval(-0.005, y + r * 0.12, r, r, build.hair)
     draw_face(frame)
     up.shape([*arc(0.0, y + r * 0.08, r, r, 15, 190), (-r * 0.5, y + r * 0.3), (r * 0.3, y + r * 0.62)], build.hair)
-    if frame.reading:
-        draw_book(frame, (120, 72, 60))
 
 
 PEOPLE = {"man": man, "woman": woman, "child": child, "elder": elder, "astronaut": astronaut, "dancer": dancer}

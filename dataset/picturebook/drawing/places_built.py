@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
+from itertools import pairwise
 
-from dataset.picturebook.drawing.backdrop import SKIES, Canvas, mix, sky, tufts, vary
-from dataset.picturebook.drawing.pen import RGB, arc, shade
+from dataset.picturebook.drawing.backdrop import SKIES, Canvas, mix, scattered, sky, tufts, vary
+from dataset.picturebook.drawing.pen import RGB, shade
 
 
 def street(canvas: Canvas, horizon: float, rng: random.Random) -> None:
@@ -98,8 +100,7 @@ def garden(canvas: Canvas, horizon: float, rng: random.Random) -> None:
     canvas.box(0, top + 0.015, 1, horizon, hedge)
     for i in range(18):
         canvas.oval(i / 17, top + 0.022, 0.04, 0.02, hedge)
-    for _ in range(90):
-        x, y = rng.random(), rng.uniform(top + 0.01, horizon)
+    for x, y in scattered(90, top + 0.01, horizon, rng):
         canvas.oval(x, y, 0.01, 0.008, shade(hedge, rng.choice((-0.16, 0.13))))
     lawn = vary((144, 176, 108), rng, 8)
     canvas.fade(horizon, 1.0, shade(lawn, -0.08), lawn)
@@ -137,7 +138,7 @@ def park(canvas: Canvas, horizon: float, rng: random.Random) -> None:
     left, right = [], []
     for i in range(13):
         t = i / 12
-        x = far + (near - far) * t + side * 0.16 * arc(0, 0, 1, 1, 200 * t, 200 * t + 1)[0][1]
+        x = far + (near - far) * t + side * 0.16 * math.sin(math.radians(200 * t))
         y, half = horizon + (1 - horizon) * t, 0.018 + 0.17 * t**1.6
         left.append((x - half, y))
         right.append((x + half, y))
@@ -168,8 +169,7 @@ def room(canvas: Canvas, horizon: float, rng: random.Random) -> None:
     canvas.fade(horizon, 1.0, shade(floor, -0.14), floor)
     for y in (0.72, 0.79, 0.88):
         canvas.line([(0, y), (1, y)], 0.004, shade(floor, -0.18))
-    for row, y in enumerate((horizon, 0.72, 0.79, 0.88)):
-        low = (0.72, 0.79, 0.88, 1.0)[row]
+    for row, (y, low) in enumerate(pairwise((horizon, 0.72, 0.79, 0.88, 1.0))):
         for i in range(4):
             x = 0.12 + i * 0.27 + 0.1 * (row % 2)
             canvas.line([(x, y), (0.5 + (x - 0.5) * 1.04, low)], 0.004, shade(floor, -0.18))

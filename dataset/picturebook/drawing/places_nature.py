@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import random
 
-from dataset.picturebook.drawing.backdrop import Canvas, mix, ridge, sky, tufts, vary
-from dataset.picturebook.drawing.pen import RGB, arc, shade
+from dataset.picturebook.drawing.backdrop import Canvas, mix, ridge, scattered, sky, tufts, vary
+from dataset.picturebook.drawing.pen import RGB, shade
 
 
 def sea(canvas: Canvas, horizon: float, rng: random.Random) -> None:
@@ -22,14 +23,13 @@ def sea(canvas: Canvas, horizon: float, rng: random.Random) -> None:
     tilt, phase = rng.uniform(-0.03, 0.03), rng.random() * 360
     edge = []
     for i in range(25):
-        wave = arc(0, 0, 1, 1, phase + i * 28, phase + i * 28 + 1)[0][1]
+        wave = math.sin(math.radians(phase + i * 28))
         edge.append((i / 24, shore + tilt * (i / 12 - 1) + 0.008 * wave))
     for down, ink in ((-0.014, (240, 246, 244)), (0.004, (176, 152, 116))):
         canvas.shape([(0, 1), *((x, y + down) for x, y in edge), (1, 1)], ink)
     sand = vary((220, 198, 156), rng, 8)
     canvas.shape([(0, 1), *((x, y + 0.026) for x, y in edge), (1, 1)], sand)
-    for _ in range(26):
-        x, y = rng.random(), rng.uniform(shore + 0.07, 0.99)
+    for x, y in scattered(26, shore + 0.07, 0.99, rng):
         canvas.oval(x, y, 0.006, 0.003, shade(sand, rng.choice((-0.12, 0.25))))
 
 
@@ -51,19 +51,16 @@ def space(canvas: Canvas, horizon: float, rng: random.Random) -> None:
     """A black sky full of stars over the cratered ground of a planet."""
     top = rng.choice(((14, 16, 38), (20, 14, 40), (10, 22, 40)))
     canvas.fade(0.0, 1.0, top, mix(top, (60, 50, 110), 0.5))
-    for _ in range(90):
-        x, y = rng.random(), rng.uniform(0, horizon)
+    for x, y in scattered(90, 0, horizon, rng):
         r = rng.choice((0.0025, 0.0025, 0.0035, 0.005))
         canvas.oval(x, y, r, r, rng.choice(((240, 240, 250), (200, 210, 240), (250, 236, 200))))
-    for _ in range(4):
-        x, y = rng.random(), rng.uniform(0.02, horizon - 0.1)
+    for x, y in scattered(4, 0.02, horizon - 0.1, rng):
         canvas.line([(x - 0.014, y), (x + 0.014, y)], 0.003, (230, 234, 250))
         canvas.line([(x, y - 0.014), (x, y + 0.014)], 0.003, (230, 234, 250))
     soil = vary(rng.choice(((132, 122, 128), (150, 112, 96), (116, 122, 140))), rng, 8)
     canvas.oval(0.5, horizon + 0.985, 1.5, 1.0, mix(soil, (210, 220, 250), 0.35))
     canvas.oval(0.5, horizon + 1.0, 1.5, 1.0, soil)
-    for _ in range(9):
-        x, y = rng.random(), rng.uniform(horizon + 0.06, 0.98)
+    for x, y in scattered(9, horizon + 0.06, 0.98, rng):
         r = 0.02 + 0.16 * (y - horizon) * rng.uniform(0.4, 1.0)
         canvas.oval(x, y, r, r * 0.34, shade(soil, -0.28))
         canvas.oval(x, y + r * 0.09, r * 0.9, r * 0.25, shade(soil, -0.14))
@@ -91,16 +88,14 @@ def waterfall(canvas: Canvas, horizon: float, rng: random.Random) -> None:
     canvas.fade(0.6, 0.8, mix(pool, water, 0.3), pool)
     for x in range(9):
         canvas.oval(left + (right - left) * x / 8, 0.615 + rng.uniform(-0.01, 0.01), 0.045, 0.026, (236, 244, 246))
-    for _ in range(10):
-        x, y = rng.random(), rng.uniform(0.65, 0.74)
+    for x, y in scattered(10, 0.65, 0.74, rng):
         canvas.line([(x, y), (x + rng.uniform(0.04, 0.12), y)], 0.006, mix(pool, (240, 250, 250), 0.4))
     moss = vary((118, 142, 92), rng, 8)
     bank = [(0, 0.75), (0.2, 0.765), (0.45, 0.745), (0.75, 0.77), (1, 0.745)]
     canvas.shape([(0, 1), *bank, (1, 1)], shade(moss, -0.25))
     canvas.shape([(0, 1), *((x, y + 0.02) for x, y in bank), (1, 1)], moss)
     tufts(canvas, 0.79, 30, shade(moss, -0.13), rng)
-    for _ in range(5):
-        x, y = rng.random(), rng.uniform(0.82, 0.98)
+    for x, y in scattered(5, 0.82, 0.98, rng):
         canvas.oval(x, y, 0.025, 0.012, shade(rock, -0.1))
         canvas.oval(x - 0.004, y - 0.004, 0.017, 0.007, shade(rock, 0.2))
 
@@ -135,8 +130,7 @@ def mountains(canvas: Canvas, horizon: float, rng: random.Random) -> None:
     valley = vary((142, 168, 116), rng, 8)
     ridge(canvas, horizon, 0.06, 3, mix(valley, stone, 0.4), rng)
     canvas.fade(horizon, 1.0, mix(valley, stone, 0.15), valley, shade(valley, -0.06))
-    for _ in range(7):
-        x, y = rng.random(), rng.uniform(horizon + 0.06, 0.98)
+    for x, y in scattered(7, horizon + 0.06, 0.98, rng):
         r = 0.012 + 0.04 * (y - horizon)
         canvas.oval(x, y, r, r * 0.5, (138, 138, 136))
         canvas.oval(x - r * 0.15, y - r * 0.15, r * 0.7, r * 0.3, (172, 172, 168))

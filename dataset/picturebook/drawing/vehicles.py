@@ -12,21 +12,15 @@ RIM = (196, 200, 206)
 STEEL = (150, 154, 162)
 
 
-def tinted(colour: RGB | None, rng: random.Random, default: RGB = (214, 48, 44)) -> RGB:
+def tinted(colour: RGB, rng: random.Random) -> RGB:
     """The colour, a little lighter or darker from one individual to the next."""
-    return shade(colour or default, rng.uniform(-0.05, 0.05))
-
-
-def light(colour: RGB, amount: float = 0.25) -> RGB:
-    """A lighter tone of the colour, for a lit side."""
-    return shade(colour, amount)
+    return shade(colour, rng.uniform(-0.05, 0.05))
 
 
 def outlined(pen: Pen, points: list[Point], fill: RGB, line: RGB | None = None, width: float = 0.025) -> None:
     """A filled polygon with a thin outline."""
     pen.shape(points, fill)
-    pixels = [pen.pixel(point) for point in [*points, points[0]]]
-    pen.draw.line(pixels, fill=line or edge(fill), width=max(1, round(width * pen.unit)))
+    pen.outline(points, width, line or edge(fill))
 
 
 def ring(pen: Pen, x: float, y: float, radius: float, width: float, fill: RGB) -> None:
@@ -43,7 +37,7 @@ def wheel(pen: Pen, x: float, y: float, radius: float) -> None:
     pen.oval(x, y, radius * 0.22, fill=(110, 112, 120))
 
 
-def car(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def car(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
     """A small saloon or hatchback from the side."""
     paint = tinted(colour, rng)
     back = rng.choice((-0.44, -0.66))  # a saloon's boot, or a hatchback
@@ -53,7 +47,7 @@ def car(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) ->
     ]  # fmt: skip
     outlined(pen, body, paint, width=0.035)
     pen.shape([(-0.95, 0.19), (0.96, 0.19), (0.97, 0.30), (-0.97, 0.30)], shade(paint, -0.2))
-    pen.line([(-0.9, 0.56), (0.86, 0.52)], 0.03, light(paint, 0.35))
+    pen.line([(-0.9, 0.56), (0.86, 0.52)], 0.03, shade(paint, 0.35))
     middle = (back + 0.32) / 2
     pen.shape([(back, 0.66), (back + 0.16, 0.91), (middle - 0.04, 0.91), (middle - 0.04, 0.66)], GLASS)
     pen.shape([(middle + 0.04, 0.66), (middle + 0.04, 0.91), (0.22, 0.91), (0.42, 0.66)], GLASS)
@@ -66,9 +60,9 @@ def car(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) ->
     pen.box(-0.97, 0.44, -0.88, 0.54, (170, 30, 34) if sum(paint) > 320 else (230, 60, 60))
 
 
-def bus(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def bus(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
     """A city bus from the side, its door near the front."""
-    paint = tinted(colour, rng, (248, 212, 56))
+    paint = tinted(colour, rng)
     pale = (250, 250, 246) if sum(paint) < 700 else (150, 160, 176)
     body = [
         (-0.88, 0.12), (-0.9, 0.2), (-0.9, 0.9), (-0.84, 0.98), (-0.76, 1.0), (0.76, 1.0), (0.85, 0.96), (0.89, 0.86),
@@ -77,7 +71,7 @@ def bus(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) ->
     outlined(pen, body, paint, width=0.028)
     pen.shape([(-0.88, 0.13), (0.88, 0.13), (0.89, 0.24), (-0.89, 0.24)], shade(paint, -0.22))
     pen.box(-0.89, 0.40, 0.89, 0.455, pale)
-    pen.box(-0.8, 0.93, 0.74, 0.965, light(paint, 0.3))
+    pen.box(-0.8, 0.93, 0.74, 0.965, shade(paint, 0.3))
     windows = rng.choice((4, 5))
     width = 1.26 / windows
     for i in range(windows):
@@ -93,8 +87,8 @@ def bus(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) ->
     pen.oval(0.86, 0.3, 0.04, fill=(255, 246, 190))
 
 
-def bicycle(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
-    """A town bicycle; its saddle is at SADDLE, its handlebar at (0.26, 1)."""
+def bicycle(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+    """A town bicycle; its handlebar is at (0.26, 1)."""
     paint = tinted(colour, rng)
     back, front, crank, head = (-0.41, 0.33), (0.43, 0.33), (-0.03, 0.32), (0.27, 0.82)
     for x, y in (back, front):
@@ -119,11 +113,7 @@ def bicycle(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random
         outlined(pen, [(0.36, 0.72), (0.62, 0.72), (0.67, 0.92), (0.34, 0.92)], (206, 164, 108), width=0.02)
 
 
-SADDLE = (-0.18, 0.92)  # where a rider sits, in the bicycle's frame
-DECK = (-0.3, 0.05)  # where a passenger's feet are, behind the hull, in the boat's frame
-
-
-def boat(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def boat(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
     """A small sailing boat."""
     paint = tinted(colour, rng)
     sail = (252, 250, 240) if sum(paint) < 690 else (244, 246, 248)
@@ -131,14 +121,13 @@ def boat(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -
     pen.line([(0.04, 0.2), (0.04 + lean, 1.0)], 0.035, (120, 84, 56))
     outlined(pen, [(0.08, 0.31), (0.46, 0.33), (0.28, 0.62), (0.08 + lean, 0.95)], sail, (150, 152, 160), 0.015)
     pen.shape([(0.09, 0.45), (0.4, 0.46), (0.32, 0.57), (0.09, 0.57)], paint if sum(paint) < 690 else (206, 210, 218))
-    outlined(pen, [(0.0, 0.34), (-0.36, 0.34), (0.0 + lean, 0.84)], light(paint, 0.12), width=0.015)
+    outlined(pen, [(0.0, 0.34), (-0.36, 0.34), (0.0 + lean, 0.84)], shade(paint, 0.12), width=0.015)
     pen.shape([(0.05 + lean, 0.94), (-0.12, 0.975), (0.05 + lean, 1.0)], paint)
-    boat_hull(pen, colour, rng, paint)
+    boat_hull(pen, paint)
 
 
-def boat_hull(pen: Pen, colour: RGB | None, rng: random.Random, paint: RGB | None = None) -> None:
+def boat_hull(pen: Pen, paint: RGB) -> None:
     """The boat's hull alone, to be drawn over the legs of whoever stands in it."""
-    paint = paint or tinted(colour, rng)
     keel = [(-0.5, 0.29), (-0.42, 0.1), (-0.33, 0.02), (0.36, 0.02), (0.46, 0.12), (0.56, 0.32)]
     outlined(pen, [*keel, (0.3, 0.27), (-0.2, 0.26)], paint, width=0.025)
     pen.shape([(-0.42, 0.1), (-0.33, 0.02), (0.36, 0.02), (0.45, 0.1)], shade(paint, -0.3))
@@ -146,10 +135,10 @@ def boat_hull(pen: Pen, colour: RGB | None, rng: random.Random, paint: RGB | Non
     pen.shape([(-0.47, 0.215), (-0.455, 0.18), (0.485, 0.18), (0.505, 0.215)], stripe)
 
 
-def rocket(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def rocket(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
     """A rocket on its three fins, sometimes with its engine lit."""
     paint = tinted(colour, rng)
-    trim = (206, 66, 58) if sum(paint) > 690 or abs(paint[0] - paint[2]) < 40 else light(paint, 0.55)
+    trim = (206, 66, 58) if abs(paint[0] - paint[2]) < 40 else shade(paint, 0.55)
     if sum(paint) > 690:
         trim = (176, 182, 194)
     if rng.random() < 0.6:
@@ -171,7 +160,7 @@ def rocket(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random)
     outlined(pen, [(-0.03, 0.4), (0.03, 0.4), (0.03, 0.08), (-0.03, 0.08)], fin, width=0.012)
 
 
-def plane(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) -> None:
+def plane(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
     """An airliner from the side, climbing a little."""
     paint = tinted(colour, rng)
     dark = shade(paint, -0.2)
@@ -186,9 +175,9 @@ def plane(pen: Pen, colour: RGB | None, action: str | None, rng: random.Random) 
     for i in range(7):
         pen.oval(-0.42 + i * 0.15, 0.55, 0.042, 0.05, fill=(96, 140, 180))
     pen.shape([(0.68, 0.53), (0.9, 0.53), (0.8, 0.63), (0.7, 0.64)], (96, 140, 180))
-    outlined(pen, [(0.18, 0.42), (-0.18, 0.42), (-0.56, 0.0), (-0.38, 0.0)], light(dark, 0.08), width=0.025)
+    outlined(pen, [(0.18, 0.42), (-0.18, 0.42), (-0.56, 0.0), (-0.38, 0.0)], shade(dark, 0.08), width=0.025)
     outlined(pen, [(-0.7, 0.58), (-0.98, 0.42), (-0.86, 0.42), (-0.5, 0.56)], dark, width=0.02)
-    outlined(pen, arc(0.06, 0.2, 0.14, 0.07, 0, 360), light(dark, 0.05), width=0.02)
+    outlined(pen, arc(0.06, 0.2, 0.14, 0.07, 0, 360), shade(dark, 0.05), width=0.02)
 
 
 VEHICLES = {"car": car, "bus": bus, "bicycle": bicycle, "boat": boat, "rocket": rocket, "plane": plane}
