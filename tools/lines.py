@@ -30,7 +30,7 @@ PATH = (
     "model/config.py", "model/layers.py", "model/language.py", "model/vision.py", "model/projector.py", "model/vlm.py",
     "model/lora.py", "model/init.py",
     "model/checkpoints/files.py", "model/checkpoints/load.py", "model/checkpoints/own.py",
-    "model/checkpoints/sizes.py", "model/checkpoints/vision_families.py",
+    "model/checkpoints/vision_families.py",
     "tokenizer/tokenizer.py", "tokenizer/template.py", "tokenizer/chat.py",
     "dataset/splits.py", "dataset/mixture.py", "dataset/record.py", "dataset/bad_rows.py", "dataset/encoding.py",
     "dataset/batching.py", "dataset/pictures.py", "dataset/preprocess.py", "dataset/features.py",

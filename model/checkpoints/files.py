@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import torch
@@ -31,6 +32,17 @@ SAME: KeyTable = (("", ""),)
 
 class WeightsError(ValueError):
     """A weight or config file is missing, corrupt or does not fit the model; the message says what to do."""
+
+
+@contextlib.contextmanager
+def refusing(where: Path | str) -> Iterator[None]:
+    """A ValueError, TypeError or ZeroDivisionError in this context becomes a WeightsError that names the file."""
+    try:
+        yield
+    except WeightsError:
+        raise
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        raise WeightsError(f"{where}: {error}") from error
 
 
 def read_json(path: Path | str) -> dict:
@@ -78,9 +90,7 @@ def write_json(path: Path | str, value: dict) -> None:
     _replace(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def save_safetensors(
-    path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
-) -> None:
+def save_safetensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Writes `tensors` to `path`, atomically; OSError (and the old file untouched) when the disk is full.
 
     safetensors itself writes through a temporary file beside its target, with a random name and permissions for the
@@ -137,7 +147,7 @@ def _torn(path: Path, error: Exception) -> WeightsError:
     )
 
 
-def read_tensors(path: Path | str, wanted: Callable[[str], bool] | None = None) -> dict[str, Tensor]:
+def read_tensors(path: Path | str, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:
     """The state dict in a .safetensors file, a PyTorch file or a shard index, on the CPU; never runs pickled code.
 
     `wanted` filters by name, so that only part of a large safetensors file, or only some shards, are read.
@@ -149,8 +159,7 @@ def read_tensors(path: Path | str, wanted: Callable[[str], bool] | None = None) 
         return _read_shards(path, wanted)
     if path.suffix == ".safetensors":
         with _open_safetensors(path) as file:
-            names = [name for name in file.keys() if wanted is None or wanted(name)]  # noqa: SIM118
-            return {name: file.get_tensor(name) for name in names}
+            return {name: file.get_tensor(name) for name in file.keys() if wanted(name)}  # noqa: SIM118
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
@@ -163,7 +172,7 @@ def read_tensors(path: Path | str, wanted: Callable[[str], bool] | None = None) 
             f"{path}: found {found}; expected a flat state dict of names and tensors. "
             "Save model.state_dict() alone and load that"
         )
-    return {name: tensor for name, tensor in state.items() if wanted is None or wanted(name)}
+    return {name: tensor for name, tensor in state.items() if wanted(name)}
 
 
 def find_weights(folder: Path | str) -> Path:
@@ -180,12 +189,12 @@ def find_weights(folder: Path | str) -> Path:
     )
 
 
-def _read_shards(index: Path, wanted: Callable[[str], bool] | None) -> dict[str, Tensor]:
+def _read_shards(index: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
     """The tensors that an index lists, each from the shard it names; WeightsError where the two disagree."""
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
         raise WeightsError(f"{index}: found no weight_map of names to files; copy or download the index again")
-    shards = sorted({place for name, place in places.items() if wanted is None or wanted(name)})
+    shards = sorted({place for name, place in places.items() if wanted(name)})
     outside = [shard for shard in shards if Path(shard).name != shard or shard.endswith(INDEX_SUFFIX)]
     absent = [shard for shard in shards if not (index.parent / shard).is_file()]
     if outside or absent:
@@ -197,7 +206,7 @@ def _read_shards(index: Path, wanted: Callable[[str], bool] | None) -> dict[str,
     for shard in shards:
         here = read_tensors(index.parent / shard, wanted)
         tensors |= {name: tensor for name, tensor in here.items() if places.get(name, shard) == shard}
-    lost = [name for name in places if name not in tensors and (wanted is None or wanted(name))]
+    lost = [name for name in places if name not in tensors and wanted(name)]
     if lost:
         raise WeightsError(
             f"{index}: lists {_listed(lost)}, which the files it names do not hold; the index and the shards are "
@@ -219,19 +228,15 @@ def rename(tensors: dict[str, Tensor], table: KeyTable) -> dict[str, Tensor]:
     return {their_name(key, table): tensor for key, tensor in tensors.items()}
 
 
-def _listed(names: Iterable[str], most: int = 20) -> str:
-    names = sorted(names)
+def _listed(names: Collection[str], most: int = 20) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(sorted(names)[:most]) + more
 
 
 def load_strict(
-    module: nn.Module,
-    tensors: dict[str, Tensor],
-    where: Path | str,
-    table: KeyTable = SAME,
+    module: nn.Module, tensors: dict[str, Tensor], where: Path | str, table: KeyTable = SAME,
     other_parts: tuple[str, ...] = (),
-) -> None:
+) -> None:  # fmt: skip
     """Loads every weight of `module` from `tensors`, in the module's dtype, or raises WeightsError.
 
     `tensors` has the file's own names, to which `table` maps ours. Missing, unexpected and misshaped tensors are
@@ -240,25 +245,23 @@ def load_strict(
     """
     state = module.state_dict()
     expected = {their_name(key, table): key for key in state}
-    skipped = {name for name in tensors if name not in expected and name.startswith(other_parts or ("\0",))}
-    skipped |= {name for name in tensors if name not in expected and name.endswith(BUFFERS)}
-    missing = expected.keys() - tensors.keys()
-    unexpected = tensors.keys() - expected.keys() - skipped
-    misshaped = [
-        f"{name} (found {tuple(tensors[name].shape)}, expected {tuple(state[key].shape)})"
-        for name, key in expected.items()
-        if name in tensors and tensors[name].shape != state[key].shape
-    ]
-    if missing or unexpected or misshaped:
-        lines = [f"{where}: these weights do not fit this {type(module).__name__}."]
-        lines += [f"  missing: {_listed(missing)}"] if missing else []
-        lines += [f"  unexpected: {_listed(unexpected)}"] if unexpected else []
-        lines += [f"  wrong shape: {_listed(misshaped)}"] if misshaped else []
-        lines += [
-            f"  Found {len(tensors)} tensors, expected {len(expected)}. Check that this is the right file "
-            "and that the config beside it gives its sizes; nothing was loaded."
-        ]
-        raise WeightsError("\n".join(lines))
+    skipped = {name for name in tensors if name.startswith(other_parts) or name.endswith(BUFFERS)}
+    problems: dict[str, Collection[str]] = {
+        "missing": expected.keys() - tensors.keys(),
+        "unexpected": tensors.keys() - expected.keys() - skipped,
+        "wrong shape": [
+            f"{name} (found {tuple(tensors[name].shape)}, expected {tuple(state[key].shape)})"
+            for name, key in expected.items()
+            if name in tensors and tensors[name].shape != state[key].shape
+        ],
+    }
+    if any(problems.values()):
+        listed = [f"  {problem}: {_listed(names)}\n" for problem, names in problems.items() if names]
+        raise WeightsError(
+            f"{where}: these weights do not fit this {type(module).__name__}.\n{''.join(listed)}  Found {len(tensors)} "
+            f"tensors, expected {len(expected)}. Check that this is the right file and that the config beside it gives "
+            "its sizes; nothing was loaded."
+        )
     meta = any(tensor.is_meta for tensor in state.values())
     ready = {key: tensors[name] for name, key in expected.items()}
     if meta:

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import torch
 
-from model.checkpoints import own
-from model.checkpoints.files import SAME, KeyTable, WeightsError, find_weights, load_strict, read_json, read_tensors
+from model.checkpoints.files import SAME, WeightsError, find_weights, load_strict, read_json, read_tensors, refusing
 from model.checkpoints.llama import LLAMA_TYPES, llama_config
 from model.checkpoints.minimind import MINIMIND_V, MINIMIND_V_PROJECTOR, minimind_language, without_tied_head
-from model.checkpoints.own import CONFIG_FILE, FORMAT, PREPROCESSOR_FILE, WEIGHTS_FILE
+from model.checkpoints.own import CONFIG_FILE, FORMAT, PREPROCESSOR_FILE, WEIGHTS_FILE, read_config
 from model.checkpoints.vision import read_vision
 from model.checkpoints.vision_families import processor_settings
-from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
+from model.config import ProjectorConfig, VisionConfig, VLMConfig
 from model.language import LanguageModel
 from model.vision import VisionTransformer
 from model.vlm import VLM
@@ -44,10 +43,9 @@ def load_language(path: Path | str) -> LanguageModel:
     In fp32, on the CPU. WeightsError names every key that is missing, unexpected or of another shape.
     """
     file, config_file, config = _locate(path, "a language model")
-    other_parts: tuple[str, ...] = ()
-    table: KeyTable = SAME
+    table, other_parts = SAME, ()
     if config.get("format") == FORMAT:
-        lm = own.vlm_config(config, config_file).lm
+        lm = read_config(VLMConfig, config, config_file).lm
         table, other_parts = (("", "llm."),), ("projector.", "vision.")
         tensors = read_tensors(file)
     elif config.get("model_type") in LLAMA_TYPES:
@@ -74,13 +72,13 @@ def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
     An encoder in the file takes precedence over `vision`; with neither, the model takes only features. WeightsError
     where the encoder or any key does not fit.
     """
-    file, config_file, config = _locate(path, "a vision-language model")
-    table: KeyTable = SAME
-    if config.get("format") == FORMAT:
-        sizes = own.vlm_config(config, config_file)
+    file, config_file, document = _locate(path, "a vision-language model")
+    table = SAME
+    if document.get("format") == FORMAT:
+        config = read_config(VLMConfig, document, config_file)
         tensors = read_tensors(file)
     else:
-        lm, tensors = minimind_language(file, config)
+        lm, tensors = minimind_language(file, document)
         table = MINIMIND_V
         weight = tensors.get(MINIMIND_V_PROJECTOR + "vision_proj.0.weight")
         if weight is None:
@@ -89,28 +87,15 @@ def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
                 "a plain language model goes to train_pretrain.py --llm"
             )
         projector = ProjectorConfig("linear", weight.shape[1], lm.hidden_size)
-        sizes = _joined(lm, None if vision is None else vision.config, projector, file)
-    return _fill_vlm(sizes, tensors, file, table, vision)
-
-
-def _joined(lm: LMConfig, vision: VisionConfig | None, projector: ProjectorConfig, where: Path) -> VLMConfig:
-    try:
-        return VLMConfig(lm, vision, projector)
-    except ValueError as error:
-        raise WeightsError(f"{where}: {error}") from error
-
-
-def _fill_vlm(
-    config: VLMConfig, tensors: dict, file: Path, table: KeyTable, vision: VisionTransformer | None
-) -> VLM:
+        with refusing(file):
+            config = VLMConfig(lm, None if vision is None else vision.config, projector)
     stored = any(name.startswith("vision.") for name in tensors)
     if not stored and vision is not None and vision.config != config.vision:
         raise WeightsError(
             f"{file}: was trained with the encoder {config.vision}, found {vision.config}; use the former"
         )
     with torch.device("meta"):
-        encoder = VisionTransformer(config.vision) if stored and config.vision else None
-        vlm = VLM(config, encoder)
+        vlm = VLM(config, VisionTransformer(config.vision) if stored and config.vision else None)
     load_strict(vlm, tensors, file, table)
     if not stored:
         vlm.vision = vision
@@ -128,16 +113,16 @@ def load_vision(folder: Path | str) -> tuple[VisionTransformer, dict]:
     if not folder.is_dir():
         raise WeightsError(f"{folder}: no such folder, expected one of a vision encoder, with {CONFIG_FILE}")
     file, config_file, document = _locate(folder, "a vision encoder")
-    if document.get("format") != FORMAT:
+    if document.get("format") == FORMAT:
+        inside_vlm = "lm" in document
+        with torch.device("meta"):
+            vision = VisionTransformer(read_config(VisionConfig, document, config_file))
+        table = (("", "vision."),) if inside_vlm else SAME
+        load_strict(vision, read_tensors(file), file, table, ("llm.", "projector.") if inside_vlm else ())
+        family = "clip"
+    else:
         family, vision = read_vision(file, config_file, document)
-        return vision, _preprocess_settings(folder, family, vision.config.image_size)
-    config = own.vision_config(document, config_file)
-    inside_vlm = "lm" in document
-    with torch.device("meta"):
-        vision = VisionTransformer(config)
-    table: KeyTable = (("", "vision."),) if inside_vlm else SAME
-    load_strict(vision, read_tensors(file), file, table, ("llm.", "projector.") if inside_vlm else ())
-    return vision, _preprocess_settings(folder, "clip", config.image_size)
+    return vision, _preprocess_settings(folder, family, vision.config.image_size)
 
 
 def _preprocess_settings(folder: Path, family: str, size: int) -> dict:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.checkpoints.files import SAME, KeyTable, WeightsError
+from model.checkpoints.files import SAME, KeyTable, refusing
 from model.config import VisionConfig
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -47,6 +47,14 @@ class VisionFormat:
     mean: tuple = CLIP_MEAN
     std: tuple = CLIP_STD
     crops: bool = True  # resize the shorter edge, then centre-crop; else resize height and width
+
+    def keys(self, layers: int, prefix: str = "") -> KeyTable:
+        """The table written out for every layer, with `prefix` before their names."""
+        return tuple(
+            (ours.format(n=n), prefix + theirs.format(n=n))
+            for ours, theirs in self.table
+            for n in range(layers if "{n}" in ours else 1)
+        )
 
 
 _CLIP_SIZES = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
@@ -123,47 +131,51 @@ NAFLEX = ("siglip2", "siglip2_vision_model")
 
 def vision_config(document: dict, where: Path | str) -> tuple[str, VisionConfig]:
     """(family, our config) of a folder's config.json; WeightsError names what this encoder does not support."""
-    kind = document.get("model_type")
-    if kind in NAFLEX:
-        raise WeightsError(
-            f"{where}: found model_type {kind!r}, a NaFlex SigLIP 2: its images keep their shape and give varying "
-            "numbers of patches, but this encoder has one fixed grid; take a SigLIP 2 of fixed resolution (their "
-            "model_type is 'siglip')"
-        )
-    family = next((name for name, form in FORMATS.items() if kind in (form.whole, form.vision)), None)
-    if family is None:
-        kinds = tuple(kind for form in FORMATS.values() for kind in (form.whole, form.vision))
-        raise WeightsError(
-            f"{where}: found model_type {kind!r}, expected one of {kinds} (or an encoder trained here); use the "
-            "folder of a CLIP, Chinese-CLIP, SigLIP, SigLIP 2 (fixed resolution) or InternViT model"
-        )
-    form, vision = FORMATS[family], document
-    if kind == form.whole:  # early CLIP configs have a vision_config_dict, which takes precedence
-        parts = [document.get(name) or {} for name in ("vision_config", "vision_config_dict")]
-        if not all(isinstance(part, dict) for part in parts):
-            raise WeightsError(f"{where}: found vision_config {parts[0]!r}, expected a JSON object")
-        vision = {**parts[0], **parts[1]}
-        if vision.get("model_type", form.vision) != form.vision:
-            raise WeightsError(
-                f"{where}: found the vision half {vision['model_type']!r} in a {kind!r} model, expected {form.vision!r}"
-            )
-    _check(form, vision, where)
-    sizes = {name: vision.get(name, default) for name, default in form.sizes.items()}
-    sizes |= {name: _square(sizes[name], name, where) for name in ("image_size", "patch_size")}
-    try:
+    with refusing(where):
+        family = _family(document.get("model_type"))
+        form = FORMATS[family]
+        vision = _vision_half(document, form)
+        for name, (absent, does) in {"num_channels": (3, 3), **form.only}.items():
+            if vision.get(name, absent) != does:
+                found = repr(vision[name]) if name in vision else f"none, which means {absent!r}"
+                example = " (as InternViT-300M has)" if name in form.only else " (RGB)"
+                raise ValueError(f"found {name} {found}, this encoder supports only {does!r}{example}")
+        sizes = {name: vision.get(name, default) for name, default in form.sizes.items()}
+        sizes |= {name: _side(name, sizes[name]) for name in ("image_size", "patch_size")}
         if form.fixed["layer_scale"]:
             sizes |= _internvl(document)
         return family, VisionConfig(**sizes, **form.fixed)
-    except (ValueError, TypeError, ZeroDivisionError) as error:
-        raise WeightsError(f"{where}: {error}") from error
 
 
-def _check(form: VisionFormat, vision: dict, where: Path | str) -> None:
-    for name, (absent, does) in {"num_channels": (3, 3), **form.only}.items():
-        if vision.get(name, absent) != does:
-            found = repr(vision[name]) if name in vision else f"none, which means {absent!r}"
-            example = " (as InternViT-300M has)" if name in form.only else " (RGB)"
-            raise WeightsError(f"{where}: found {name} {found}, this encoder supports only {does!r}{example}")
+def _family(kind: object) -> str:
+    if kind in NAFLEX:
+        raise ValueError(
+            f"found model_type {kind!r}, a NaFlex SigLIP 2: its images keep their shape and give varying numbers of "
+            "patches, but this encoder has one fixed grid; take a SigLIP 2 of fixed resolution (their model_type is "
+            "'siglip')"
+        )
+    for family, form in FORMATS.items():
+        if kind in (form.whole, form.vision):
+            return family
+    kinds = tuple(kind for form in FORMATS.values() for kind in (form.whole, form.vision))
+    raise ValueError(
+        f"found model_type {kind!r}, expected one of {kinds} (or an encoder trained here); use the folder of a CLIP, "
+        "Chinese-CLIP, SigLIP, SigLIP 2 (fixed resolution) or InternViT model"
+    )
+
+
+def _vision_half(document: dict, form: VisionFormat) -> dict:
+    """The vision half's own config, which in a whole model is its vision_config."""
+    if document["model_type"] != form.whole:
+        return document
+    parts = [document.get(name) or {} for name in ("vision_config", "vision_config_dict")]
+    if not all(isinstance(part, dict) for part in parts):
+        raise ValueError(f"found vision_config {parts[0]!r}, expected a JSON object")
+    vision = {**parts[0], **parts[1]}  # early CLIP configs have both, and the second counts
+    kind = vision.get("model_type", form.vision)
+    if kind != form.vision:
+        raise ValueError(f"found the vision half {kind!r} in a {form.whole!r} model, expected {form.vision!r}")
+    return vision
 
 
 def _internvl(document: dict) -> dict[str, int]:
@@ -175,18 +187,25 @@ def _internvl(document: dict) -> dict[str, int]:
     return {"pixel_shuffle": round(1 / ratio), "feature_layer": layer}
 
 
-def _square(value: Any, name: str, where: Path | str) -> Any:
-    if isinstance(value, (list, tuple)):
-        if len(value) != 2 or value[0] != value[1]:
-            raise WeightsError(f"{where}: found {name} {value}, this encoder supports only squares")
-        return value[0]
-    return value
+def _side(name: str, value: Any) -> Any:
+    """A size that is given as one number or as [height, width]."""
+    if not isinstance(value, (list, tuple)):
+        return value
+    if len(value) != 2 or value[0] != value[1]:
+        raise ValueError(f"found {name} {value}, this encoder supports only squares")
+    return value[0]
+
+
+def unlike(config: VisionConfig, form: VisionFormat) -> dict[str, Any]:
+    """The fields of `config` that are not those of the family's encoders; empty where its format can hold this one."""
+    wanted = {"stem": "patch", **form.fixed}
+    return {name: getattr(config, name) for name, value in wanted.items() if getattr(config, name) != value}
 
 
 def family_of(config: VisionConfig) -> str:
     """The first family whose format can hold such an encoder; ValueError where none can."""
     for family, form in FORMATS.items():
-        if config.stem == "patch" and all(getattr(config, name) == value for name, value in form.fixed.items()):
+        if not unlike(config, form):
             return family
     raise ValueError(
         f"no Hugging Face folder holds the encoder {config}: only those of {', '.join(FORMATS)} can be written, and a "
@@ -197,12 +216,12 @@ def family_of(config: VisionConfig) -> str:
 def vision_document(config: VisionConfig, family: str) -> dict:
     """The config.json of the vision half alone; only InternVL's records the feature layer."""
     form = FORMATS[family]
-    document = {"architectures": [form.architecture], "model_type": form.vision, "num_channels": 3}
+    document = {"model_type": form.vision, "architectures": [form.architecture], **form.written}
     document |= {name: getattr(config, name) for name in form.sizes}
-    document |= {name: does for name, (_, does) in form.only.items()}
+    document |= {"num_channels": 3} | {name: does for name, (_, does) in form.only.items()}
     if form.fixed["layer_scale"]:
         document |= {"downsample_ratio": 1 / config.pixel_shuffle, "vision_feature_layer": config.feature_layer}
-    return {**document, **form.written}
+    return document
 
 
 def processor_settings(family: str, size: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from model.checkpoints import load_vision, load_vlm, save_hf_vision, save_vision, save_vlm
 from model.checkpoints.files import find_weights, read_tensors
-from model.checkpoints.sizes import from_dict, to_dict
+from model.checkpoints.own import from_dict
 from model.checkpoints.vision_families import FORMATS, family_of, processor_settings, vision_config
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vision import VisionTransformer, shuffle_pixels
@@ -204,7 +204,7 @@ def test_every_family_lives_in_our_own_folders_too(tmp_path, family):
 
 
 def test_configs_of_before_these_families_still_read():
-    old = {name: value for name, value in to_dict(CLIP).items()
+    old = {name: value for name, value in asdict(CLIP).items()
            if name not in ("patch_bias", "post_norm", "layer_scale", "pixel_shuffle")}  # fmt: skip
     assert from_dict(VisionConfig, old) == CLIP
 

@@ -15,7 +15,8 @@ from engine.checkpoint import open_run
 from engine.freeze import FreezeError, count_parameters, peak_rates, set_trainable
 from engine.loop import gradients, take_step, train
 from engine.optimizer import make_optimizer
-from model.checkpoints import fingerprint, load_language, load_vlm, read_metadata, read_tensors
+from model.checkpoints import fingerprint, load_language, load_vlm, read_tensors
+from model.checkpoints.files import read_metadata
 from model.lora import LoRALinear, add_lora, linear_names, lora_tensors, merge_lora
 
 TARGETS = ("q_proj", "v_proj")

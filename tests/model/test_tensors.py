@@ -15,7 +15,6 @@ from model.checkpoints import (
     load_language,
     load_vision,
     load_vlm,
-    read_metadata,
     read_tensors,
     save_safetensors,
     save_vlm,
@@ -89,7 +88,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_no_rubbish(tmp_path, monkeypa
     monkeypatch.setattr(files, "save_file", full)
     with pytest.raises(OSError, match="No space left"):
         save_safetensors(path, {"a": torch.zeros(2)})
-    assert torch.equal(read_tensors(path)["a"], torch.ones(2)) and read_metadata(path)["step"] == "1"
+    assert torch.equal(read_tensors(path)["a"], torch.ones(2)) and files.read_metadata(path)["step"] == "1"
     assert [entry.name for entry in tmp_path.iterdir()] == ["model.safetensors"]
 
 
