@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.cache import KVCache
 from model.vlm import VLM
 
 
@@ -79,27 +78,6 @@ def _check_prompt(vlm: VLM, ids: Tensor, attention_mask: Tensor, max_new_tokens:
         )
 
 
-@dataclass
-class _Running:
-    """The rows still in the batch: each tensor has one row for each of `rows`, their indices in the input."""
-
-    rows: list[int]
-    positions: Tensor  # (B,) of the next token
-    mask: Tensor | None  # (B, T + max_new_tokens), None where no prompt is padded
-    seen: Tensor | None  # (B, V), None without a repetition penalty
-    cache: KVCache
-
-    def keep(self, indices: list[int]) -> Tensor:
-        """Drops all rows but those at `indices`, which are returned as a tensor."""
-        kept = torch.tensor(indices, device=self.positions.device)
-        self.rows = [self.rows[index] for index in indices]
-        self.positions = self.positions[kept]
-        self.mask = None if self.mask is None else self.mask[kept]
-        self.seen = None if self.seen is None else self.seen[kept]
-        self.cache.keep(kept)
-        return kept
-
-
 def _seen_tokens(ids: Tensor, counts: Tensor, vocab_size: int) -> Tensor:
     """(B, V) bool: which tokens occur in each row of ids (B, T) where `counts` is True."""
     seen = torch.zeros(len(ids), vocab_size + 1, dtype=torch.bool, device=ids.device)
@@ -109,22 +87,12 @@ def _seen_tokens(ids: Tensor, counts: Tensor, vocab_size: int) -> Tensor:
 
 @torch.no_grad()  # not inference_mode, under which autocast casts every weight again at every step
 def generate(
-    vlm: VLM,
-    ids: Tensor,
-    attention_mask: Tensor,
-    image_mask: Tensor,
-    *,
-    max_new_tokens: int,
-    end_id: int | Collection[int],
-    pixels: Tensor | None = None,
-    features: Tensor | None = None,
-    words: Tensor | None = None,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    repetition_penalty: float = 1.0,
-    generator: torch.Generator | None = None,
-    stream: Callable[[int, int], None] | None = None,
-) -> Generated:
+    vlm: VLM, ids: Tensor, attention_mask: Tensor, image_mask: Tensor, *,
+    max_new_tokens: int, end_id: int | Collection[int],
+    pixels: Tensor | None = None, features: Tensor | None = None, words: Tensor | None = None,
+    temperature: float = 0.0, top_p: float = 1.0, repetition_penalty: float = 1.0,
+    generator: torch.Generator | None = None, stream: Callable[[int, int], None] | None = None,
+) -> Generated:  # fmt: skip
     """Generates an answer to each prompt (B, T); prompts are left-padded.
 
     Each row stops at its first end token (any one of `end_id`); finished rows leave the batch once they make up half
@@ -143,32 +111,35 @@ def generate(
     stopped = [False] * len(ids)
     length = ids.shape[1]
     padded = not bool(attention_mask.all())
-    vocab_size = vlm.config.lm.vocab_size
-    run = _Running(
-        rows=list(range(len(ids))),
-        positions=attention_mask.sum(1),
-        mask=F.pad(attention_mask, (0, max_new_tokens), value=True) if padded else None,
-        seen=None if repetition_penalty == 1 else _seen_tokens(ids, attention_mask & ~image_mask, vocab_size),
-        cache=vlm.llm.new_cache(length + max_new_tokens),
-    )
-    hidden = vlm.llm(embeddings, attention_mask if padded else None, run.cache)
+    rows = list(range(len(ids)))  # those still in the batch, as are the rows of all tensors from here on
+    positions = attention_mask.sum(1)  # (B,) of the next token
+    mask = F.pad(attention_mask, (0, max_new_tokens), value=True) if padded else None  # (B, T + max_new_tokens)
+    seen = None  # (B, V), tokens to penalise
+    if repetition_penalty != 1:
+        seen = _seen_tokens(ids, attention_mask & ~image_mask, vlm.config.lm.vocab_size)
+    cache = vlm.llm.new_cache(length + max_new_tokens)
+    hidden = vlm.llm(embeddings, attention_mask if padded else None, cache)
     logits = vlm.llm.logits(hidden[:, -1])
     for step in range(max_new_tokens):
-        tokens = choose(logits, run.seen, sampling)  # (B,)
-        for row, token in zip(run.rows, tokens.tolist(), strict=True):
+        tokens = choose(logits, seen, sampling)  # (B,)
+        for row, token in zip(rows, tokens.tolist(), strict=True):
             if stopped[row] or token in end_ids:
                 stopped[row] = True
                 continue
             answers[row].append(token)
             if stream is not None:
                 stream(row, token)
-        alive = [index for index, row in enumerate(run.rows) if not stopped[row]]
+        alive = [index for index, row in enumerate(rows) if not stopped[row]]
         if not alive or step + 1 == max_new_tokens:
             break
-        if 2 * len(alive) <= len(run.rows):
-            tokens = tokens[run.keep(alive)]
-        if run.seen is not None:
-            run.seen.scatter_(1, tokens[:, None], True)
-        mask = None if run.mask is None else run.mask[:, : length + step + 1]
-        logits = vlm.llm.next_logits(tokens, run.positions + step, mask, run.cache)  # finished rows too, unused
+        if 2 * len(alive) <= len(rows):
+            kept = torch.tensor(alive, device=ids.device)
+            rows = [rows[index] for index in alive]
+            tokens, positions = tokens[kept], positions[kept]
+            mask, seen = (None if part is None else part[kept] for part in (mask, seen))
+            cache.keep(kept)
+        if seen is not None:
+            seen.scatter_(1, tokens[:, None], True)
+        attended = None if mask is None else mask[:, : length + step + 1]
+        logits = vlm.llm.next_logits(tokens, positions + step, attended, cache)  # finished rows too, unused
     return Generated(answers, stopped)

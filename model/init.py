@@ -52,12 +52,10 @@ def init_vision(model: VisionTransformer) -> None:
             nn.init.zeros_(stem.bias)
     for layer in cast("Iterable[EncoderLayer]", model.encoder.layers):
         attention, mlp = layer.self_attn, layer.mlp
-        for linear in (attention.q_proj, attention.k_proj, attention.v_proj):
-            nn.init.normal_(linear.weight, std=width**-0.5)
-        nn.init.normal_(attention.out_proj.weight, std=residual)
-        nn.init.normal_(mlp.fc1.weight, std=(2 * width) ** -0.5)
-        nn.init.normal_(mlp.fc2.weight, std=residual)
-        for linear in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, mlp.fc1, mlp.fc2):
+        deviations = dict.fromkeys((attention.q_proj, attention.k_proj, attention.v_proj), width**-0.5)
+        deviations |= {attention.out_proj: residual, mlp.fc1: (2 * width) ** -0.5, mlp.fc2: residual}
+        for linear, std in deviations.items():
+            nn.init.normal_(linear.weight, std=std)
             nn.init.zeros_(linear.bias)
         for scale in (layer.layer_scale1, layer.layer_scale2):
             if scale is not None:

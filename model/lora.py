@@ -32,15 +32,6 @@ class LoRALinear(nn.Module):
         return self.base
 
 
-def linear_names(module: nn.Module) -> dict[str, list[str]]:
-    """The linear layers inside a module: last part of the name (`q_proj`) -> full names."""
-    found: dict[str, list[str]] = {}
-    for name, child in module.named_modules():
-        if isinstance(child, nn.Linear):
-            found.setdefault(name.rpartition(".")[2], []).append(name)
-    return found
-
-
 def add_lora(
     module: nn.Module, targets: tuple[str, ...], rank: int, alpha: float, generator: torch.Generator | None = None
 ) -> None:
@@ -48,11 +39,12 @@ def add_lora(
 
     ValueError for a target that matches none. Random weights are drawn in the order of module.named_modules().
     """
-    there = linear_names(module)
+    linears = [name for name, child in module.named_modules() if isinstance(child, nn.Linear)]
+    there = {name.rpartition(".")[2] for name in linears}
     for target in targets:
         if target not in there:
             raise ValueError(f"no linear layer is called {target!r}; there are {', '.join(sorted(there))}")
-    for name in [name for name, child in module.named_modules() if isinstance(child, nn.Linear)]:
+    for name in linears:
         parent, _, last = name.rpartition(".")
         if last in targets:
             holder = module.get_submodule(parent)

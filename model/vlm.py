@@ -29,10 +29,9 @@ class VLM(nn.Module):
         generator: torch.Generator | None = None,
     ):  # fmt: skip
         super().__init__()
-        if llm is not None and llm.config != config.lm:
-            raise ValueError(f"the language model given is {llm.config}, the config says {config.lm}")
-        if vision is not None and vision.config != config.vision:
-            raise ValueError(f"the encoder given is {vision.config}, the config says {config.vision}")
+        for name, given, wanted in (("language model", llm, config.lm), ("encoder", vision, config.vision)):
+            if given is not None and given.config != wanted:
+                raise ValueError(f"the {name} given is {given.config}, the config says {wanted}")
         self.config = config
         # registered even when None, so that the order of parameters does not depend on when the encoder is attached
         self.register_module("vision", vision)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.checkpoints.files import WeightsError, load_strict, read_tensors, rename, save_safetensors, write_json
-from model.checkpoints.vision_families import FORMATS, VisionFormat, family_of, unlike, vision_config, vision_document
+from model.checkpoints.vision_families import FORMATS, VisionFormat, unlike, vision_config, vision_document
 from model.vision import VisionTransformer
 
 PATCHES = "embeddings.patch_embedding.weight"  # in every family, and only in vision encoders
@@ -45,8 +45,8 @@ def vision_tensors(vision: VisionTransformer, family: str) -> dict[str, Tensor]:
     form = FORMATS[family]
     if differs := unlike(vision.config, form):
         raise ValueError(
-            f"a {form.vision} has {form.fixed} and the stem 'patch'; found {differs}: choose another family, or keep "
-            "our own format"
+            f"a {form.vision} has {form.fixed} and the stem 'patch'; found {differs}: choose another of "
+            f"{list(FORMATS)}, or keep our own format"
         )
     theirs = rename(vision.state_dict(), form.keys(vision.config.num_hidden_layers))
     ready = {name: tensor[(None,) * form.padded.get(name, 0)] for name, tensor in theirs.items()}
@@ -57,13 +57,12 @@ def vision_tensors(vision: VisionTransformer, family: str) -> dict[str, Tensor]:
     return {form.prefix + name: tensor for name, tensor in ready.items()}
 
 
-def save_hf_vision(folder: Path | str, vision: VisionTransformer, settings: dict, family: str = "") -> None:
+def save_hf_vision(folder: Path | str, vision: VisionTransformer, settings: dict, family: str) -> None:
     """Writes the encoder as a Hugging Face folder of its family's vision half, `settings` as preprocessor_config.json.
 
-    family: a key of FORMATS; by default the first that fits, so 'clip' for a Chinese-CLIP. ValueError where none does.
+    family: a key of FORMATS. ValueError, with nothing written, where its format cannot hold this encoder.
     """
-    family, folder = family or family_of(vision.config), Path(folder)
-    tensors = vision_tensors(vision, family)
+    folder, tensors = Path(folder), vision_tensors(vision, family)
     write_json(folder / "config.json", vision_document(vision.config, family))
     write_json(folder / "preprocessor_config.json", settings)
     save_safetensors(folder / "model.safetensors", tensors)

@@ -142,8 +142,12 @@ def vision_config(document: dict, where: Path | str) -> tuple[str, VisionConfig]
                 raise ValueError(f"found {name} {found}, this encoder supports only {does!r}{example}")
         sizes = {name: vision.get(name, default) for name, default in form.sizes.items()}
         sizes |= {name: _side(name, sizes[name]) for name in ("image_size", "patch_size")}
-        if form.fixed["layer_scale"]:
-            sizes |= _internvl(document)
+        if form.fixed["layer_scale"]:  # InternVL, whose defaults go for an InternViT alone too
+            ratio = document.get("downsample_ratio", 0.5)
+            if ratio * round(1 / ratio) != 1:
+                raise ValueError(f"found downsample_ratio {ratio}, expected 1 / n for a whole number n")
+            layer = document.get("select_layer", document.get("vision_feature_layer", -1))
+            sizes |= {"pixel_shuffle": round(1 / ratio), "feature_layer": layer}
         return family, VisionConfig(**sizes, **form.fixed)
 
 
@@ -178,15 +182,6 @@ def _vision_half(document: dict, form: VisionFormat) -> dict:
     return vision
 
 
-def _internvl(document: dict) -> dict[str, int]:
-    """Block size of the pixel shuffle and feature layer; InternVL's defaults for an InternViT alone."""
-    ratio = document.get("downsample_ratio", 0.5)
-    if ratio * round(1 / ratio) != 1:
-        raise ValueError(f"found downsample_ratio {ratio}, expected 1 / n for a whole number n")
-    layer = document.get("select_layer", document.get("vision_feature_layer", -1))
-    return {"pixel_shuffle": round(1 / ratio), "feature_layer": layer}
-
-
 def _side(name: str, value: Any) -> Any:
     """A size that is given as one number or as [height, width]."""
     if not isinstance(value, (list, tuple)):
@@ -200,17 +195,6 @@ def unlike(config: VisionConfig, form: VisionFormat) -> dict[str, Any]:
     """The fields of `config` that are not those of the family's encoders; empty where its format can hold this one."""
     wanted = {"stem": "patch", **form.fixed}
     return {name: getattr(config, name) for name, value in wanted.items() if getattr(config, name) != value}
-
-
-def family_of(config: VisionConfig) -> str:
-    """The first family whose format can hold such an encoder; ValueError where none can."""
-    for family, form in FORMATS.items():
-        if not unlike(config, form):
-            return family
-    raise ValueError(
-        f"no Hugging Face folder holds the encoder {config}: only those of {', '.join(FORMATS)} can be written, and a "
-        "CLIP without its post_layernorm is not one; keep our own format"
-    )
 
 
 def vision_document(config: VisionConfig, family: str) -> dict:
@@ -230,14 +214,9 @@ def processor_settings(family: str, size: int) -> dict[str, Any]:
     square = {"height": size, "width": size}
     settings = {
         "image_processor_type": form.processor,
-        "do_resize": True,
-        "size": {"shortest_edge": size} if form.crops else square,
-        "resample": BICUBIC,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(form.mean),
-        "image_std": list(form.std),
+        "do_resize": True, "size": {"shortest_edge": size} if form.crops else square, "resample": BICUBIC,
+        "do_rescale": True, "rescale_factor": 1 / 255,
+        "do_normalize": True, "image_mean": list(form.mean), "image_std": list(form.std),
         "do_convert_rgb": True,
-    }
+    }  # fmt: skip
     return settings | ({"do_center_crop": True, "crop_size": square} if form.crops else {})

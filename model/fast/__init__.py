@@ -26,28 +26,18 @@ CLASSES: dict[type[nn.Module], type[nn.Module]] = {
     vision.VisionTransformer: FastVisionTransformer,
     vlm.VLM: FastVLM,
 }
-PLAIN = {fast: plain for plain, fast in CLASSES.items()}
 
 
 def enable(model: nn.Module) -> nn.Module:
     """Switch a model and all modules inside it to the fast classes, in place; returns the same object."""
-    return _swap(model, CLASSES)
-
-
-def disable(model: nn.Module) -> nn.Module:
-    """The reverse of enable()."""
-    return _swap(model, PLAIN)
-
-
-def _swap(model: nn.Module, classes: dict[type[nn.Module], type[nn.Module]]) -> nn.Module:
     for module in model.modules():
-        module.__class__ = classes.get(type(module), type(module))
+        module.__class__ = CLASSES.get(type(module), type(module))
     return model
 
 
 def is_enabled(model: nn.Module) -> bool:
     """Whether any module of the model has a fast class."""
-    return any(type(module) in PLAIN for module in model.modules())
+    return any(type(module) in CLASSES.values() for module in model.modules())
 
 
 def compiles(dtype: torch.dtype, device: torch.device) -> bool:

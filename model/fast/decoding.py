@@ -33,16 +33,7 @@ class StepLayer:
     down: Tensor  # (D, I)
 
 
-@dataclass(frozen=True)
-class StepWeights:
-    layers: list[StepLayer]
-    head: Tensor  # (V, D)
-
-
-def can_step(llm: LanguageModel) -> bool:
-    """Whether all projections of the layers are plain linear layers (LoRA adapters, for one, are not)."""
-    parts = [part for part in llm.model.modules() if isinstance(part, (Attention, MLP))]
-    return are_linear(*(module for part in parts for module in part.children()))
+StepWeights = tuple[list[StepLayer], Tensor]  # and the head's matrix (V, D)
 
 
 def step_weights(llm: LanguageModel, dtype: torch.dtype) -> StepWeights:
@@ -65,7 +56,7 @@ def step_weights(llm: LanguageModel, dtype: torch.dtype) -> StepWeights:
             merged(layer.post_attention_layernorm, mlp.gate_proj, mlp.up_proj),
             mlp.down_proj.weight.to(dtype),
         ))  # fmt: skip
-    return StepWeights(layers, llm.head.weight.to(dtype))
+    return layers, llm.head.weight.to(dtype)
 
 
 class TokenStepper:
@@ -79,7 +70,9 @@ class TokenStepper:
         step is captured once per batch and replayed."""
         self.llm = llm
         self.fixed = fixed
-        self.stepping = can_step(llm)  # False: every step goes through the model's own forward
+        parts = [part for part in llm.model.modules() if isinstance(part, (Attention, MLP))]
+        # False (where there are LoRA adapters, for one): every step goes through the model's own forward
+        self.stepping = are_linear(*(module for part in parts for module in part.children()))
         self._weights: dict[torch.dtype, StepWeights] = {}
         self._rotary = torch.empty(0)
         self._overflows = False
@@ -160,13 +153,13 @@ class TokenStepper:
         mask: Tensor | None, append: Append,
     ) -> Tensor:  # fmt: skip
         """Logits (B, V); attention_dtype: of attention and its cache."""
-        config, rows, epsilon = self.llm.config, len(tokens), self._epsilon
-        heads, width, dtype = config.num_attention_heads, config.head_dim, weights.head.dtype
+        (layers, head), config, rows, epsilon = weights, self.llm.config, len(tokens), self._epsilon
+        heads, width, dtype = config.num_attention_heads, config.head_dim, head.dtype
         rotated = heads + config.num_key_value_heads
         cos, sin = self._rotary[positions, None].to(attention_dtype).chunk(2, dim=-1)  # each (B, 1, head_dim)
         mask = None if mask is None else mask[:, None, None, :]
         x = F.embedding(tokens, self.llm.model.embed_tokens.weight).float()  # (B, D)
-        for number, layer in enumerate(weights.layers):
+        for number, layer in enumerate(layers):
             qkv = F.linear(_normalise(x, epsilon).to(dtype), layer.qkv, layer.qkv_bias)
             qkv = qkv.view(rows, -1, width).to(attention_dtype)
             qk, value = qkv[:, :rotated], qkv[:, rotated:]
@@ -178,7 +171,7 @@ class TokenStepper:
             gate, up = F.linear(_normalise(x, epsilon).to(dtype), layer.gate_up).chunk(2, dim=-1)
             x += F.linear(F.silu(gate) * up, layer.down)
         last = _normalise(x, epsilon) * (self.llm.model.norm.weight * config.hidden_size**0.5)
-        return F.linear(last.to(dtype), weights.head)
+        return F.linear(last.to(dtype), head)
 
 
 def _normalise(x: Tensor, epsilon: Tensor) -> Tensor:

@@ -10,9 +10,8 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from model.config import VisionConfig
 from model.fast import kernels
 from model.fast.attention import SHORT, attend, see_all
 from model.fast.fused import are_compiled, one_product, product_dtype
@@ -52,33 +51,22 @@ class FastEncoderLayer(EncoderLayer):
 
 class FastVisionTransformer(VisionTransformer):
     def run_layers(self, x: Tensor) -> Tensor:
-        config = self.config
-        if not can_run(config, x):
+        known = self.config.hidden_act in GELU and not self.config.layer_scale and x.shape[1] <= SHORT
+        if not known or torch.is_grad_enabled() or x.dtype != torch.float32 or not are_compiled(x):
             return super().run_layers(x)
-        return run_layers(self.encoder.layers[: config.num_hidden_layers + 1 + config.feature_layer], x, config)
-
-
-def can_run(config: VisionConfig, x: Tensor) -> bool:
-    """Whether the kernels support layers of this kind on x (B, N, D), and no gradient is needed."""
-    known = config.hidden_act in GELU and not config.layer_scale and x.shape[1] <= SHORT
-    return known and not torch.is_grad_enabled() and x.dtype == torch.float32 and are_compiled(x)
-
-
-def run_layers(layers: nn.ModuleList, x: Tensor, config: VisionConfig) -> Tensor:
-    """x (B, N, D) through the layers, with the same result as calling each EncoderLayer in turn."""
-    x = x.clone(memory_format=torch.contiguous_format)
-    update: Tensor | None = None
-    bias: Tensor | None = None
-    for layer in layers:
-        assert isinstance(layer, EncoderLayer)
-        y = kernels.add_layer_norm_(x, update, bias, layer.layer_norm1)
-        out = layer.self_attn.out_proj
-        update, bias = _product(_attend(layer.self_attn, y), out), out.bias.float()
-        y = kernels.add_layer_norm_(x, update, bias, layer.layer_norm2)
-        up, down = layer.mlp.fc1, layer.mlp.fc2
-        y = kernels.gelu_(_product(y, up), up.bias.float(), *GELU[config.hidden_act])
-        update, bias = _product(y, down), down.bias.float()
-    return x if update is None or bias is None else x.add_(update).add_(bias)
+        x = x.clone(memory_format=torch.contiguous_format)
+        update: Tensor | None = None
+        bias: Tensor | None = None
+        for layer in self.encoder.layers[: self.config.num_hidden_layers + 1 + self.config.feature_layer]:
+            assert isinstance(layer, EncoderLayer)
+            y = kernels.add_layer_norm_(x, update, bias, layer.layer_norm1)
+            out = layer.self_attn.out_proj
+            update, bias = F.linear(_attend(layer.self_attn, y), out.weight), out.bias.float()
+            y = kernels.add_layer_norm_(x, update, bias, layer.layer_norm2)
+            up, down = layer.mlp.fc1, layer.mlp.fc2
+            y = kernels.gelu_(F.linear(y, up.weight), up.bias.float(), *GELU[self.config.hidden_act])
+            update, bias = F.linear(y, down.weight), down.bias.float()
+        return x if update is None or bias is None else x.add_(update).add_(bias)
 
 
 def _attend(attention: Attention, x: Tensor) -> Tensor:
@@ -89,8 +77,3 @@ def _attend(attention: Attention, x: Tensor) -> Tensor:
     query, key, value = heads.flatten(1, 2)  # (B * H, N, d)
     out = see_all(query, key.transpose(1, 2), value, query.shape[-1] ** -0.5)
     return out.view(heads.shape[1:]).transpose(1, 2).flatten(2)
-
-
-def _product(x: Tensor, linear: nn.Linear) -> Tensor:
-    """A linear layer's output without its bias."""
-    return F.linear(x, linear.weight)
