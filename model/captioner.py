@@ -28,14 +28,9 @@ class Captioner(nn.Module):
         heads = vision.num_attention_heads
         # as wide as the encoder but only two layers deep: what it cannot work out, the encoder must
         decoder = LMConfig(
-            hidden_size=vision.hidden_size,
-            num_hidden_layers=2,
-            num_attention_heads=heads,
-            num_key_value_heads=heads,
-            intermediate_size=2 * vision.hidden_size,
-            vocab_size=vocab_size,
-            rope_theta=1e4,
-        )
+            hidden_size=vision.hidden_size, num_hidden_layers=2, num_attention_heads=heads, num_key_value_heads=heads,
+            intermediate_size=2 * vision.hidden_size, vocab_size=vocab_size, rope_theta=1e4,
+        )  # fmt: skip
         projector = ProjectorConfig("ldp", vision.hidden_size, decoder.hidden_size)
         self.vision = VisionTransformer(vision)
         self.decoder = VLM(VLMConfig(decoder, vision, projector))

@@ -109,25 +109,25 @@ class VisionConfig:
         _require_one_of(self, "hidden_act", ACTIVATIONS)
         _require_one_of(self, "stem", STEMS)
         _require_one_of(self, "post_norm", POST_NORMS)
-        if self.image_size < self.patch_size:
+        grid = self.image_size // self.patch_size
+        if not grid:
             raise ValueError(f"VisionConfig: no patch of {self.patch_size} fits in an image of {self.image_size}")
-        if self.image_size // self.patch_size % self.pixel_shuffle:
+        if grid % self.pixel_shuffle:
             raise ValueError(
-                f"VisionConfig: a grid {self.image_size // self.patch_size} wide does not split into blocks "
-                f"{self.pixel_shuffle} wide; choose another image_size or pixel_shuffle"
+                f"VisionConfig: a grid {grid} wide does not split into blocks {self.pixel_shuffle} wide; choose "
+                "another image_size or pixel_shuffle"
             )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"VisionConfig: hidden_size {self.hidden_size} does not split into "
                 f"{self.num_attention_heads} heads; choose a multiple"
             )
-        if self.stem == "conv" and self.image_size % self.patch_size:
+        power_of_two = self.patch_size > 1 and self.patch_size.bit_count() == 1
+        if self.stem == "conv" and (not power_of_two or self.image_size % self.patch_size):
             raise ValueError(
-                f"VisionConfig: stem 'conv' needs a multiple of patch_size {self.patch_size} as "
-                f"image_size, found {self.image_size}"
+                f"VisionConfig: stem 'conv' needs a power of two as patch_size, found {self.patch_size}, and a "
+                f"multiple of patch_size as image_size, found {self.image_size}"
             )
-        if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
-            raise ValueError(f"VisionConfig: stem 'conv' needs a power of two as patch_size, found {self.patch_size}")
         if not -self.num_hidden_layers - 1 <= self.feature_layer <= -1:
             raise ValueError(
                 f"VisionConfig.feature_layer: found {self.feature_layer}, expected -1 (last) down to "

@@ -78,13 +78,6 @@ def _check_prompt(vlm: VLM, ids: Tensor, attention_mask: Tensor, max_new_tokens:
         )
 
 
-def _seen_tokens(ids: Tensor, counts: Tensor, vocab_size: int) -> Tensor:
-    """(B, V) bool: which tokens occur in each row of ids (B, T) where `counts` is True."""
-    seen = torch.zeros(len(ids), vocab_size + 1, dtype=torch.bool, device=ids.device)
-    seen.scatter_(1, ids.masked_fill(~counts, vocab_size), True)
-    return seen[:, :vocab_size].contiguous()  # the extra column took all others
-
-
 @torch.no_grad()  # not inference_mode, under which autocast casts every weight again at every step
 def generate(
     vlm: VLM, ids: Tensor, attention_mask: Tensor, image_mask: Tensor, *,
@@ -114,9 +107,12 @@ def generate(
     rows = list(range(len(ids)))  # those still in the batch, as are the rows of all tensors from here on
     positions = attention_mask.sum(1)  # (B,) of the next token
     mask = F.pad(attention_mask, (0, max_new_tokens), value=True) if padded else None  # (B, T + max_new_tokens)
-    seen = None  # (B, V), tokens to penalise
+    seen = None  # bool (B, V), tokens to penalise
     if repetition_penalty != 1:
-        seen = _seen_tokens(ids, attention_mask & ~image_mask, vlm.config.lm.vocab_size)
+        vocab_size = vlm.config.lm.vocab_size
+        seen = torch.zeros(len(ids), vocab_size + 1, dtype=torch.bool, device=ids.device)
+        seen.scatter_(1, ids.masked_fill(image_mask | ~attention_mask, vocab_size), True)
+        seen = seen[:, :vocab_size].contiguous()  # the extra column took what does not count
     cache = vlm.llm.new_cache(length + max_new_tokens)
     hidden = vlm.llm(embeddings, attention_mask if padded else None, cache)
     logits = vlm.llm.logits(hidden[:, -1])

@@ -10,6 +10,7 @@ import pickle
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -28,6 +29,7 @@ WEIGHT_FILES = (
 # A key table: (our prefix, their prefix) pairs; the first pair whose prefix a key starts with renames it.
 KeyTable = tuple[tuple[str, str], ...]
 SAME: KeyTable = (("", ""),)
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class WeightsError(ValueError):
@@ -93,9 +95,8 @@ def write_json(path: Path | str, value: dict) -> None:
 def save_safetensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Writes `tensors` to `path`, atomically; OSError (and the old file untouched) when the disk is full.
 
-    safetensors itself writes through a temporary file beside its target, with a random name and permissions for the
-    owner only. So it gets a folder of its own, where leftovers of a killed process are found, and the permissions are
-    reset to the default ones.
+    safetensors' own temporary file has a random name and is readable by the owner only: it is written into a folder
+    where the next save finds what a killed process left, and gets the default permissions.
     """
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     path = Path(path)
@@ -234,15 +235,16 @@ def _listed(names: Collection[str], most: int = 20) -> str:
 
 
 def load_strict(
-    module: nn.Module, tensors: dict[str, Tensor], where: Path | str, table: KeyTable = SAME,
+    make: Callable[[], Module], tensors: dict[str, Tensor], where: Path | str, table: KeyTable = SAME,
     other_parts: tuple[str, ...] = (),
-) -> None:  # fmt: skip
-    """Loads every weight of `module` from `tensors`, in the module's dtype, or raises WeightsError.
+) -> Module:  # fmt: skip
+    """The module that make() gives, with every weight from `tensors` in its own dtype, on the CPU; or WeightsError.
 
     `tensors` has the file's own names, to which `table` maps ours. Missing, unexpected and misshaped tensors are
-    errors, apart from BUFFERS and names that start with one of `other_parts`. A module on the meta device is
-    materialised here.
+    errors, apart from BUFFERS and names that start with one of `other_parts`.
     """
+    with torch.device("meta"):
+        module = make()
     state = module.state_dict()
     expected = {their_name(key, table): key for key in state}
     skipped = {name for name in tensors if name.startswith(other_parts) or name.endswith(BUFFERS)}
@@ -262,11 +264,9 @@ def load_strict(
             f"tensors, expected {len(expected)}. Check that this is the right file and that the config beside it gives "
             "its sizes; nothing was loaded."
         )
-    meta = any(tensor.is_meta for tensor in state.values())
-    ready = {key: tensors[name] for name, key in expected.items()}
-    if meta:
-        ready = {key: x.contiguous().to(state[key].dtype, copy=True) for key, x in ready.items()}
-    module.load_state_dict(ready, assign=meta)
+    ready = {key: tensors[name].contiguous().to(state[key].dtype, copy=True) for name, key in expected.items()}
+    module.load_state_dict(ready, assign=True)
+    return module
 
 
 def fingerprint(module: nn.Module) -> str:

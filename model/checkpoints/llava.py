@@ -16,14 +16,9 @@ from model.checkpoints.vision_families import FORMATS, unlike, vision_document
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vlm import VLM
 
-LLAVA: KeyTable = (
-    ("llm.", "language_model."),
-    ("projector.", "multi_modal_projector."),
-    ("vision.", "vision_tower.vision_model."),
-)
-HEAD, EMBEDDING = "language_model.lm_head.weight", "language_model.model.embed_tokens.weight"
-POST_NORM = "vision_tower.vision_model.post_layernorm."
-TOWERS = ("clip", "siglip")
+TOWER, PROJECTOR, LANGUAGE = "vision_tower.vision_model.", "multi_modal_projector.", "language_model."
+LLAVA: KeyTable = (("llm.", LANGUAGE), ("projector.", PROJECTOR), ("vision.", TOWER))
+HEAD, EMBEDDING = LANGUAGE + "lm_head.weight", LANGUAGE + "model.embed_tokens.weight"
 # Our kinds of projector that LLaVA's can compute, and the activation between its two linear layers that does so.
 ACTIVATIONS = {"mlp": "gelu", "linear": "linear"}
 
@@ -77,7 +72,7 @@ def picture_parts(vlm: VLM) -> tuple[VisionConfig, ProjectorConfig]:
 
 def vision_tower(config: VisionConfig) -> dict:
     """The vision_config; WeightsError for an encoder whose features LLaVA's CLIP or SigLIP cannot produce."""
-    fitting = [family for family in TOWERS if unlike(config, FORMATS[family]).keys() <= {"post_norm"}]
+    fitting = [family for family in ("clip", "siglip") if unlike(config, FORMATS[family]).keys() <= {"post_norm"}]
     if not fitting or config.pixel_shuffle > 1:
         raise WeightsError(
             f"LLaVA's encoder is CLIP's or SigLIP's; this model's has stem {config.stem!r}, class_token "
@@ -122,10 +117,10 @@ def llava_tensors(vlm: VLM, vocab_size: int, unsaid_id: int) -> dict[str, Tensor
     tensors = rename(vlm.state_dict(), LLAVA)
     if projector_activation(projector) == "linear":  # the second layer is the identity
         width = projector.out_features
-        tensors["multi_modal_projector.linear_2.weight"] = torch.eye(width)
-        tensors["multi_modal_projector.linear_2.bias"] = torch.zeros(width)
-    tensors.setdefault(POST_NORM + "weight", torch.ones(vision.hidden_size))
-    tensors.setdefault(POST_NORM + "bias", torch.zeros(vision.hidden_size))
+        tensors[PROJECTOR + "linear_2.weight"] = torch.eye(width)
+        tensors[PROJECTOR + "linear_2.bias"] = torch.zeros(width)
+    tensors.setdefault(TOWER + "post_layernorm.weight", torch.ones(vision.hidden_size))
+    tensors.setdefault(TOWER + "post_layernorm.bias", torch.zeros(vision.hidden_size))
     more = vocab_size - vlm.config.lm.vocab_size
     for name in (EMBEDDING, HEAD):
         if name in tensors and more:

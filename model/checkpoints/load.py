@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import torch
-
 from model.checkpoints.files import SAME, WeightsError, find_weights, load_strict, read_json, read_tensors, refusing
 from model.checkpoints.llama import LLAMA_TYPES, llama_config
 from model.checkpoints.minimind import MINIMIND_V, MINIMIND_V_PROJECTOR, minimind_language, without_tied_head
@@ -60,10 +58,7 @@ def load_language(path: Path | str) -> LanguageModel:
             f"{config_file}: found model_type {config.get('model_type')!r}, expected one of {LLAMA_TYPES} (Llama 1 to "
             "3.2, Qwen2 and 2.5), a folder written by this program, or a MiniMind2 .pth; use one of those"
         )
-    with torch.device("meta"):
-        language = LanguageModel(lm)
-    load_strict(language, tensors, file, table, other_parts)
-    return language
+    return load_strict(lambda: LanguageModel(lm), tensors, file, table, other_parts)
 
 
 def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
@@ -94,9 +89,8 @@ def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
         raise WeightsError(
             f"{file}: was trained with the encoder {config.vision}, found {vision.config}; use the former"
         )
-    with torch.device("meta"):
-        vlm = VLM(config, VisionTransformer(config.vision) if stored and config.vision else None)
-    load_strict(vlm, tensors, file, table)
+    inside = config.vision if stored else None
+    vlm = load_strict(lambda: VLM(config, VisionTransformer(inside) if inside else None), tensors, file, table)
     if not stored:
         vlm.vision = vision
     return vlm
@@ -115,10 +109,9 @@ def load_vision(folder: Path | str) -> tuple[VisionTransformer, dict]:
     file, config_file, document = _locate(folder, "a vision encoder")
     if document.get("format") == FORMAT:
         inside_vlm = "lm" in document
-        with torch.device("meta"):
-            vision = VisionTransformer(read_config(VisionConfig, document, config_file))
-        table = (("", "vision."),) if inside_vlm else SAME
-        load_strict(vision, read_tensors(file), file, table, ("llm.", "projector.") if inside_vlm else ())
+        config = read_config(VisionConfig, document, config_file)
+        table, other_parts = ((("", "vision."),), ("llm.", "projector.")) if inside_vlm else (SAME, ())
+        vision = load_strict(lambda: VisionTransformer(config), read_tensors(file), file, table, other_parts)
         family = "clip"
     else:
         family, vision = read_vision(file, config_file, document)

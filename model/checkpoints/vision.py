@@ -33,11 +33,9 @@ def read_vision(file: Path, config_file: Path, document: dict) -> tuple[str, Vis
     prefix = anchors[0].removesuffix(patches)
     if config.post_norm == "kept" and f"{prefix}post_layernorm.weight" not in tensors:
         config = replace(config, post_norm="none")  # some files omit it; the features do not need it
-    with torch.device("meta"):
-        vision = VisionTransformer(config)
+    table = form.keys(config.num_hidden_layers, prefix)
     unused = tuple(prefix + part for part in form.unused)
-    load_strict(vision, _plain(tensors, form, prefix), file, form.keys(config.num_hidden_layers, prefix), unused)
-    return family, vision
+    return family, load_strict(lambda: VisionTransformer(config), _plain(tensors, form, prefix), file, table, unused)
 
 
 def vision_tensors(vision: VisionTransformer, family: str) -> dict[str, Tensor]:

@@ -9,23 +9,18 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from model import language, layers, vision, vlm
 from model.fast import kernels
 from model.fast.language import FastAttention, FastDecoderLayer, FastLanguageModel, FastMLP, FastRMSNorm
 from model.fast.vision import FastEncoderLayer, FastVisionAttention, FastVisionTransformer
 from model.fast.vlm import FastVLM
 
 CLASSES: dict[type[nn.Module], type[nn.Module]] = {
-    layers.RMSNorm: FastRMSNorm,
-    layers.Attention: FastAttention,
-    layers.MLP: FastMLP,
-    layers.DecoderLayer: FastDecoderLayer,
-    language.LanguageModel: FastLanguageModel,
-    vision.Attention: FastVisionAttention,
-    vision.EncoderLayer: FastEncoderLayer,
-    vision.VisionTransformer: FastVisionTransformer,
-    vlm.VLM: FastVLM,
-}
+    fast.__bases__[0]: fast
+    for fast in (
+        FastRMSNorm, FastAttention, FastMLP, FastDecoderLayer, FastLanguageModel,
+        FastVisionAttention, FastEncoderLayer, FastVisionTransformer, FastVLM,
+    )
+}  # fmt: skip
 
 
 def enable(model: nn.Module) -> nn.Module:

@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.fast.cache import FastKVCache
 from model.fast.fused import are_linear, rotate, signed
-from model.fast.graphs import Append, FixedStep
+from model.fast.graphs import Append, FastKVCache, FixedStep
 from model.language import LanguageModel
 from model.layers import MLP, Attention, DecoderLayer, RMSNorm, rotary_embedding
 
@@ -34,29 +33,6 @@ class StepLayer:
 
 
 StepWeights = tuple[list[StepLayer], Tensor]  # and the head's matrix (V, D)
-
-
-def step_weights(llm: LanguageModel, dtype: torch.dtype) -> StepWeights:
-    """Copies of the weights in the form that a step uses; only the head may share memory with the model's."""
-
-    def merged(norm: RMSNorm, *linears: nn.Linear) -> Tensor:
-        scale = norm.weight.float() * llm.config.hidden_size**0.5  # x is divided by its norm, not by its RMS
-        return (torch.cat([linear.weight for linear in linears]).float() * scale).to(dtype)
-
-    layers = []
-    for layer in llm.model.layers:
-        assert isinstance(layer, DecoderLayer)
-        attention, mlp = layer.self_attn, layer.mlp
-        inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
-        has_bias = inputs[0].bias is not None
-        layers.append(StepLayer(
-            merged(layer.input_layernorm, *inputs),
-            torch.cat([linear.bias for linear in inputs]).to(dtype) if has_bias else None,
-            attention.o_proj.weight.to(dtype),
-            merged(layer.post_attention_layernorm, mlp.gate_proj, mlp.up_proj),
-            mlp.down_proj.weight.to(dtype),
-        ))  # fmt: skip
-    return layers, llm.head.weight.to(dtype)
 
 
 class TokenStepper:
@@ -134,8 +110,27 @@ class TokenStepper:
             return None
 
     def _prepared(self, dtype: torch.dtype) -> StepWeights:
-        if dtype not in self._weights:
-            self._weights[dtype] = step_weights(self.llm, dtype)
+        """Copies of the weights in the form that a step uses; only the head may share memory with the model's."""
+        if dtype in self._weights:
+            return self._weights[dtype]
+
+        def merged(norm: RMSNorm, *linears: nn.Linear) -> Tensor:
+            scale = norm.weight.float() * self.llm.config.hidden_size**0.5  # x is divided by its norm, not by its RMS
+            return (torch.cat([linear.weight for linear in linears]).float() * scale).to(dtype)
+
+        layers = []
+        for layer in self.llm.model.layers:
+            assert isinstance(layer, DecoderLayer)
+            attention, mlp = layer.self_attn, layer.mlp
+            inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
+            layers.append(StepLayer(
+                merged(layer.input_layernorm, *inputs),
+                torch.cat([linear.bias for linear in inputs]).to(dtype) if inputs[0].bias is not None else None,
+                attention.o_proj.weight.to(dtype),
+                merged(layer.post_attention_layernorm, mlp.gate_proj, mlp.up_proj),
+                mlp.down_proj.weight.to(dtype),
+            ))  # fmt: skip
+        self._weights[dtype] = layers, self.llm.head.weight.to(dtype)
         return self._weights[dtype]
 
     def _make_tables(self, device: torch.device, longest: int) -> None:

@@ -84,16 +84,14 @@ void rms_norm_backward(const bf16 *grad_out, const float *grad_stream, const flo
             if (grad_stream) {
                 const float *also = grad_stream + row * width;
                 EACH(width) to[i] = also[i] + wide(by[i]) * weight[i] * factor - from[i] * along;
-            } else {
+            } else
                 EACH(width) to[i] = wide(by[i]) * weight[i] * factor - from[i] * along;
-            }
             if (grad_update) {
                 bf16 *half = grad_update + row * width;
                 EACH(width) half[i] = narrow(to[i]);
             }
-            if (sums) {
+            if (sums)
                 EACH(width) sums[i] += wide(by[i]) * from[i] * factor;
-            }
         }
     }
 }

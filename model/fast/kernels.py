@@ -68,13 +68,9 @@ def library() -> ctypes.CDLL | None:
 
 def _openmp() -> str | None:
     """The file of the OpenMP library that PyTorch has loaded; None if that cannot be determined."""
-    if sys.platform != "linux":
-        return None
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        path = line.split(maxsplit=5)[5:]
-        if path and re.match(r"lib(gomp|iomp5|omp)\b.*\.so", Path(path[0]).name):
-            return path[0]
-    return None
+    maps = Path("/proc/self/maps").read_text() if sys.platform == "linux" else ""
+    found = re.search(r"/.*/lib(gomp|iomp5|omp)\b[^/\n]*\.so.*", maps)
+    return found[0] if found else None
 
 
 def _call(name: str, *arguments) -> None:

@@ -13,9 +13,9 @@ from torch.utils.checkpoint import checkpoint
 
 from model.cache import KVCache
 from model.fast.attention import BLOCK, SHORT, attend
-from model.fast.cache import FastKVCache
 from model.fast.decoding import TokenStepper
 from model.fast.fused import add_rms_norm, product_dtype, rms_norm, rotate, signed, swiglu
+from model.fast.graphs import FastKVCache
 from model.language import LanguageModel, causal_mask, token_positions
 from model.layers import MLP, Attention, DecoderLayer, RMSNorm, Rotary, rotary_embedding
 

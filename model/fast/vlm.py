@@ -34,7 +34,11 @@ class FastVLM(VLM):
         without autograd, and only once if it is the same in all rows.
         """
         embeddings = self.embed_batch(batch)
-        lead = self._lead(batch, first) if embeddings.requires_grad else 0
+        lead = 0  # length of the prefix that holds no image and no label in any row
+        trains = self.llm.checkpointing or any(parameter.requires_grad for parameter in self.llm.parameters())
+        if embeddings.requires_grad and not trains:
+            pictured = batch.image_mask.any(0).nonzero()
+            lead = min(first, int(pictured[0])) if len(pictured) else 0
         if not lead:
             return self.llm(embeddings, first=first)
         cache = self.llm.new_cache(embeddings.shape[1])
@@ -44,10 +48,3 @@ class FastVLM(VLM):
         if same:
             cache.keep(torch.zeros(len(embeddings), dtype=torch.int64, device=embeddings.device))
         return self.llm(embeddings[:, lead:], cache=cache, first=first - lead)
-
-    def _lead(self, batch, first: int) -> int:
-        """Length of the prefix that holds no image and no label in any row; 0 if the language model trains."""
-        if self.llm.checkpointing or any(parameter.requires_grad for parameter in self.llm.parameters()):
-            return 0
-        pictured = batch.image_mask.any(0).nonzero()
-        return min(first, int(pictured[0])) if len(pictured) else 0

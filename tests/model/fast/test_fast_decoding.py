@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from model.config import LMConfig, RopeScaling
-from model.fast.cache import FastKVCache
 from model.fast.decoding import TokenStepper
-from model.fast.graphs import FixedStep
+from model.fast.graphs import FastKVCache, FixedStep
 from model.language import LanguageModel
 from model.lora import add_lora
 
