@@ -71,10 +71,7 @@ def pool(features: Tensor, cells: int) -> Tensor:
 
 
 def word_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross entropy of logits (B, V) against the set of tokens in each row of labels (B, T).
-
-    Negative labels are ignored.
-    """
+    """Mean cross entropy of logits (B, V) against the set of non-negative tokens in each row of labels (B, T)."""
     held = torch.zeros_like(logits)
     held.scatter_add_(1, labels.clamp(min=0), (labels >= 0).to(held.dtype))
     present = (held > 0).to(logits.dtype)

@@ -23,6 +23,12 @@ def _require_one_of(config, name: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{type(config).__name__}.{name}: found {getattr(config, name)!r}, expected one of {allowed}")
 
 
+def _require_split(config, name: str, parts: int, into: str) -> None:
+    if getattr(config, name) % parts:
+        found = f"{type(config).__name__}: {name} {getattr(config, name)}"
+        raise ValueError(f"{found} does not split into {into}; choose a multiple of {parts}")
+
+
 @dataclass(frozen=True)
 class RopeScaling:
     """The long-context RoPE scaling of Llama 3.1 and later, under Hugging Face's names."""
@@ -66,16 +72,10 @@ class LMConfig:
             _require_positive(self, "head_width")
         if self.head_width is not None and self.head_width % 2:
             raise ValueError(f"LMConfig.head_width: found {self.head_width}, expected an even width, for RoPE")
-        if self.head_width is None and self.hidden_size % (2 * self.num_attention_heads):
-            raise ValueError(
-                f"LMConfig: hidden_size {self.hidden_size} does not split into {self.num_attention_heads} "
-                "heads of even width; choose a multiple of twice the number of heads"
-            )
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError(
-                f"LMConfig: {self.num_attention_heads} heads cannot share {self.num_key_value_heads} "
-                "key/value heads evenly; choose a divisor"
-            )
+        heads, kv_heads = self.num_attention_heads, self.num_key_value_heads
+        if self.head_width is None:
+            _require_split(self, "hidden_size", 2 * heads, f"{heads} heads of even width")
+        _require_split(self, "num_attention_heads", kv_heads, f"groups that share {kv_heads} key/value heads evenly")
 
     @property
     def head_dim(self) -> int:
@@ -117,11 +117,7 @@ class VisionConfig:
                 f"VisionConfig: a grid {grid} wide does not split into blocks {self.pixel_shuffle} wide; choose "
                 "another image_size or pixel_shuffle"
             )
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"VisionConfig: hidden_size {self.hidden_size} does not split into "
-                f"{self.num_attention_heads} heads; choose a multiple"
-            )
+        _require_split(self, "hidden_size", self.num_attention_heads, f"{self.num_attention_heads} heads")
         power_of_two = self.patch_size > 1 and self.patch_size.bit_count() == 1
         if self.stem == "conv" and (not power_of_two or self.image_size % self.patch_size):
             raise ValueError(

@@ -20,21 +20,6 @@ class Generated:
     stopped: list[bool]  # False: cut off at max_new_tokens
 
 
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen; temperature 0 is greedy decoding."""
-
-    temperature: float = 0.0
-    top_p: float = 1.0  # sample from the likeliest tokens that together have this probability
-    repetition_penalty: float = 1.0  # divides positive logits of tokens seen before, multiplies negative ones
-    generator: torch.Generator | None = None  # on the model's device; required for temperature > 0
-
-    def __post_init__(self):
-        check_sampling(self.temperature, self.top_p, self.repetition_penalty)
-        if self.temperature > 0 and self.generator is None:
-            raise ValueError("sampling (temperature above 0) needs a torch.Generator, for reproducibility")
-
-
 def check_sampling(temperature: float, top_p: float, repetition_penalty: float) -> None:
     """ValueError for values that no next token can be chosen by."""
     if not temperature >= 0:
@@ -45,20 +30,27 @@ def check_sampling(temperature: float, top_p: float, repetition_penalty: float) 
         raise ValueError(f"repetition_penalty: found {repetition_penalty}, expected more than 0")
 
 
-def choose(logits: Tensor, seen: Tensor | None, sampling: Sampling) -> Tensor:
-    """The next token (B,) from logits (B, V); seen (B, V) bool marks the tokens to penalise."""
+def choose(
+    logits: Tensor, seen: Tensor | None = None, temperature: float = 0.0, top_p: float = 1.0,
+    repetition_penalty: float = 1.0, generator: torch.Generator | None = None,
+) -> Tensor:  # fmt: skip
+    """The next token (B,) from logits (B, V); temperature 0 is greedy decoding.
+
+    top_p: sample from the likeliest tokens that together have this probability. repetition_penalty divides the positive
+    logits of the tokens marked in `seen`, bool (B, V), and multiplies the negative ones.
+    """
     logits = logits.float()
     if seen is not None:
-        penalty = sampling.repetition_penalty
-        logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
-    if sampling.temperature == 0:
+        penalised = torch.where(logits > 0, logits / repetition_penalty, logits * repetition_penalty)
+        logits = torch.where(seen, penalised, logits)
+    if temperature == 0:
         return logits.argmax(-1)
-    probabilities = (logits / sampling.temperature).softmax(-1)
-    if sampling.top_p < 1:
+    probabilities = (logits / temperature).softmax(-1)
+    if top_p < 1:
         ordered, order = probabilities.sort(-1, descending=True)
         before = ordered.cumsum(-1) - ordered  # probability of all likelier tokens; 0 for the first
-        probabilities = torch.zeros_like(ordered).scatter(-1, order, ordered * (before < sampling.top_p))
-    return torch.multinomial(probabilities, 1, generator=sampling.generator).squeeze(-1)
+        probabilities = torch.zeros_like(ordered).scatter(-1, order, ordered * (before < top_p))
+    return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
 
 
 def _check_prompt(vlm: VLM, ids: Tensor, attention_mask: Tensor, max_new_tokens: int) -> None:
@@ -90,10 +82,13 @@ def generate(
 
     Each row stops at its first end token (any one of `end_id`); finished rows leave the batch once they make up half
     of it. The repetition penalty covers a row's real text, prompt included, but not its images. stream(row, token) is
-    called for every new token except end tokens. ValueError for a right-padded prompt or one that is too long.
+    called for every new token except end tokens. A temperature above 0 needs a generator on the model's device.
+    ValueError for a right-padded prompt or one that is too long.
     """
     end_ids = [end_id] if isinstance(end_id, int) else list(end_id)
-    sampling = Sampling(temperature, top_p, repetition_penalty, generator)
+    check_sampling(temperature, top_p, repetition_penalty)
+    if temperature > 0 and generator is None:
+        raise ValueError("sampling (temperature above 0) needs a torch.Generator, for reproducibility")
     attention_mask = attention_mask.bool()
     _check_prompt(vlm, ids, attention_mask, max_new_tokens)
     given = (pixels, features, words)
@@ -117,7 +112,7 @@ def generate(
     hidden = vlm.llm(embeddings, attention_mask if padded else None, cache)
     logits = vlm.llm.logits(hidden[:, -1])
     for step in range(max_new_tokens):
-        tokens = choose(logits, seen, sampling)  # (B,)
+        tokens = choose(logits, seen, temperature, top_p, repetition_penalty, generator)  # (B,)
         for row, token in zip(rows, tokens.tolist(), strict=True):
             if stopped[row] or token in end_ids:
                 stopped[row] = True

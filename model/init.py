@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from model.layers import DecoderLayer
     from model.vision import EncoderLayer, VisionTransformer
 
-KEY_STD = 0.03
-NOISE = 0.02
-
 
 @torch.no_grad()
 def match_like_with_like(model: LanguageModel, generator: torch.Generator | None = None) -> None:
@@ -30,10 +27,10 @@ def match_like_with_like(model: LanguageModel, generator: torch.Generator | None
     group = config.num_attention_heads // config.num_key_value_heads
     for layer in cast("Iterable[DecoderLayer]", model.model.layers):
         attention = layer.self_attn
-        nn.init.normal_(attention.k_proj.weight, std=KEY_STD, generator=generator)
+        nn.init.normal_(attention.k_proj.weight, std=0.03, generator=generator)
         keys = attention.k_proj.weight.unflatten(0, (config.num_key_value_heads, config.head_dim))  # (KV, head_dim, D)
         queries = keys.repeat_interleave(group, 0).flatten(0, 1)  # (H * head_dim, D)
-        nn.init.normal_(attention.q_proj.weight, std=NOISE, generator=generator).add_(queries)
+        nn.init.normal_(attention.q_proj.weight, std=0.02, generator=generator).add_(queries)
         values = attention.v_proj.weight.unflatten(0, (config.num_key_value_heads, config.head_dim))
         attention.o_proj.weight.copy_(values.repeat_interleave(group, 0).flatten(0, 1).T)
 

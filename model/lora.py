@@ -24,13 +24,6 @@ class LoRALinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.base(x) + F.linear(F.linear(x, self.lora_a), self.lora_b) * self.scale
 
-    @torch.no_grad()
-    def merged(self) -> nn.Linear:
-        """The base layer with the adapter merged into its weight, in place."""
-        delta = self.lora_b.float() @ self.lora_a.float() * self.scale
-        self.base.weight.copy_(self.base.weight.float() + delta)
-        return self.base
-
 
 def add_lora(
     module: nn.Module, targets: tuple[str, ...], rank: int, alpha: float, generator: torch.Generator | None = None
@@ -51,12 +44,15 @@ def add_lora(
             setattr(holder, last, LoRALinear(getattr(holder, last), rank, alpha, generator))
 
 
+@torch.no_grad()
 def merge_lora(module: nn.Module) -> None:
     """Merge every adapter into its base layer and remove it: parameters have the names they had before add_lora."""
     for name, child in list(module.named_modules()):
         if isinstance(child, LoRALinear):
+            delta = child.lora_b.float() @ child.lora_a.float() * child.scale
+            child.base.weight.copy_(child.base.weight.float() + delta)
             parent, _, last = name.rpartition(".")
-            setattr(module.get_submodule(parent), last, child.merged())
+            setattr(module.get_submodule(parent), last, child.base)
 
 
 def lora_tensors(module: nn.Module) -> dict[str, Tensor]:

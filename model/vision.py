@@ -150,7 +150,6 @@ class VisionTransformer(nn.Module):
 
     config.feature_layer selects it. SigLIP applies the final LayerNorm to its last hidden state (post_norm 'applied');
     CLIP uses it for the class token only, so the features are taken before it ('kept').
-    Random weights follow CLIP's initialisation (arXiv 2103.00020), from torch's global generator.
     """
 
     def __init__(self, config: VisionConfig):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -24,10 +23,7 @@ class VLM(nn.Module):
     vision: VisionTransformer | None
     projector: Projector | None
 
-    def __init__(
-        self, config: VLMConfig, vision: VisionTransformer | None = None, llm: LanguageModel | None = None,
-        generator: torch.Generator | None = None,
-    ):  # fmt: skip
+    def __init__(self, config: VLMConfig, vision: VisionTransformer | None = None, llm: LanguageModel | None = None):
         super().__init__()
         for name, given, wanted in (("language model", llm, config.lm), ("encoder", vision, config.vision)):
             if given is not None and given.config != wanted:
@@ -36,7 +32,7 @@ class VLM(nn.Module):
         # registered even when None, so that the order of parameters does not depend on when the encoder is attached
         self.register_module("vision", vision)
         self.register_module("projector", build_projector(config.projector) if config.projector else None)
-        self.llm = LanguageModel(config.lm, generator) if llm is None else llm
+        self.llm = LanguageModel(config.lm) if llm is None else llm
 
     @property
     def image_tokens(self) -> int:

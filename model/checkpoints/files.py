@@ -22,9 +22,7 @@ BUFFERS = ("position_ids", "rotary_emb.inv_freq", "freqs_cos", "freqs_sin", "pos
 
 # A folder's weights in order of preference; an index maps each tensor to the file (shard) that holds it.
 INDEX_SUFFIX = ".index.json"
-WEIGHT_FILES = (
-    "model.safetensors", "model.safetensors" + INDEX_SUFFIX, "pytorch_model.bin", "pytorch_model.bin" + INDEX_SUFFIX,
-)  # fmt: skip
+WEIGHT_FILES = tuple(name + end for name in ("model.safetensors", "pytorch_model.bin") for end in ("", INDEX_SUFFIX))
 
 # A key table: (our prefix, their prefix) pairs; the first pair whose prefix a key starts with renames it.
 KeyTable = tuple[tuple[str, str], ...]
@@ -62,20 +60,30 @@ def read_json(path: Path | str) -> dict:
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes to a temporary file, fsyncs and renames it: the old file stays until the new one is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    """write() fills a file in a folder beside `path`, which then takes its place: the old one stays until that is done.
+
+    A folder, as safetensors has a temporary file of its own, with a random name: the next save finds what a killed
+    process left. safetensors' permissions, for the owner only, become the default ones.
+    """
+    folder = path.with_name(path.name + ".tmp")
+    temporary = folder / path.name
+    discard(folder)
+    folder.mkdir(parents=True)
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and not error.filename:  # how a full disk is reported
+    except OSError as error:
+        if error.errno and not error.filename:  # how a full disk is reported
             what = f"{error.strerror}; the previous file, if any, is unchanged"
             raise OSError(error.errno, what, str(path)) from error
         raise
+    finally:
+        discard(folder)
 
 
 def discard(path: Path) -> None:
@@ -93,29 +101,16 @@ def write_json(path: Path | str, value: dict) -> None:
 
 
 def save_safetensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Writes `tensors` to `path`, atomically; OSError (and the old file untouched) when the disk is full.
-
-    safetensors' own temporary file has a random name and is readable by the owner only: it is written into a folder
-    where the next save finds what a killed process left, and gets the default permissions.
-    """
+    """Writes `tensors` to `path`, atomically; OSError (and the old file untouched) when the disk is full."""
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    path = Path(path)
-    folder = path.with_name(path.name + ".folder.tmp")
 
     def write(temporary: Path) -> None:
-        discard(folder)  # left by a killed process
-        temporary.touch()
         try:
-            folder.mkdir()
-            save_file(ready, str(folder / path.name), metadata={"format": "pt", **(metadata or {})})
-            (folder / path.name).chmod(temporary.stat().st_mode)
-            os.replace(folder / path.name, temporary)
+            save_file(ready, str(temporary), metadata={"format": "pt", **(metadata or {})})
         except SafetensorError as error:
             raise OSError(f"{path}: could not be written ({error}); is the disk full?") from error
-        finally:
-            discard(folder)
 
-    _replace(path, write)
+    _replace(Path(path), write)
 
 
 def save_pickle(path: Path | str, tensors: dict[str, Tensor]) -> None:

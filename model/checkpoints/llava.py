@@ -109,9 +109,8 @@ def text_config(config: LMConfig) -> dict:
 def llava_tensors(vlm: VLM, vocab_size: int, unsaid_id: int) -> dict[str, Tensor]:
     """The state dict under LLaVA's names; no two tensors share memory.
 
-    vocab_size: rows of the exported embedding; new rows are copies of row unsaid_id, a token that the model learned not
-    to generate. If the model lacks the encoder's final LayerNorm, which the features skip, it is written as the
-    identity.
+    vocab_size: rows of the exported embedding; new ones are copies of row unsaid_id, a token that the model learned not
+    to generate. A final LayerNorm of the encoder, which the features skip, is written as the identity if it is absent.
     """
     vision, projector = picture_parts(vlm)
     tensors = rename(vlm.state_dict(), LLAVA)

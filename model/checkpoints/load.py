@@ -101,7 +101,7 @@ def load_vision(folder: Path | str) -> tuple[VisionTransformer, dict]:
 
     A Hugging Face folder belongs to one of vision_families.py's families: the whole model or its vision half, in one
     file or in shards. If it has no preprocessor settings, the family's are used, with a warning. WeightsError names
-    every key that is missing, unexpected or of another shape, and says what a vision folder should hold.
+    every key of the vision half that is missing, unexpected or of another shape.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -120,19 +120,18 @@ def load_vision(folder: Path | str) -> tuple[VisionTransformer, dict]:
 
 def _preprocess_settings(folder: Path, family: str, size: int) -> dict:
     """The folder's preprocessor settings; if it has none, the family's, with a warning."""
-    own = processor_settings(family, size)
+    default, settings = processor_settings(family, size), None
     if (folder / PREPROCESSOR_FILE).is_file():
-        settings: object = read_json(folder / PREPROCESSOR_FILE)
-    else:
-        whole = read_json(folder / PROCESSOR_FILE) if (folder / PROCESSOR_FILE).is_file() else {}
-        settings = whole.get("image_processor")
+        settings = read_json(folder / PREPROCESSOR_FILE)
+    elif (folder / PROCESSOR_FILE).is_file():
+        settings = read_json(folder / PROCESSOR_FILE).get("image_processor")
     if not isinstance(settings, dict):
         warnings.warn(f"{folder}: no {PREPROCESSOR_FILE}; using the default settings of {family}", stacklevel=3)
-        return own
+        return default
     named = settings.get("image_processor_type") or settings.get("feature_extractor_type")
     if named or family == "clip":  # CLIP's is the default where none is named
         return settings
-    return {**settings, "image_processor_type": own["image_processor_type"]}
+    return {**settings, "image_processor_type": default["image_processor_type"]}
 
 
 def clip_preprocess(size: int) -> dict:

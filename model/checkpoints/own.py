@@ -58,13 +58,11 @@ def read_config(kind, document: dict, where: Path) -> Any:
         return from_dict(kind, sizes if kind is VLMConfig else sizes.get("vision"))
 
 
-def save_vlm(folder: Path | str, vlm: VLM, with_vision: bool = False, metadata: dict | None = None) -> None:
+def save_vlm(folder: Path | str, vlm: VLM, with_vision: bool = False) -> None:
     """Writes one of our folders: sizes, language model, projector and, with `with_vision`, the encoder."""
-    state = vlm.state_dict()
-    if not with_vision:
-        state = {key: tensor for key, tensor in state.items() if not key.startswith("vision.")}
+    state = {key: x for key, x in vlm.state_dict().items() if with_vision or not key.startswith("vision.")}
     write_json(Path(folder) / CONFIG_FILE, HEADER | asdict(vlm.config))
-    save_safetensors(Path(folder) / WEIGHTS_FILE, state, metadata)
+    save_safetensors(Path(folder) / WEIGHTS_FILE, state)
 
 
 def save_vision(folder: Path | str, vision: VisionTransformer, preprocess: dict) -> None:

@@ -16,10 +16,7 @@ PATCHES = "embeddings.patch_embedding.weight"  # in every family, and only in vi
 
 
 def read_vision(file: Path, config_file: Path, document: dict) -> tuple[str, VisionTransformer]:
-    """(family, encoder) from a weights file (or shard index) and its config.json, in fp32 on the CPU.
-
-    WeightsError names every key of the vision half that is missing, unexpected or of another shape.
-    """
+    """(family, encoder) from a weights file (or shard index) and its config.json, as load_vision() says."""
     family, config = vision_config(document, config_file)
     form = FORMATS[family]
     tensors = read_tensors(file, lambda name: not name.startswith(form.other_parts))

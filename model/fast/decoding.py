@@ -63,8 +63,7 @@ class TokenStepper:
         cache: holds S positions before and one more after. Under autocast, in its dtype.
         """
         if not self.stepping:
-            hidden = self.llm(self.llm.embed(tokens[:, None]), mask, cache, positions[:, None])
-            return self.llm.logits(hidden[:, -1])
+            return LanguageModel.next_logits(self.llm, tokens, positions, mask, cache)
         device = tokens.device.type
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else self.llm.head.weight.dtype

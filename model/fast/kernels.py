@@ -26,7 +26,6 @@ from torch.autograd.function import once_differentiable
 
 SOURCE = Path(__file__).with_name("kernels.c")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-fopenmp", "-shared")
-WIDE = ("-mprefer-vector-width=512",)  # on x86
 TYPES = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float, "t": ctypes.c_int}
 ARGUMENTS = {  # of each function: pointers, 64-bit integers, floats and the number of threads (TYPES)
     "rms_norm": "ppppfppnnt", "rms_norm_backward": "ppppppppnnt",
@@ -48,11 +47,11 @@ def library() -> ctypes.CDLL | None:
     compiler, openmp = shutil.which("gcc"), _openmp()
     if os.environ.get("GLIMPSE_KERNELS") == "0" or compiler is None or openmp is None:
         return None
-    flags = FLAGS + WIDE * (platform.machine() == "x86_64")
+    wide = ["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []
     with tempfile.TemporaryDirectory(prefix="glimpse-") as folder:
         built = Path(folder) / "kernels.so"
         # PyTorch's OpenMP comes before gcc's own, which is then not needed and left out
-        command = [compiler, *flags, str(SOURCE), "-o", str(built), "-Wl,--as-needed", openmp, "-lm"]
+        command = [compiler, *FLAGS, *wide, str(SOURCE), "-o", str(built), "-Wl,--as-needed", openmp, "-lm"]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
             kernels = ctypes.CDLL(str(built))

@@ -112,7 +112,7 @@ def test_what_a_process_killed_in_mid_save_leaves_is_gone_after_the_next_save(tm
     died = subprocess.run([sys.executable, "-c", SAVE_AND_DIE, str(path)], cwd=ROOT, check=False)
     assert died.returncode == -9
     left = sorted(entry.name for entry in tmp_path.iterdir())
-    assert left == ["model.safetensors", "model.safetensors.folder.tmp", "model.safetensors.tmp"]
+    assert left == ["model.safetensors", "model.safetensors.tmp"]
     assert torch.equal(read_tensors(path)["a"], torch.ones(2))
     save_safetensors(path, {"a": torch.zeros(2)})
     assert torch.equal(read_tensors(path)["a"], torch.zeros(2))
