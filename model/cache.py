@@ -8,14 +8,11 @@ from model.config import LMConfig
 
 
 class KVCache:
-    """Keys and values of every layer, preallocated for max_length positions at the first write.
-
-    `length` is the number of filled positions; LanguageModel.forward advances it.
-    """
+    """Keys and values of every layer, preallocated for max_length positions at the first write."""
 
     def __init__(self, config: LMConfig, max_length: int):
         self.max_length = max_length
-        self.length = 0
+        self.length = 0  # filled positions; LanguageModel.forward advances it
         self._layers: list[tuple[Tensor, Tensor] | None] = [None] * config.num_hidden_layers
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

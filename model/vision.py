@@ -1,6 +1,6 @@
 """The vision encoder: one vision transformer for CLIP, SigLIP, InternViT and the small encoder trained here.
 
-Parameters are named as in Hugging Face's CLIP; model/checkpoints/vision.py maps the names of the other families.
+Parameters have the names of Hugging Face's CLIP; model/checkpoints/vision_families.py maps those of other families.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from model.checkpoints.files import WeightsError, fingerprint, read_json, read_t
 from model.checkpoints.load import clip_preprocess, load_language, load_vision, load_vlm
 from model.checkpoints.minimind import save_minimind_v
 from model.checkpoints.own import save_vision, save_vlm
-from model.checkpoints.vision import save_hf_vision
+from model.checkpoints.vision_families import save_hf_vision
 
 __all__ = [
     "WeightsError", "clip_preprocess", "fingerprint", "load_language", "load_vision", "load_vlm", "read_json",

@@ -21,19 +21,19 @@ def llama_config(config: dict, where: Path | str) -> LMConfig:
             raise ValueError(f"missing {missing}; expected the config.json of a Llama or Qwen2")
         qwen = config.get("model_type") == "qwen2"
         _check_kind(config, qwen)
-        rope = _rope(config)
+        theta, scaling = _rope(config)
         heads = config["num_attention_heads"]
         own = config["hidden_size"] // heads  # the default head_dim
         return LMConfig(
             **{name: config[name] for name in SIZES},
             num_key_value_heads=config.get("num_key_value_heads") or heads,
-            rope_theta=float(rope.get("rope_theta", config.get("rope_theta", 10000.0))),
+            rope_theta=theta,
             rms_norm_eps=config.get("rms_norm_eps", 1e-6),
             max_position_embeddings=config.get("max_position_embeddings", 32768 if qwen else 2048),
             tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
             attention_bias=qwen,
             head_width=None if config.get("head_dim") in (None, own) else config["head_dim"],
-            rope_scaling=_scaling(rope, config),
+            rope_scaling=scaling,
         )
 
 
@@ -57,8 +57,8 @@ def _check_kind(config: dict, qwen: bool) -> None:
         )
 
 
-def _rope(config: dict) -> dict:
-    """The RoPE settings: `rope_parameters` (transformers 5), else `rope_scaling` (4), else none."""
+def _rope(config: dict) -> tuple[float, RopeScaling | None]:
+    """(theta, scaling) from `rope_parameters` (transformers 5), else `rope_scaling` (4), else neither."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(rope, dict) or any(isinstance(value, dict) for value in rope.values()):
         raise ValueError(f"found rope settings {rope!r}, expected one set of them for all layers")
@@ -72,14 +72,11 @@ def _rope(config: dict) -> dict:
     share = rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
     if share != 1.0:
         raise ValueError(f"found partial_rotary_factor {share!r}, this decoder needs 1.0; use another model")
-    return {**rope, "rope_type": kind}
-
-
-def _scaling(rope: dict, config: dict) -> RopeScaling | None:
-    if rope["rope_type"] == "default":
-        return None
+    theta = float(rope.get("rope_theta", config.get("rope_theta", 10000.0)))
+    if kind == "default":
+        return theta, None
     given = {"original_max_position_embeddings": config.get("original_max_position_embeddings"), **rope}
     absent = [name for name in SCALING if given.get(name) is None]
     if absent:
         raise ValueError(f"rope type 'llama3' lacks {absent}; copy the model's config.json again")
-    return RopeScaling(**{name: given[name] for name in SCALING})
+    return theta, RopeScaling(**{name: given[name] for name in SCALING})

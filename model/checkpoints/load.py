@@ -9,8 +9,7 @@ from model.checkpoints.files import SAME, WeightsError, find_weights, load_stric
 from model.checkpoints.llama import LLAMA_TYPES, llama_config
 from model.checkpoints.minimind import MINIMIND_V, MINIMIND_V_PROJECTOR, minimind_language, without_tied_head
 from model.checkpoints.own import CONFIG_FILE, FORMAT, PREPROCESSOR_FILE, WEIGHTS_FILE, read_config
-from model.checkpoints.vision import read_vision
-from model.checkpoints.vision_families import processor_settings
+from model.checkpoints.vision_families import processor_settings, read_vision
 from model.config import ProjectorConfig, VisionConfig, VLMConfig
 from model.language import LanguageModel
 from model.vision import VisionTransformer
@@ -41,7 +40,8 @@ def load_language(path: Path | str) -> LanguageModel:
     In fp32, on the CPU. WeightsError names every key that is missing, unexpected or of another shape.
     """
     file, config_file, config = _locate(path, "a language model")
-    table, other_parts = SAME, ()
+    table = SAME
+    other_parts: tuple[str, ...] = ()
     if config.get("format") == FORMAT:
         lm = read_config(VLMConfig, config, config_file).lm
         table, other_parts = (("", "llm."),), ("projector.", "vision.")

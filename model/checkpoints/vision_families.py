@@ -1,4 +1,4 @@
-"""The vision encoders of other projects: how their configs map to ours, and what each family calls our weights.
+"""The vision encoders of other projects: reading and writing their configs and weights, by a table for each family.
 
 What an image's features are, by family (in brackets: model_type of the whole model, and of its vision half):
 
@@ -13,12 +13,17 @@ What an image's features are, by family (in brackets: model_type of the whole mo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from model.checkpoints.files import SAME, KeyTable, refusing
+import torch
+from torch import Tensor
+
+from model.checkpoints import files
+from model.checkpoints.files import SAME, KeyTable, WeightsError, load_strict, read_tensors, refusing, rename
 from model.config import VisionConfig
+from model.vision import VisionTransformer
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -126,69 +131,53 @@ FORMATS: dict[str, VisionFormat] = {
         prefix="", other_parts=_INTERN_PARTS, mean=IMAGENET_MEAN, std=IMAGENET_STD,
     ),
 }  # fmt: skip
+PATCHES = "embeddings.patch_embedding.weight"  # in every family, and only in vision encoders
 NAFLEX = ("siglip2", "siglip2_vision_model")
 
 
 def vision_config(document: dict, where: Path | str) -> tuple[str, VisionConfig]:
     """(family, our config) of a folder's config.json; WeightsError names what this encoder does not support."""
+    kind = document.get("model_type")
     with refusing(where):
-        family = _family(document.get("model_type"))
-        form = FORMATS[family]
-        vision = _vision_half(document, form)
+        if kind in NAFLEX:
+            raise ValueError(
+                f"found model_type {kind!r}, a NaFlex SigLIP 2: its images keep their shape and give varying numbers "
+                "of patches, but this encoder has one fixed grid; take a SigLIP 2 of fixed resolution (their "
+                "model_type is 'siglip')"
+            )
+        kinds = {kind: family for family, form in FORMATS.items() for kind in (form.whole, form.vision)}
+        if kind not in kinds:
+            raise ValueError(
+                f"found model_type {kind!r}, expected one of {tuple(kinds)} (or an encoder trained here); use the "
+                "folder of a CLIP, Chinese-CLIP, SigLIP, SigLIP 2 (fixed resolution) or InternViT model"
+            )
+        form, vision = FORMATS[kinds[kind]], document
+        if kind == form.whole:  # early CLIP configs have a vision_config_dict, which takes precedence
+            parts = [document.get(name) or {} for name in ("vision_config", "vision_config_dict")]
+            if not all(isinstance(part, dict) for part in parts):
+                raise ValueError(f"found vision_config {parts[0]!r}, expected a JSON object")
+            vision = {**parts[0], **parts[1]}
+            half = vision.get("model_type", form.vision)
+            if half != form.vision:
+                raise ValueError(f"found the vision half {half!r} in a {kind!r} model, expected {form.vision!r}")
         for name, (absent, does) in {"num_channels": (3, 3), **form.only}.items():
             if vision.get(name, absent) != does:
                 found = repr(vision[name]) if name in vision else f"none, which means {absent!r}"
                 example = " (as InternViT-300M has)" if name in form.only else " (RGB)"
                 raise ValueError(f"found {name} {found}, this encoder supports only {does!r}{example}")
         sizes = {name: vision.get(name, default) for name, default in form.sizes.items()}
-        sizes |= {name: _side(name, sizes[name]) for name in ("image_size", "patch_size")}
+        for name in ("image_size", "patch_size"):
+            if isinstance(sizes[name], (list, tuple)):  # [height, width]
+                if len(sizes[name]) != 2 or sizes[name][0] != sizes[name][1]:
+                    raise ValueError(f"found {name} {sizes[name]}, this encoder supports only squares")
+                sizes[name] = sizes[name][0]
         if form.fixed["layer_scale"]:  # InternVL, whose defaults go for an InternViT alone too
             ratio = document.get("downsample_ratio", 0.5)
             if ratio * round(1 / ratio) != 1:
                 raise ValueError(f"found downsample_ratio {ratio}, expected 1 / n for a whole number n")
             layer = document.get("select_layer", document.get("vision_feature_layer", -1))
             sizes |= {"pixel_shuffle": round(1 / ratio), "feature_layer": layer}
-        return family, VisionConfig(**sizes, **form.fixed)
-
-
-def _family(kind: object) -> str:
-    if kind in NAFLEX:
-        raise ValueError(
-            f"found model_type {kind!r}, a NaFlex SigLIP 2: its images keep their shape and give varying numbers of "
-            "patches, but this encoder has one fixed grid; take a SigLIP 2 of fixed resolution (their model_type is "
-            "'siglip')"
-        )
-    for family, form in FORMATS.items():
-        if kind in (form.whole, form.vision):
-            return family
-    kinds = tuple(kind for form in FORMATS.values() for kind in (form.whole, form.vision))
-    raise ValueError(
-        f"found model_type {kind!r}, expected one of {kinds} (or an encoder trained here); use the folder of a CLIP, "
-        "Chinese-CLIP, SigLIP, SigLIP 2 (fixed resolution) or InternViT model"
-    )
-
-
-def _vision_half(document: dict, form: VisionFormat) -> dict:
-    """The vision half's own config, which in a whole model is its vision_config."""
-    if document["model_type"] != form.whole:
-        return document
-    parts = [document.get(name) or {} for name in ("vision_config", "vision_config_dict")]
-    if not all(isinstance(part, dict) for part in parts):
-        raise ValueError(f"found vision_config {parts[0]!r}, expected a JSON object")
-    vision = {**parts[0], **parts[1]}  # early CLIP configs have both, and the second counts
-    kind = vision.get("model_type", form.vision)
-    if kind != form.vision:
-        raise ValueError(f"found the vision half {kind!r} in a {form.whole!r} model, expected {form.vision!r}")
-    return vision
-
-
-def _side(name: str, value: Any) -> Any:
-    """A size that is given as one number or as [height, width]."""
-    if not isinstance(value, (list, tuple)):
-        return value
-    if len(value) != 2 or value[0] != value[1]:
-        raise ValueError(f"found {name} {value}, this encoder supports only squares")
-    return value[0]
+        return kinds[kind], VisionConfig(**sizes, **form.fixed)
 
 
 def unlike(config: VisionConfig, form: VisionFormat) -> dict[str, Any]:
@@ -220,3 +209,65 @@ def processor_settings(family: str, size: int) -> dict[str, Any]:
         "do_convert_rgb": True,
     }  # fmt: skip
     return settings | ({"do_center_crop": True, "crop_size": square} if form.crops else {})
+
+
+def read_vision(file: Path, config_file: Path, document: dict) -> tuple[str, VisionTransformer]:
+    """(family, encoder) from a weights file (or shard index) and its config.json, as load_vision() says."""
+    family, config = vision_config(document, config_file)
+    form = FORMATS[family]
+    tensors = read_tensors(file, lambda name: not name.startswith(form.other_parts))
+    (patches,) = rename({PATCHES: torch.empty(0)}, form.table)
+    anchors = [name for name in tensors if name.endswith(patches)]
+    if len(anchors) != 1:
+        raise WeightsError(
+            f"{file}: found {patches} {len(anchors)} times in {len(tensors)} tensors such as {sorted(tensors)[:4]}, "
+            f"expected the one of a {family} encoder, which its config says this is; use the right folder"
+        )
+    prefix = anchors[0].removesuffix(patches)
+    if config.post_norm == "kept" and f"{prefix}post_layernorm.weight" not in tensors:
+        config = replace(config, post_norm="none")  # some files omit it; the features do not need it
+    table = form.keys(config.num_hidden_layers, prefix)
+    unused = tuple(prefix + part for part in form.unused)
+    return family, load_strict(lambda: VisionTransformer(config), _plain(tensors, form, prefix), file, table, unused)
+
+
+def vision_tensors(vision: VisionTransformer, family: str) -> dict[str, Tensor]:
+    """The encoder's weights as the family's files hold them; ValueError where its format cannot."""
+    form = FORMATS[family]
+    if differs := unlike(vision.config, form):
+        raise ValueError(
+            f"a {form.vision} has {form.fixed} and the stem 'patch'; found {differs}: choose another of "
+            f"{list(FORMATS)}, or keep our own format"
+        )
+    theirs = rename(vision.state_dict(), form.keys(vision.config.num_hidden_layers))
+    ready = {name: tensor[(None,) * form.padded.get(name, 0)] for name, tensor in theirs.items()}
+    if form.fused:
+        for first in [name for name in ready if f"{form.fused}q." in name]:
+            parts = [ready.pop(first.replace(f"{form.fused}q.", f"{form.fused}{part}.")) for part in "qkv"]
+            ready[first.replace(f"{form.fused}q.", form.fused)] = torch.cat(parts)
+    return {form.prefix + name: tensor for name, tensor in ready.items()}
+
+
+def save_hf_vision(folder: Path | str, vision: VisionTransformer, settings: dict, family: str) -> None:
+    """Writes the encoder as a Hugging Face folder of its family's vision half, `settings` as preprocessor_config.json.
+
+    family: a key of FORMATS. ValueError, with nothing written, where its format cannot hold this encoder.
+    """
+    folder, tensors = Path(folder), vision_tensors(vision, family)
+    files.write_json(folder / "config.json", vision_document(vision.config, family))
+    files.write_json(folder / "preprocessor_config.json", settings)
+    files.save_safetensors(folder / "model.safetensors", tensors)
+
+
+def _plain(tensors: dict[str, Tensor], form: VisionFormat, prefix: str) -> dict[str, Tensor]:
+    """Their tensors in our shapes: a fused qkv linear split in three, leading axes of size 1 removed."""
+    plain: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if form.fused and form.fused in name and tensor.shape[0] % 3 == 0:
+            for part, piece in zip("qkv", tensor.chunk(3), strict=True):
+                plain[name.replace(form.fused, f"{form.fused}{part}.")] = piece
+            continue
+        for _ in range(form.padded.get(name.removeprefix(prefix), 0)):
+            tensor = tensor.squeeze(0)
+        plain[name] = tensor
+    return plain

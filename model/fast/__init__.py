@@ -1,7 +1,5 @@
-"""Faster implementations of the model's modules, kept apart from the model itself.
-
-enable(model) swaps the classes of a model's modules for subclasses with the same parameters, names and results, whose
-forward passes move less memory. This folder can be deleted: nothing else in model/ imports it.
+"""Faster forward passes: enable(model) swaps the classes of a model's modules for subclasses with the same parameters,
+names and results. This folder can be deleted: nothing else in model/ imports it.
 """
 
 from __future__ import annotations

@@ -36,10 +36,7 @@ StepWeights = tuple[list[StepLayer], Tensor]  # and the head's matrix (V, D)
 
 
 class TokenStepper:
-    """Decode steps of a model whose weights do not change; make a new one when they have.
-
-    The first step in each dtype copies the weights, which takes the memory of the model in that dtype.
-    """
+    """Decode steps of a model whose weights do not change; the first step in each dtype copies them."""
 
     def __init__(self, llm: LanguageModel, fixed: bool | None = None):
         """fixed: steps attend to the whole cache through a mask (graphs.py). None: only on CUDA devices, where such a
@@ -169,8 +166,6 @@ class TokenStepper:
 
 
 def _normalise(x: Tensor, epsilon: Tensor) -> Tensor:
-    """RMSNorm of x (B, D) float32 without its weight, divided by sqrt(D); epsilon: sqrt(D * eps).
-
-    Three operations, which for single rows take less than half the time of F.rms_norm.
-    """
+    """RMSNorm of x (B, D) float32 without its weight, divided by sqrt(D); epsilon: sqrt(D * eps)."""
+    # three operations, which for single rows take less than half the time of F.rms_norm
     return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), epsilon)

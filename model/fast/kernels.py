@@ -78,10 +78,8 @@ def _call(name: str, *arguments) -> None:
 
 
 class RMSNorm(torch.autograd.Function):
-    """x (..., D) float32 plus update (..., D), and the RMSNorm of that with weight (D,) float32, in bfloat16.
-
-    Where update is None, only the RMSNorm of x.
-    """
+    """x (..., D) float32 plus update (..., D), and the RMSNorm of that with weight (D,) float32, in bfloat16; where
+    update is None, only the RMSNorm of x."""
 
     @staticmethod
     def forward(ctx, x: Tensor, update: Tensor | None, weight: Tensor, eps: float):
@@ -129,10 +127,8 @@ class SwiGLU(torch.autograd.Function):
 
 
 class Softmax(torch.autograd.Function):
-    """In place: softmax(scale * scores) over the last dimension of (..., queries * group, S).
-
-    Each query has `group` rows, and query q attends to the first seen + q columns.
-    """
+    """In place: softmax(scale * scores) over the last dimension of (..., queries * group, S). Each query has `group`
+    rows, and query q attends to the first seen + q columns."""
 
     @staticmethod
     def forward(ctx, scores: Tensor, scale: float, queries: int, group: int, seen: int) -> Tensor:

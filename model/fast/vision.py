@@ -35,14 +35,11 @@ class FastVisionAttention(Attention):
 class FastEncoderLayer(EncoderLayer):
     def forward(self, x: Tensor) -> Tensor:
         x = x + scaled(self.self_attn(self.layer_norm1(x)), self.layer_scale1)
-        if self.mlp.activation is quick_gelu and self.layer_scale2 is None:
-            return self._with_quick_mlp(x)
-        return x + scaled(self.mlp(self.layer_norm2(x)), self.layer_scale2)
-
-    def _with_quick_mlp(self, x: Tensor) -> Tensor:
-        """x plus the MLP's output. c * quick_gelu(y) is silu(c * y) with c = QUICK: c is folded into the norm's
-        weights and divided out in the residual addition, so that it costs no pass over the wide activations."""
         norm, up, down = self.layer_norm2, self.mlp.fc1, self.mlp.fc2
+        if self.mlp.activation is not quick_gelu or self.layer_scale2 is not None:
+            return x + scaled(self.mlp(norm(x)), self.layer_scale2)
+        # c * quick_gelu(y) is silu(c * y) with c = QUICK: c is folded into the norm's weights and divided out in the
+        # residual addition, so that it costs no pass over the wide activations
         y = F.layer_norm(x, norm.normalized_shape, QUICK * norm.weight, QUICK * norm.bias, norm.eps)
         y = F.linear(y, up.weight, QUICK * up.bias)
         y = F.linear(F.silu(y, inplace=not torch.is_grad_enabled()), down.weight, QUICK * down.bias)
@@ -60,20 +57,16 @@ class FastVisionTransformer(VisionTransformer):
         for layer in self.encoder.layers[: self.config.num_hidden_layers + 1 + self.config.feature_layer]:
             assert isinstance(layer, EncoderLayer)
             y = kernels.add_layer_norm_(x, update, bias, layer.layer_norm1)
-            out = layer.self_attn.out_proj
-            update, bias = F.linear(_attend(layer.self_attn, y), out.weight), out.bias.float()
+            attention, out = layer.self_attn, layer.self_attn.out_proj
+            inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
+            biases = torch.cat([linear.bias for linear in inputs]).float()
+            heads = kernels.split_heads(one_product(y, *inputs), biases, attention.heads)
+            query, key, value = heads.flatten(1, 2)  # (B * H, N, d)
+            y = see_all(query, key.transpose(1, 2), value, query.shape[-1] ** -0.5)
+            y = y.view(heads.shape[1:]).transpose(1, 2).flatten(2)  # (B, N, D)
+            update, bias = F.linear(y, out.weight), out.bias.float()
             y = kernels.add_layer_norm_(x, update, bias, layer.layer_norm2)
             up, down = layer.mlp.fc1, layer.mlp.fc2
             y = kernels.gelu_(F.linear(y, up.weight), up.bias.float(), *GELU[self.config.hidden_act])
             update, bias = F.linear(y, down.weight), down.bias.float()
         return x if update is None or bias is None else x.add_(update).add_(bias)
-
-
-def _attend(attention: Attention, x: Tensor) -> Tensor:
-    """The concatenated outputs of the heads, (B, N, D)."""
-    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-    biases = torch.cat([projection.bias for projection in projections]).float()
-    heads = kernels.split_heads(one_product(x, *projections), biases, attention.heads)
-    query, key, value = heads.flatten(1, 2)  # (B * H, N, d)
-    out = see_all(query, key.transpose(1, 2), value, query.shape[-1] ** -0.5)
-    return out.view(heads.shape[1:]).transpose(1, 2).flatten(2)
