@@ -216,7 +216,7 @@ def read_vision(file: Path, config_file: Path, document: dict) -> tuple[str, Vis
     family, config = vision_config(document, config_file)
     form = FORMATS[family]
     tensors = read_tensors(file, lambda name: not name.startswith(form.other_parts))
-    (patches,) = rename({PATCHES: torch.empty(0)}, form.table)
+    patches = files.their_name(PATCHES, form.table)
     anchors = [name for name in tensors if name.endswith(patches)]
     if len(anchors) != 1:
         raise WeightsError(
