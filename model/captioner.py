@@ -12,19 +12,7 @@ from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vision import VisionTransformer
 from model.vlm import IGNORED, VLM
 
-
-def thin_decoder(vision: VisionConfig, vocab_size: int) -> LMConfig:
-    """A decoder as wide as the encoder but only two layers deep: what it cannot work out, the encoder must."""
-    return LMConfig(
-        hidden_size=vision.hidden_size,
-        num_hidden_layers=2,
-        num_attention_heads=vision.num_attention_heads,
-        num_key_value_heads=vision.num_attention_heads,
-        intermediate_size=2 * vision.hidden_size,
-        vocab_size=vocab_size,
-        rope_theta=1e4,
-    )
-
+WORD_WEIGHT = 0.2  # of the image's word loss, against the caption loss per token
 
 class Captioner(nn.Module):
     """The encoder, a thin decoder that captions from its features, and a linear head that classifies into words.
@@ -35,18 +23,18 @@ class Captioner(nn.Module):
     to tell an object by its looks rather than by the company it keeps. Only `.vision` is kept after training.
     """
 
-    def __init__(
-        self, vision: VisionConfig, vocab_size: int, word_weight: float = 0.2, cell_weight: float = 1.0
-    ):
-        """word_weight, cell_weight: of the image's and the cells' word losses, against the caption loss per token."""
+    def __init__(self, vision: VisionConfig, vocab_size: int):
         super().__init__()
-        decoder = thin_decoder(vision, vocab_size)
+        heads = vision.num_attention_heads
+        # as wide as the encoder but only two layers deep: what it cannot work out, the encoder must
+        decoder = LMConfig(
+            hidden_size=vision.hidden_size, num_hidden_layers=2, num_attention_heads=heads, num_key_value_heads=heads,
+            intermediate_size=2 * vision.hidden_size, vocab_size=vocab_size, rope_theta=1e4,
+        )  # fmt: skip
         projector = ProjectorConfig("ldp", vision.hidden_size, decoder.hidden_size)
         self.vision = VisionTransformer(vision)
         self.decoder = VLM(VLMConfig(decoder, vision, projector))
         self.words = nn.Linear(vision.hidden_size, vocab_size)
-        self.word_weight = word_weight
-        self.cell_weight = cell_weight
 
     @property
     def image_tokens(self) -> int:
@@ -67,11 +55,11 @@ class Captioner(nn.Module):
         caption = F.cross_entropy(logits, targets[supervised], reduction="sum")
         words = word_loss(self.words(features.mean(1)).float(), batch.labels)
         count = int(supervised.sum())
-        loss = caption + self.word_weight * words * count
+        loss = caption + WORD_WEIGHT * words * count
         if batch.words is not None:
             cells = pool(features, batch.words.shape[1])  # (B, M, Dv)
             named = word_loss(self.words(cells).float().flatten(0, 1), batch.words.flatten(0, 1))
-            loss = loss + self.cell_weight * named * count
+            loss = loss + named * count
         return loss, count
 
 
@@ -83,10 +71,7 @@ def pool(features: Tensor, cells: int) -> Tensor:
 
 
 def word_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross entropy of logits (B, V) against the set of tokens in each row of labels (B, T).
-
-    Negative labels are ignored.
-    """
+    """Mean cross entropy of logits (B, V) against the set of non-negative tokens in each row of labels (B, T)."""
     held = torch.zeros_like(logits)
     held.scatter_add_(1, labels.clamp(min=0), (labels >= 0).to(held.dtype))
     present = (held > 0).to(logits.dtype)

@@ -23,6 +23,12 @@ def _require_one_of(config, name: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"{type(config).__name__}.{name}: found {getattr(config, name)!r}, expected one of {allowed}")
 
 
+def _require_split(config, name: str, parts: int, into: str) -> None:
+    if getattr(config, name) % parts:
+        found = f"{type(config).__name__}: {name} {getattr(config, name)}"
+        raise ValueError(f"{found} does not split into {into}; choose a multiple of {parts}")
+
+
 @dataclass(frozen=True)
 class RopeScaling:
     """The long-context RoPE scaling of Llama 3.1 and later, under Hugging Face's names."""
@@ -66,16 +72,10 @@ class LMConfig:
             _require_positive(self, "head_width")
         if self.head_width is not None and self.head_width % 2:
             raise ValueError(f"LMConfig.head_width: found {self.head_width}, expected an even width, for RoPE")
-        if self.head_width is None and self.hidden_size % (2 * self.num_attention_heads):
-            raise ValueError(
-                f"LMConfig: hidden_size {self.hidden_size} does not split into {self.num_attention_heads} "
-                "heads of even width; choose a multiple of twice the number of heads"
-            )
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError(
-                f"LMConfig: {self.num_attention_heads} heads cannot share {self.num_key_value_heads} "
-                "key/value heads evenly; choose a divisor"
-            )
+        heads, kv_heads = self.num_attention_heads, self.num_key_value_heads
+        if self.head_width is None:
+            _require_split(self, "hidden_size", 2 * heads, f"{heads} heads of even width")
+        _require_split(self, "num_attention_heads", kv_heads, f"groups that share {kv_heads} key/value heads evenly")
 
     @property
     def head_dim(self) -> int:
@@ -109,25 +109,21 @@ class VisionConfig:
         _require_one_of(self, "hidden_act", ACTIVATIONS)
         _require_one_of(self, "stem", STEMS)
         _require_one_of(self, "post_norm", POST_NORMS)
-        if self.image_size < self.patch_size:
+        grid = self.image_size // self.patch_size
+        if not grid:
             raise ValueError(f"VisionConfig: no patch of {self.patch_size} fits in an image of {self.image_size}")
-        if self.image_size // self.patch_size % self.pixel_shuffle:
+        if grid % self.pixel_shuffle:
             raise ValueError(
-                f"VisionConfig: a grid {self.image_size // self.patch_size} wide does not split into blocks "
-                f"{self.pixel_shuffle} wide; choose another image_size or pixel_shuffle"
+                f"VisionConfig: a grid {grid} wide does not split into blocks {self.pixel_shuffle} wide; choose "
+                "another image_size or pixel_shuffle"
             )
-        if self.hidden_size % self.num_attention_heads:
+        _require_split(self, "hidden_size", self.num_attention_heads, f"{self.num_attention_heads} heads")
+        power_of_two = self.patch_size > 1 and self.patch_size.bit_count() == 1
+        if self.stem == "conv" and (not power_of_two or self.image_size % self.patch_size):
             raise ValueError(
-                f"VisionConfig: hidden_size {self.hidden_size} does not split into "
-                f"{self.num_attention_heads} heads; choose a multiple"
+                f"VisionConfig: stem 'conv' needs a power of two as patch_size, found {self.patch_size}, and a "
+                f"multiple of patch_size as image_size, found {self.image_size}"
             )
-        if self.stem == "conv" and self.image_size % self.patch_size:
-            raise ValueError(
-                f"VisionConfig: stem 'conv' needs a multiple of patch_size {self.patch_size} as "
-                f"image_size, found {self.image_size}"
-            )
-        if self.stem == "conv" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
-            raise ValueError(f"VisionConfig: stem 'conv' needs a power of two as patch_size, found {self.patch_size}")
         if not -self.num_hidden_layers - 1 <= self.feature_layer <= -1:
             raise ValueError(
                 f"VisionConfig.feature_layer: found {self.feature_layer}, expected -1 (last) down to "

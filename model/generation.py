@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.cache import KVCache
 from model.vlm import VLM
 
 
@@ -19,21 +18,6 @@ class Generated:
 
     ids: list[list[int]]  # without the end token
     stopped: list[bool]  # False: cut off at max_new_tokens
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen; temperature 0 is greedy decoding."""
-
-    temperature: float = 0.0
-    top_p: float = 1.0  # sample from the likeliest tokens that together have this probability
-    repetition_penalty: float = 1.0  # divides positive logits of tokens seen before, multiplies negative ones
-    generator: torch.Generator | None = None  # on the model's device; required for temperature > 0
-
-    def __post_init__(self):
-        check_sampling(self.temperature, self.top_p, self.repetition_penalty)
-        if self.temperature > 0 and self.generator is None:
-            raise ValueError("sampling (temperature above 0) needs a torch.Generator, for reproducibility")
 
 
 def check_sampling(temperature: float, top_p: float, repetition_penalty: float) -> None:
@@ -46,20 +30,27 @@ def check_sampling(temperature: float, top_p: float, repetition_penalty: float) 
         raise ValueError(f"repetition_penalty: found {repetition_penalty}, expected more than 0")
 
 
-def choose(logits: Tensor, seen: Tensor | None, sampling: Sampling) -> Tensor:
-    """The next token (B,) from logits (B, V); seen (B, V) bool marks the tokens to penalise."""
+def choose(
+    logits: Tensor, seen: Tensor | None = None, temperature: float = 0.0, top_p: float = 1.0,
+    repetition_penalty: float = 1.0, generator: torch.Generator | None = None,
+) -> Tensor:  # fmt: skip
+    """The next token (B,) from logits (B, V); temperature 0 is greedy decoding.
+
+    top_p: sample from the likeliest tokens that together have this probability. repetition_penalty divides the positive
+    logits of the tokens marked in `seen`, bool (B, V), and multiplies the negative ones.
+    """
     logits = logits.float()
     if seen is not None:
-        penalty = sampling.repetition_penalty
-        logits = torch.where(seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
-    if sampling.temperature == 0:
+        penalised = torch.where(logits > 0, logits / repetition_penalty, logits * repetition_penalty)
+        logits = torch.where(seen, penalised, logits)
+    if temperature == 0:
         return logits.argmax(-1)
-    probabilities = (logits / sampling.temperature).softmax(-1)
-    if sampling.top_p < 1:
+    probabilities = (logits / temperature).softmax(-1)
+    if top_p < 1:
         ordered, order = probabilities.sort(-1, descending=True)
         before = ordered.cumsum(-1) - ordered  # probability of all likelier tokens; 0 for the first
-        probabilities = torch.zeros_like(ordered).scatter(-1, order, ordered * (before < sampling.top_p))
-    return torch.multinomial(probabilities, 1, generator=sampling.generator).squeeze(-1)
+        probabilities = torch.zeros_like(ordered).scatter(-1, order, ordered * (before < top_p))
+    return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
 
 
 def _check_prompt(vlm: VLM, ids: Tensor, attention_mask: Tensor, max_new_tokens: int) -> None:
@@ -79,60 +70,25 @@ def _check_prompt(vlm: VLM, ids: Tensor, attention_mask: Tensor, max_new_tokens:
         )
 
 
-@dataclass
-class _Running:
-    """The rows still in the batch: each tensor has one row for each of `rows`, their indices in the input."""
-
-    rows: list[int]
-    positions: Tensor  # (B,) of the next token
-    mask: Tensor | None  # (B, T + max_new_tokens), None where no prompt is padded
-    seen: Tensor | None  # (B, V), None without a repetition penalty
-    cache: KVCache
-
-    def keep(self, indices: list[int]) -> Tensor:
-        """Drops all rows but those at `indices`, which are returned as a tensor."""
-        kept = torch.tensor(indices, device=self.positions.device)
-        self.rows = [self.rows[index] for index in indices]
-        self.positions = self.positions[kept]
-        self.mask = None if self.mask is None else self.mask[kept]
-        self.seen = None if self.seen is None else self.seen[kept]
-        self.cache.keep(kept)
-        return kept
-
-
-def _seen_tokens(ids: Tensor, counts: Tensor, vocab_size: int) -> Tensor:
-    """(B, V) bool: which tokens occur in each row of ids (B, T) where `counts` is True."""
-    seen = torch.zeros(len(ids), vocab_size + 1, dtype=torch.bool, device=ids.device)
-    seen.scatter_(1, ids.masked_fill(~counts, vocab_size), True)
-    return seen[:, :vocab_size].contiguous()  # the extra column took all others
-
-
 @torch.no_grad()  # not inference_mode, under which autocast casts every weight again at every step
 def generate(
-    vlm: VLM,
-    ids: Tensor,
-    attention_mask: Tensor,
-    image_mask: Tensor,
-    *,
-    max_new_tokens: int,
-    end_id: int | Collection[int],
-    pixels: Tensor | None = None,
-    features: Tensor | None = None,
-    words: Tensor | None = None,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    repetition_penalty: float = 1.0,
-    generator: torch.Generator | None = None,
-    stream: Callable[[int, int], None] | None = None,
-) -> Generated:
+    vlm: VLM, ids: Tensor, attention_mask: Tensor, image_mask: Tensor, *,
+    max_new_tokens: int, end_id: int | Collection[int],
+    pixels: Tensor | None = None, features: Tensor | None = None, words: Tensor | None = None,
+    temperature: float = 0.0, top_p: float = 1.0, repetition_penalty: float = 1.0,
+    generator: torch.Generator | None = None, stream: Callable[[int, int], None] | None = None,
+) -> Generated:  # fmt: skip
     """Generates an answer to each prompt (B, T); prompts are left-padded.
 
     Each row stops at its first end token (any one of `end_id`); finished rows leave the batch once they make up half
     of it. The repetition penalty covers a row's real text, prompt included, but not its images. stream(row, token) is
-    called for every new token except end tokens. ValueError for a right-padded prompt or one that is too long.
+    called for every new token except end tokens. A temperature above 0 needs a generator on the model's device.
+    ValueError for a right-padded prompt or one that is too long.
     """
     end_ids = [end_id] if isinstance(end_id, int) else list(end_id)
-    sampling = Sampling(temperature, top_p, repetition_penalty, generator)
+    check_sampling(temperature, top_p, repetition_penalty)
+    if temperature > 0 and generator is None:
+        raise ValueError("sampling (temperature above 0) needs a torch.Generator, for reproducibility")
     attention_mask = attention_mask.bool()
     _check_prompt(vlm, ids, attention_mask, max_new_tokens)
     given = (pixels, features, words)
@@ -143,32 +99,38 @@ def generate(
     stopped = [False] * len(ids)
     length = ids.shape[1]
     padded = not bool(attention_mask.all())
-    vocab_size = vlm.config.lm.vocab_size
-    run = _Running(
-        rows=list(range(len(ids))),
-        positions=attention_mask.sum(1),
-        mask=F.pad(attention_mask, (0, max_new_tokens), value=True) if padded else None,
-        seen=None if repetition_penalty == 1 else _seen_tokens(ids, attention_mask & ~image_mask, vocab_size),
-        cache=vlm.llm.new_cache(length + max_new_tokens),
-    )
-    hidden = vlm.llm(embeddings, attention_mask if padded else None, run.cache)
+    rows = list(range(len(ids)))  # those still in the batch, as are the rows of all tensors from here on
+    positions = attention_mask.sum(1)  # (B,) of the next token
+    mask = F.pad(attention_mask, (0, max_new_tokens), value=True) if padded else None  # (B, T + max_new_tokens)
+    seen = None  # bool (B, V), tokens to penalise
+    if repetition_penalty != 1:
+        vocab_size = vlm.config.lm.vocab_size
+        seen = torch.zeros(len(ids), vocab_size + 1, dtype=torch.bool, device=ids.device)
+        seen.scatter_(1, ids.masked_fill(image_mask | ~attention_mask, vocab_size), True)
+        seen = seen[:, :vocab_size].contiguous()  # the extra column took what does not count
+    cache = vlm.llm.new_cache(length + max_new_tokens)
+    hidden = vlm.llm(embeddings, attention_mask if padded else None, cache)
     logits = vlm.llm.logits(hidden[:, -1])
     for step in range(max_new_tokens):
-        tokens = choose(logits, run.seen, sampling)  # (B,)
-        for row, token in zip(run.rows, tokens.tolist(), strict=True):
+        tokens = choose(logits, seen, temperature, top_p, repetition_penalty, generator)  # (B,)
+        for row, token in zip(rows, tokens.tolist(), strict=True):
             if stopped[row] or token in end_ids:
                 stopped[row] = True
                 continue
             answers[row].append(token)
             if stream is not None:
                 stream(row, token)
-        alive = [index for index, row in enumerate(run.rows) if not stopped[row]]
+        alive = [index for index, row in enumerate(rows) if not stopped[row]]
         if not alive or step + 1 == max_new_tokens:
             break
-        if 2 * len(alive) <= len(run.rows):
-            tokens = tokens[run.keep(alive)]
-        if run.seen is not None:
-            run.seen.scatter_(1, tokens[:, None], True)
-        mask = None if run.mask is None else run.mask[:, : length + step + 1]
-        logits = vlm.llm.next_logits(tokens, run.positions + step, mask, run.cache)  # finished rows too, unused
+        if 2 * len(alive) <= len(rows):
+            kept = torch.tensor(alive, device=ids.device)
+            rows = [rows[index] for index in alive]
+            tokens, positions = tokens[kept], positions[kept]
+            mask, seen = (None if part is None else part[kept] for part in (mask, seen))
+            cache.keep(kept)
+        if seen is not None:
+            seen.scatter_(1, tokens[:, None], True)
+        attended = None if mask is None else mask[:, : length + step + 1]
+        logits = vlm.llm.next_logits(tokens, positions + step, attended, cache)  # finished rows too, unused
     return Generated(answers, stopped)

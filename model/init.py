@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from model.layers import DecoderLayer
     from model.vision import EncoderLayer, VisionTransformer
 
-KEY_STD = 0.03
-NOISE = 0.02
-
 
 @torch.no_grad()
 def match_like_with_like(model: LanguageModel, generator: torch.Generator | None = None) -> None:
@@ -30,10 +27,10 @@ def match_like_with_like(model: LanguageModel, generator: torch.Generator | None
     group = config.num_attention_heads // config.num_key_value_heads
     for layer in cast("Iterable[DecoderLayer]", model.model.layers):
         attention = layer.self_attn
-        nn.init.normal_(attention.k_proj.weight, std=KEY_STD, generator=generator)
+        nn.init.normal_(attention.k_proj.weight, std=0.03, generator=generator)
         keys = attention.k_proj.weight.unflatten(0, (config.num_key_value_heads, config.head_dim))  # (KV, head_dim, D)
         queries = keys.repeat_interleave(group, 0).flatten(0, 1)  # (H * head_dim, D)
-        nn.init.normal_(attention.q_proj.weight, std=NOISE, generator=generator).add_(queries)
+        nn.init.normal_(attention.q_proj.weight, std=0.02, generator=generator).add_(queries)
         values = attention.v_proj.weight.unflatten(0, (config.num_key_value_heads, config.head_dim))
         attention.o_proj.weight.copy_(values.repeat_interleave(group, 0).flatten(0, 1).T)
 
@@ -52,12 +49,10 @@ def init_vision(model: VisionTransformer) -> None:
             nn.init.zeros_(stem.bias)
     for layer in cast("Iterable[EncoderLayer]", model.encoder.layers):
         attention, mlp = layer.self_attn, layer.mlp
-        for linear in (attention.q_proj, attention.k_proj, attention.v_proj):
-            nn.init.normal_(linear.weight, std=width**-0.5)
-        nn.init.normal_(attention.out_proj.weight, std=residual)
-        nn.init.normal_(mlp.fc1.weight, std=(2 * width) ** -0.5)
-        nn.init.normal_(mlp.fc2.weight, std=residual)
-        for linear in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, mlp.fc1, mlp.fc2):
+        deviations = dict.fromkeys((attention.q_proj, attention.k_proj, attention.v_proj), width**-0.5)
+        deviations |= {attention.out_proj: residual, mlp.fc1: (2 * width) ** -0.5, mlp.fc2: residual}
+        for linear, std in deviations.items():
+            nn.init.normal_(linear.weight, std=std)
             nn.init.zeros_(linear.bias)
         for scale in (layer.layer_scale1, layer.layer_scale2):
             if scale is not None:

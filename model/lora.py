@@ -24,22 +24,6 @@ class LoRALinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.base(x) + F.linear(F.linear(x, self.lora_a), self.lora_b) * self.scale
 
-    @torch.no_grad()
-    def merged(self) -> nn.Linear:
-        """The base layer with the adapter merged into its weight, in place."""
-        delta = self.lora_b.float() @ self.lora_a.float() * self.scale
-        self.base.weight.copy_(self.base.weight.float() + delta)
-        return self.base
-
-
-def linear_names(module: nn.Module) -> dict[str, list[str]]:
-    """The linear layers inside a module: last part of the name (`q_proj`) -> full names."""
-    found: dict[str, list[str]] = {}
-    for name, child in module.named_modules():
-        if isinstance(child, nn.Linear):
-            found.setdefault(name.rpartition(".")[2], []).append(name)
-    return found
-
 
 def add_lora(
     module: nn.Module, targets: tuple[str, ...], rank: int, alpha: float, generator: torch.Generator | None = None
@@ -48,23 +32,27 @@ def add_lora(
 
     ValueError for a target that matches none. Random weights are drawn in the order of module.named_modules().
     """
-    there = linear_names(module)
+    linears = [name for name, child in module.named_modules() if isinstance(child, nn.Linear)]
+    there = {name.rpartition(".")[2] for name in linears}
     for target in targets:
         if target not in there:
             raise ValueError(f"no linear layer is called {target!r}; there are {', '.join(sorted(there))}")
-    for name in [name for name, child in module.named_modules() if isinstance(child, nn.Linear)]:
+    for name in linears:
         parent, _, last = name.rpartition(".")
         if last in targets:
             holder = module.get_submodule(parent)
             setattr(holder, last, LoRALinear(getattr(holder, last), rank, alpha, generator))
 
 
+@torch.no_grad()
 def merge_lora(module: nn.Module) -> None:
     """Merge every adapter into its base layer and remove it: parameters have the names they had before add_lora."""
     for name, child in list(module.named_modules()):
         if isinstance(child, LoRALinear):
+            delta = child.lora_b.float() @ child.lora_a.float() * child.scale
+            child.base.weight.copy_(child.base.weight.float() + delta)
             parent, _, last = name.rpartition(".")
-            setattr(module.get_submodule(parent), last, child.merged())
+            setattr(module.get_submodule(parent), last, child.base)
 
 
 def lora_tensors(module: nn.Module) -> dict[str, Tensor]:

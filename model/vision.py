@@ -1,6 +1,6 @@
 """The vision encoder: one vision transformer for CLIP, SigLIP, InternViT and the small encoder trained here.
 
-Parameters are named as in Hugging Face's CLIP; model/checkpoints/vision.py maps the names of the other families.
+Parameters have the names of Hugging Face's CLIP; model/checkpoints/vision_families.py maps those of other families.
 """
 
 from __future__ import annotations
@@ -29,16 +29,14 @@ ACTIVATION: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def patch_stem(config: VisionConfig) -> nn.Module:
-    """(B, 3, H, W) -> (B, Dv, h, w): one linear map per patch; pixels beyond the last whole patch are cropped."""
-    return nn.Conv2d(3, config.hidden_size, config.patch_size, stride=config.patch_size, bias=config.patch_bias)
+def build_stem(config: VisionConfig) -> nn.Module:
+    """(B, 3, H, W) -> (B, Dv, h, w).
 
-
-def conv_stem(config: VisionConfig) -> nn.Module:
-    """(B, 3, H, W) -> (B, Dv, h, w) by log2(patch_size) stride-2 convolutions that double the channels.
-
-    They see across patch borders and train faster than one projection per patch (arXiv 2106.14881).
+    'patch' is one linear map per patch; pixels beyond the last whole patch are cropped. 'conv' is log2(patch_size)
+    stride-2 convolutions that double the channels: they see across patch borders and train faster (arXiv 2106.14881).
     """
+    if config.stem == "patch":
+        return nn.Conv2d(3, config.hidden_size, config.patch_size, stride=config.patch_size, bias=config.patch_bias)
     halvings = config.patch_size.bit_length() - 1
     layers: list[nn.Module] = []
     width_in = 3
@@ -57,7 +55,7 @@ class Embeddings(nn.Module):
         super().__init__()
         positions = config.num_patches + config.class_token
         self.class_embedding = nn.Parameter(torch.empty(config.hidden_size)) if config.class_token else None
-        self.patch_embedding = conv_stem(config) if config.stem == "conv" else patch_stem(config)
+        self.patch_embedding = build_stem(config)
         self.position_embedding = nn.Embedding(positions, config.hidden_size)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -152,7 +150,6 @@ class VisionTransformer(nn.Module):
 
     config.feature_layer selects it. SigLIP applies the final LayerNorm to its last hidden state (post_norm 'applied');
     CLIP uses it for the class token only, so the features are taken before it ('kept').
-    Random weights follow CLIP's initialisation (arXiv 2103.00020), from torch's global generator.
     """
 
     def __init__(self, config: VisionConfig):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -24,20 +23,16 @@ class VLM(nn.Module):
     vision: VisionTransformer | None
     projector: Projector | None
 
-    def __init__(
-        self, config: VLMConfig, vision: VisionTransformer | None = None, llm: LanguageModel | None = None,
-        generator: torch.Generator | None = None,
-    ):  # fmt: skip
+    def __init__(self, config: VLMConfig, vision: VisionTransformer | None = None, llm: LanguageModel | None = None):
         super().__init__()
-        if llm is not None and llm.config != config.lm:
-            raise ValueError(f"the language model given is {llm.config}, the config says {config.lm}")
-        if vision is not None and vision.config != config.vision:
-            raise ValueError(f"the encoder given is {vision.config}, the config says {config.vision}")
+        for name, given, wanted in (("language model", llm, config.lm), ("encoder", vision, config.vision)):
+            if given is not None and given.config != wanted:
+                raise ValueError(f"the {name} given is {given.config}, the config says {wanted}")
         self.config = config
         # registered even when None, so that the order of parameters does not depend on when the encoder is attached
         self.register_module("vision", vision)
         self.register_module("projector", build_projector(config.projector) if config.projector else None)
-        self.llm = LanguageModel(config.lm, generator) if llm is None else llm
+        self.llm = LanguageModel(config.lm) if llm is None else llm
 
     @property
     def image_tokens(self) -> int:

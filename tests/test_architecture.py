@@ -19,7 +19,7 @@ import engine.loop
 import train_pretrain
 from engine.arguments import TrainArguments
 from engine.command import guarded
-from model.checkpoints.vision import vision_tensors
+from model.checkpoints.vision_families import vision_tensors
 from model.config import PROJECTORS, ProjectorConfig, VisionConfig
 from model.vision import VisionTransformer
 from tools import lines

@@ -36,7 +36,7 @@ PATH = modules({
     "engine/": "command arguments trainer build device distributed cells dataloader freeze memory checkpoint log "
                "optimizer recorder loop",
     "model/": "config layers language vision projector vlm lora init",
-    "model/checkpoints/": "files load own sizes vision_families",
+    "model/checkpoints/": "files load own vision_families",
     "tokenizer/": "tokenizer template chat",
     "dataset/": "splits mixture record atomic bad_rows encoding batching pictures preprocess features",
     "dataset/picturebook/": "book world facts captions_zh checklists questions telling words",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,17 +22,27 @@ BUFFERS = ("position_ids", "rotary_emb.inv_freq", "freqs_cos", "freqs_sin", "pos
 
 # A folder's weights in order of preference; an index maps each tensor to the file (shard) that holds it.
 INDEX_SUFFIX = ".index.json"
-WEIGHT_FILES = (
-    "model.safetensors", "model.safetensors" + INDEX_SUFFIX, "pytorch_model.bin", "pytorch_model.bin" + INDEX_SUFFIX,
-)  # fmt: skip
+WEIGHT_FILES = tuple(name + end for name in ("model.safetensors", "pytorch_model.bin") for end in ("", INDEX_SUFFIX))
 
 # A key table: (our prefix, their prefix) pairs; the first pair whose prefix a key starts with renames it.
 KeyTable = tuple[tuple[str, str], ...]
 SAME: KeyTable = (("", ""),)
+Module = TypeVar("Module", bound=nn.Module)
 
 
 class WeightsError(ValueError):
     """A weight or config file is missing, corrupt or does not fit the model; the message says what to do."""
+
+
+@contextlib.contextmanager
+def refusing(where: Path | str) -> Iterator[None]:
+    """A ValueError, TypeError or ZeroDivisionError in this context becomes a WeightsError that names the file."""
+    try:
+        yield
+    except WeightsError:
+        raise
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        raise WeightsError(f"{where}: {error}") from error
 
 
 def read_json(path: Path | str) -> dict:
@@ -48,20 +60,30 @@ def read_json(path: Path | str) -> dict:
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes to a temporary file, fsyncs and renames it: the old file stays until the new one is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    """write() fills a file in a folder beside `path`, which then takes its place: the old one stays until that is done.
+
+    A folder, as safetensors has a temporary file of its own, with a random name: the next save finds what a killed
+    process left. safetensors' permissions, for the owner only, become the default ones.
+    """
+    folder = path.with_name(path.name + ".tmp")
+    temporary = folder / path.name
+    discard(folder)
+    folder.mkdir(parents=True)
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(mode)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno and not error.filename:  # how a full disk is reported
+    except OSError as error:
+        if error.errno and not error.filename:  # how a full disk is reported
             what = f"{error.strerror}; the previous file, if any, is unchanged"
             raise OSError(error.errno, what, str(path)) from error
         raise
+    finally:
+        discard(folder)
 
 
 def discard(path: Path) -> None:
@@ -78,33 +100,17 @@ def write_json(path: Path | str, value: dict) -> None:
     _replace(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
-def save_safetensors(
-    path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
-) -> None:
-    """Writes `tensors` to `path`, atomically; OSError (and the old file untouched) when the disk is full.
-
-    safetensors itself writes through a temporary file beside its target, with a random name and permissions for the
-    owner only. So it gets a folder of its own, where leftovers of a killed process are found, and the permissions are
-    reset to the default ones.
-    """
+def save_safetensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Writes `tensors` to `path`, atomically; OSError (and the old file untouched) when the disk is full."""
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    path = Path(path)
-    folder = path.with_name(path.name + ".folder.tmp")
 
     def write(temporary: Path) -> None:
-        discard(folder)  # left by a killed process
-        temporary.touch()
         try:
-            folder.mkdir()
-            save_file(ready, str(folder / path.name), metadata={"format": "pt", **(metadata or {})})
-            (folder / path.name).chmod(temporary.stat().st_mode)
-            os.replace(folder / path.name, temporary)
+            save_file(ready, str(temporary), metadata={"format": "pt", **(metadata or {})})
         except SafetensorError as error:
             raise OSError(f"{path}: could not be written ({error}); is the disk full?") from error
-        finally:
-            discard(folder)
 
-    _replace(path, write)
+    _replace(Path(path), write)
 
 
 def save_pickle(path: Path | str, tensors: dict[str, Tensor]) -> None:
@@ -137,7 +143,7 @@ def _torn(path: Path, error: Exception) -> WeightsError:
     )
 
 
-def read_tensors(path: Path | str, wanted: Callable[[str], bool] | None = None) -> dict[str, Tensor]:
+def read_tensors(path: Path | str, wanted: Callable[[str], bool] = lambda name: True) -> dict[str, Tensor]:
     """The state dict in a .safetensors file, a PyTorch file or a shard index, on the CPU; never runs pickled code.
 
     `wanted` filters by name, so that only part of a large safetensors file, or only some shards, are read.
@@ -149,8 +155,7 @@ def read_tensors(path: Path | str, wanted: Callable[[str], bool] | None = None) 
         return _read_shards(path, wanted)
     if path.suffix == ".safetensors":
         with _open_safetensors(path) as file:
-            names = [name for name in file.keys() if wanted is None or wanted(name)]  # noqa: SIM118
-            return {name: file.get_tensor(name) for name in names}
+            return {name: file.get_tensor(name) for name in file.keys() if wanted(name)}  # noqa: SIM118
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
@@ -163,7 +168,7 @@ def read_tensors(path: Path | str, wanted: Callable[[str], bool] | None = None) 
             f"{path}: found {found}; expected a flat state dict of names and tensors. "
             "Save model.state_dict() alone and load that"
         )
-    return {name: tensor for name, tensor in state.items() if wanted is None or wanted(name)}
+    return {name: tensor for name, tensor in state.items() if wanted(name)}
 
 
 def find_weights(folder: Path | str) -> Path:
@@ -180,12 +185,12 @@ def find_weights(folder: Path | str) -> Path:
     )
 
 
-def _read_shards(index: Path, wanted: Callable[[str], bool] | None) -> dict[str, Tensor]:
+def _read_shards(index: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor]:
     """The tensors that an index lists, each from the shard it names; WeightsError where the two disagree."""
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
         raise WeightsError(f"{index}: found no weight_map of names to files; copy or download the index again")
-    shards = sorted({place for name, place in places.items() if wanted is None or wanted(name)})
+    shards = sorted({place for name, place in places.items() if wanted(name)})
     outside = [shard for shard in shards if Path(shard).name != shard or shard.endswith(INDEX_SUFFIX)]
     absent = [shard for shard in shards if not (index.parent / shard).is_file()]
     if outside or absent:
@@ -197,7 +202,7 @@ def _read_shards(index: Path, wanted: Callable[[str], bool] | None) -> dict[str,
     for shard in shards:
         here = read_tensors(index.parent / shard, wanted)
         tensors |= {name: tensor for name, tensor in here.items() if places.get(name, shard) == shard}
-    lost = [name for name in places if name not in tensors and (wanted is None or wanted(name))]
+    lost = [name for name in places if name not in tensors and wanted(name)]
     if lost:
         raise WeightsError(
             f"{index}: lists {_listed(lost)}, which the files it names do not hold; the index and the shards are "
@@ -219,51 +224,44 @@ def rename(tensors: dict[str, Tensor], table: KeyTable) -> dict[str, Tensor]:
     return {their_name(key, table): tensor for key, tensor in tensors.items()}
 
 
-def _listed(names: Iterable[str], most: int = 20) -> str:
-    names = sorted(names)
+def _listed(names: Collection[str], most: int = 20) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return ", ".join(sorted(names)[:most]) + more
 
 
 def load_strict(
-    module: nn.Module,
-    tensors: dict[str, Tensor],
-    where: Path | str,
-    table: KeyTable = SAME,
+    make: Callable[[], Module], tensors: dict[str, Tensor], where: Path | str, table: KeyTable = SAME,
     other_parts: tuple[str, ...] = (),
-) -> None:
-    """Loads every weight of `module` from `tensors`, in the module's dtype, or raises WeightsError.
+) -> Module:  # fmt: skip
+    """The module that make() gives, with every weight from `tensors` in its own dtype, on the CPU; or WeightsError.
 
     `tensors` has the file's own names, to which `table` maps ours. Missing, unexpected and misshaped tensors are
-    errors, apart from BUFFERS and names that start with one of `other_parts`. A module on the meta device is
-    materialised here.
+    errors, apart from BUFFERS and names that start with one of `other_parts`.
     """
+    with torch.device("meta"):
+        module = make()
     state = module.state_dict()
     expected = {their_name(key, table): key for key in state}
-    skipped = {name for name in tensors if name not in expected and name.startswith(other_parts or ("\0",))}
-    skipped |= {name for name in tensors if name not in expected and name.endswith(BUFFERS)}
-    missing = expected.keys() - tensors.keys()
-    unexpected = tensors.keys() - expected.keys() - skipped
-    misshaped = [
-        f"{name} (found {tuple(tensors[name].shape)}, expected {tuple(state[key].shape)})"
-        for name, key in expected.items()
-        if name in tensors and tensors[name].shape != state[key].shape
-    ]
-    if missing or unexpected or misshaped:
-        lines = [f"{where}: these weights do not fit this {type(module).__name__}."]
-        lines += [f"  missing: {_listed(missing)}"] if missing else []
-        lines += [f"  unexpected: {_listed(unexpected)}"] if unexpected else []
-        lines += [f"  wrong shape: {_listed(misshaped)}"] if misshaped else []
-        lines += [
-            f"  Found {len(tensors)} tensors, expected {len(expected)}. Check that this is the right file "
-            "and that the config beside it gives its sizes; nothing was loaded."
-        ]
-        raise WeightsError("\n".join(lines))
-    meta = any(tensor.is_meta for tensor in state.values())
-    ready = {key: tensors[name] for name, key in expected.items()}
-    if meta:
-        ready = {key: x.contiguous().to(state[key].dtype, copy=True) for key, x in ready.items()}
-    module.load_state_dict(ready, assign=meta)
+    skipped = {name for name in tensors if name.startswith(other_parts) or name.endswith(BUFFERS)}
+    problems: dict[str, Collection[str]] = {
+        "missing": expected.keys() - tensors.keys(),
+        "unexpected": tensors.keys() - expected.keys() - skipped,
+        "wrong shape": [
+            f"{name} (found {tuple(tensors[name].shape)}, expected {tuple(state[key].shape)})"
+            for name, key in expected.items()
+            if name in tensors and tensors[name].shape != state[key].shape
+        ],
+    }
+    if any(problems.values()):
+        listed = [f"  {problem}: {_listed(names)}\n" for problem, names in problems.items() if names]
+        raise WeightsError(
+            f"{where}: these weights do not fit this {type(module).__name__}.\n{''.join(listed)}  Found {len(tensors)} "
+            f"tensors, expected {len(expected)}. Check that this is the right file and that the config beside it gives "
+            "its sizes; nothing was loaded."
+        )
+    ready = {key: tensors[name].contiguous().to(state[key].dtype, copy=True) for name, key in expected.items()}
+    module.load_state_dict(ready, assign=True)
+    return module
 
 
 def fingerprint(module: nn.Module) -> str:

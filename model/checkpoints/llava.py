@@ -6,26 +6,21 @@ those of transformers up to 4.49, which later versions and vLLM still read.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import asdict, replace
 
 import torch
 from torch import Tensor
 
 from model.checkpoints.files import KeyTable, WeightsError, rename
-from model.checkpoints.sizes import to_dict
+from model.checkpoints.vision_families import FORMATS, unlike, vision_document
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vlm import VLM
 
-LLAVA: KeyTable = (
-    ("llm.", "language_model."),
-    ("projector.", "multi_modal_projector."),
-    ("vision.", "vision_tower.vision_model."),
-)
-HEAD, EMBEDDING = "language_model.lm_head.weight", "language_model.model.embed_tokens.weight"
-POST_NORM = "vision_tower.vision_model.post_layernorm."
-SHARED = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "image_size", "patch_size",
-          "hidden_act", "layer_norm_eps")  # fmt: skip
+TOWER, PROJECTOR, LANGUAGE = "vision_tower.vision_model.", "multi_modal_projector.", "language_model."
+LLAVA: KeyTable = (("llm.", LANGUAGE), ("projector.", PROJECTOR), ("vision.", TOWER))
+HEAD, EMBEDDING = LANGUAGE + "lm_head.weight", LANGUAGE + "model.embed_tokens.weight"
+# Our kinds of projector that LLaVA's can compute, and the activation between its two linear layers that does so.
+ACTIVATIONS = {"mlp": "gelu", "linear": "linear"}
 
 
 def llava_config(vlm: VLM, image_id: int, special_ids: dict[str, int], vocab_size: int) -> dict:
@@ -33,8 +28,8 @@ def llava_config(vlm: VLM, image_id: int, special_ids: dict[str, int], vocab_siz
 
     special_ids: pad_token_id, bos_token_id, eos_token_id. vocab_size: rows of the embedding as exported.
     """
-    tower = vision_tower(vlm)
     vision, projector = picture_parts(vlm)
+    tower = vision_tower(vision)
     lm = replace(vlm.config.lm, vocab_size=vocab_size)
     return {
         "architectures": ["LlavaForConditionalGeneration"],
@@ -58,13 +53,14 @@ def select_strategy(config: VLMConfig) -> str:
 
 
 def projector_activation(config: ProjectorConfig) -> str:
-    """The activation between LLaVA's two linear layers that makes them equal to our projector."""
-    if config.kind == "ldp":
+    """LLaVA's projector_hidden_act for our projector; WeightsError for one that LLaVA's cannot compute."""
+    if config.kind not in ACTIVATIONS:
         raise WeightsError(
-            "LLaVA's projector keeps the number of features, ldp pools them to a quarter, so no LLaVA can compute what "
-            "this model does; train with --projector mlp (or linear) and export that"
+            f"found the projector {config.kind!r}, expected {' or '.join(ACTIVATIONS)}: LLaVA's is two linear layers "
+            "with an activation between them, and keeps the number of features (ldp pools them to a quarter), so no "
+            "LLaVA can compute what this model does; train with --projector mlp (or linear) and export that"
         )
-    return "gelu" if config.kind == "mlp" else "linear"
+    return ACTIVATIONS[config.kind]
 
 
 def picture_parts(vlm: VLM) -> tuple[VisionConfig, ProjectorConfig]:
@@ -74,20 +70,10 @@ def picture_parts(vlm: VLM) -> tuple[VisionConfig, ProjectorConfig]:
     return vlm.vision.config, vlm.projector.config
 
 
-def vision_tower(vlm: VLM) -> dict:
+def vision_tower(config: VisionConfig) -> dict:
     """The vision_config; WeightsError for an encoder whose features LLaVA's CLIP or SigLIP cannot produce."""
-    config, _ = picture_parts(vlm)
-    plain = not config.layer_scale and config.pixel_shuffle == 1
-    kinds: dict[tuple, dict[str, Any]] = {
-        ("patch", True, True, False, True): {"model_type": "clip_vision_model", "architectures": ["CLIPVisionModel"]},
-        ("patch", False, False, True, True): {
-            "model_type": "siglip_vision_model",
-            "architectures": ["SiglipVisionModel"],
-            "vision_use_head": False,
-        },
-    }
-    shape = (config.stem, config.class_token, config.pre_norm, config.patch_bias, plain)
-    if shape not in kinds:
+    fitting = [family for family in ("clip", "siglip") if unlike(config, FORMATS[family]).keys() <= {"post_norm"}]
+    if not fitting or config.pixel_shuffle > 1:
         raise WeightsError(
             f"LLaVA's encoder is CLIP's or SigLIP's; this model's has stem {config.stem!r}, class_token "
             f"{config.class_token}, pre_norm {config.pre_norm}, patch_bias {config.patch_bias}, layer_scale "
@@ -101,7 +87,7 @@ def vision_tower(vlm: VLM) -> dict:
             "features LLaVA takes as we do, or with features of an earlier layer (train_pretrain.py --feature_layer "
             "-2, LLaVA's default), and export that"
         )
-    return kinds[shape] | {name: getattr(config, name) for name in SHARED} | {"num_channels": 3}
+    return vision_document(config, fitting[0])
 
 
 def text_config(config: LMConfig) -> dict:
@@ -113,31 +99,28 @@ def text_config(config: LMConfig) -> dict:
     values = {name: getattr(config, name) for name in names} | {"hidden_act": "silu"}
     theta, rope = {"rope_theta": config.rope_theta}, {"rope_type": "default"}
     if config.rope_scaling is not None:
-        rope = {"rope_type": "llama3", **to_dict(config.rope_scaling)}
+        rope = {"rope_type": "llama3", **asdict(config.rope_scaling)}
         values["rope_scaling"] = rope  # transformers 4's name; 5 reads rope_parameters
     values |= theta | {"rope_parameters": rope | theta}
     biases = {} if config.attention_bias else {"attention_bias": False, "mlp_bias": False}
     return {"model_type": kind[0], "architectures": [kind[1]], **values, **biases}
 
 
-def llava_tensors(vlm: VLM, vocab_size: int | None = None, unsaid_id: int = 0) -> dict[str, Tensor]:
+def llava_tensors(vlm: VLM, vocab_size: int, unsaid_id: int) -> dict[str, Tensor]:
     """The state dict under LLaVA's names; no two tensors share memory.
 
-    vocab_size: rows of the exported embedding (default: unchanged); new rows are copies of row unsaid_id, a token that
-    the model learned not to generate. If the model lacks the encoder's final LayerNorm, which the features skip, it is
-    written as the identity.
+    vocab_size: rows of the exported embedding; new ones are copies of row unsaid_id, a token that the model learned not
+    to generate. A final LayerNorm of the encoder, which the features skip, is written as the identity if it is absent.
     """
     vision, projector = picture_parts(vlm)
-    projector_activation(projector)
     tensors = rename(vlm.state_dict(), LLAVA)
-    if projector.kind == "linear":  # activation and second layer are the identity
+    if projector_activation(projector) == "linear":  # the second layer is the identity
         width = projector.out_features
-        tensors["multi_modal_projector.linear_2.weight"] = torch.eye(width)
-        tensors["multi_modal_projector.linear_2.bias"] = torch.zeros(width)
-    width = vision.hidden_size
-    tensors.setdefault(POST_NORM + "weight", torch.ones(width))
-    tensors.setdefault(POST_NORM + "bias", torch.zeros(width))
-    more = (vocab_size or vlm.config.lm.vocab_size) - vlm.config.lm.vocab_size
+        tensors[PROJECTOR + "linear_2.weight"] = torch.eye(width)
+        tensors[PROJECTOR + "linear_2.bias"] = torch.zeros(width)
+    tensors.setdefault(TOWER + "post_layernorm.weight", torch.ones(vision.hidden_size))
+    tensors.setdefault(TOWER + "post_layernorm.bias", torch.zeros(vision.hidden_size))
+    more = vocab_size - vlm.config.lm.vocab_size
     for name in (EMBEDDING, HEAD):
         if name in tensors and more:
             tensors[name] = torch.cat((tensors[name], tensors[name][unsaid_id].expand(more, -1)))

@@ -5,16 +5,12 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-import torch
-
-from model.checkpoints import own
-from model.checkpoints.files import SAME, KeyTable, WeightsError, find_weights, load_strict, read_json, read_tensors
+from model.checkpoints.files import SAME, WeightsError, find_weights, load_strict, read_json, read_tensors, refusing
 from model.checkpoints.llama import LLAMA_TYPES, llama_config
 from model.checkpoints.minimind import MINIMIND_V, MINIMIND_V_PROJECTOR, minimind_language, without_tied_head
-from model.checkpoints.own import CONFIG_FILE, FORMAT, PREPROCESSOR_FILE, WEIGHTS_FILE
-from model.checkpoints.vision import read_vision
-from model.checkpoints.vision_families import processor_settings
-from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
+from model.checkpoints.own import CONFIG_FILE, FORMAT, PREPROCESSOR_FILE, WEIGHTS_FILE, read_config
+from model.checkpoints.vision_families import processor_settings, read_vision
+from model.config import ProjectorConfig, VisionConfig, VLMConfig
 from model.language import LanguageModel
 from model.vision import VisionTransformer
 from model.vlm import VLM
@@ -44,10 +40,10 @@ def load_language(path: Path | str) -> LanguageModel:
     In fp32, on the CPU. WeightsError names every key that is missing, unexpected or of another shape.
     """
     file, config_file, config = _locate(path, "a language model")
+    table = SAME
     other_parts: tuple[str, ...] = ()
-    table: KeyTable = SAME
     if config.get("format") == FORMAT:
-        lm = own.vlm_config(config, config_file).lm
+        lm = read_config(VLMConfig, config, config_file).lm
         table, other_parts = (("", "llm."),), ("projector.", "vision.")
         tensors = read_tensors(file)
     elif config.get("model_type") in LLAMA_TYPES:
@@ -62,10 +58,7 @@ def load_language(path: Path | str) -> LanguageModel:
             f"{config_file}: found model_type {config.get('model_type')!r}, expected one of {LLAMA_TYPES} (Llama 1 to "
             "3.2, Qwen2 and 2.5), a folder written by this program, or a MiniMind2 .pth; use one of those"
         )
-    with torch.device("meta"):
-        language = LanguageModel(lm)
-    load_strict(language, tensors, file, table, other_parts)
-    return language
+    return load_strict(lambda: LanguageModel(lm), tensors, file, table, other_parts)
 
 
 def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
@@ -74,13 +67,13 @@ def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
     An encoder in the file takes precedence over `vision`; with neither, the model takes only features. WeightsError
     where the encoder or any key does not fit.
     """
-    file, config_file, config = _locate(path, "a vision-language model")
-    table: KeyTable = SAME
-    if config.get("format") == FORMAT:
-        sizes = own.vlm_config(config, config_file)
+    file, config_file, document = _locate(path, "a vision-language model")
+    table = SAME
+    if document.get("format") == FORMAT:
+        config = read_config(VLMConfig, document, config_file)
         tensors = read_tensors(file)
     else:
-        lm, tensors = minimind_language(file, config)
+        lm, tensors = minimind_language(file, document)
         table = MINIMIND_V
         weight = tensors.get(MINIMIND_V_PROJECTOR + "vision_proj.0.weight")
         if weight is None:
@@ -89,29 +82,15 @@ def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
                 "a plain language model goes to train_pretrain.py --llm"
             )
         projector = ProjectorConfig("linear", weight.shape[1], lm.hidden_size)
-        sizes = _joined(lm, None if vision is None else vision.config, projector, file)
-    return _fill_vlm(sizes, tensors, file, table, vision)
-
-
-def _joined(lm: LMConfig, vision: VisionConfig | None, projector: ProjectorConfig, where: Path) -> VLMConfig:
-    try:
-        return VLMConfig(lm, vision, projector)
-    except ValueError as error:
-        raise WeightsError(f"{where}: {error}") from error
-
-
-def _fill_vlm(
-    config: VLMConfig, tensors: dict, file: Path, table: KeyTable, vision: VisionTransformer | None
-) -> VLM:
+        with refusing(file):
+            config = VLMConfig(lm, None if vision is None else vision.config, projector)
     stored = any(name.startswith("vision.") for name in tensors)
     if not stored and vision is not None and vision.config != config.vision:
         raise WeightsError(
             f"{file}: was trained with the encoder {config.vision}, found {vision.config}; use the former"
         )
-    with torch.device("meta"):
-        encoder = VisionTransformer(config.vision) if stored and config.vision else None
-        vlm = VLM(config, encoder)
-    load_strict(vlm, tensors, file, table)
+    inside = config.vision if stored else None
+    vlm = load_strict(lambda: VLM(config, VisionTransformer(inside) if inside else None), tensors, file, table)
     if not stored:
         vlm.vision = vision
     return vlm
@@ -122,39 +101,37 @@ def load_vision(folder: Path | str) -> tuple[VisionTransformer, dict]:
 
     A Hugging Face folder belongs to one of vision_families.py's families: the whole model or its vision half, in one
     file or in shards. If it has no preprocessor settings, the family's are used, with a warning. WeightsError names
-    every key that is missing, unexpected or of another shape, and says what a vision folder should hold.
+    every key of the vision half that is missing, unexpected or of another shape.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise WeightsError(f"{folder}: no such folder, expected one of a vision encoder, with {CONFIG_FILE}")
     file, config_file, document = _locate(folder, "a vision encoder")
-    if document.get("format") != FORMAT:
+    if document.get("format") == FORMAT:
+        inside_vlm = "lm" in document
+        config = read_config(VisionConfig, document, config_file)
+        table, other_parts = ((("", "vision."),), ("llm.", "projector.")) if inside_vlm else (SAME, ())
+        vision = load_strict(lambda: VisionTransformer(config), read_tensors(file), file, table, other_parts)
+        family = "clip"
+    else:
         family, vision = read_vision(file, config_file, document)
-        return vision, _preprocess_settings(folder, family, vision.config.image_size)
-    config = own.vision_config(document, config_file)
-    inside_vlm = "lm" in document
-    with torch.device("meta"):
-        vision = VisionTransformer(config)
-    table: KeyTable = (("", "vision."),) if inside_vlm else SAME
-    load_strict(vision, read_tensors(file), file, table, ("llm.", "projector.") if inside_vlm else ())
-    return vision, _preprocess_settings(folder, "clip", config.image_size)
+    return vision, _preprocess_settings(folder, family, vision.config.image_size)
 
 
 def _preprocess_settings(folder: Path, family: str, size: int) -> dict:
     """The folder's preprocessor settings; if it has none, the family's, with a warning."""
-    own = processor_settings(family, size)
+    default, settings = processor_settings(family, size), None
     if (folder / PREPROCESSOR_FILE).is_file():
-        settings: object = read_json(folder / PREPROCESSOR_FILE)
-    else:
-        whole = read_json(folder / PROCESSOR_FILE) if (folder / PROCESSOR_FILE).is_file() else {}
-        settings = whole.get("image_processor")
+        settings = read_json(folder / PREPROCESSOR_FILE)
+    elif (folder / PROCESSOR_FILE).is_file():
+        settings = read_json(folder / PROCESSOR_FILE).get("image_processor")
     if not isinstance(settings, dict):
         warnings.warn(f"{folder}: no {PREPROCESSOR_FILE}; using the default settings of {family}", stacklevel=3)
-        return own
+        return default
     named = settings.get("image_processor_type") or settings.get("feature_extractor_type")
     if named or family == "clip":  # CLIP's is the default where none is named
         return settings
-    return {**settings, "image_processor_type": own["image_processor_type"]}
+    return {**settings, "image_processor_type": default["image_processor_type"]}
 
 
 def clip_preprocess(size: int) -> dict:

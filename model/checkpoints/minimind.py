@@ -4,47 +4,47 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from model.checkpoints.files import KeyTable, WeightsError, read_tensors, rename, save_pickle
+from model.checkpoints.files import KeyTable, WeightsError, read_tensors, refusing, rename, save_pickle
 from model.config import LMConfig
 from model.vlm import VLM
 
 # Our VLM's names and MiniMind2-V's. Its language model has Hugging Face's names, as ours does.
 MINIMIND_V: KeyTable = (("llm.", ""), ("projector.linear_1.", "vision_proj.vision_proj.0."))
 MINIMIND_V_PROJECTOR = "vision_proj."
-MINIMIND_HEADS, MINIMIND_KV_HEADS = 8, 2  # of every MiniMind2 size; shapes do not determine them
+# What shapes do not determine, the same in every MiniMind2.
+ASSUMED: dict[str, Any] = {"num_attention_heads": 8, "num_key_value_heads": 2, "rope_theta": 1e6, "rms_norm_eps": 1e-5}
 
 
 def minimind_config(tensors: dict[str, Tensor], config: dict, where: Path | str) -> LMConfig:
     """The sizes of a MiniMind2 state dict: from its shapes, and from `config` what shapes do not determine."""
-    first = "model.layers.0."
-    shaped = ("model.embed_tokens.weight", first + "mlp.gate_proj.weight")
-    missing = [name for name in shaped if name not in tensors]
+    embedding, gate = "model.embed_tokens.weight", "model.layers.0.mlp.gate_proj.weight"
+    missing = [name for name in (embedding, gate) if name not in tensors]
     if missing:
         raise WeightsError(
             f"{where}: missing {missing}; found {len(tensors)} tensors such as {sorted(tensors)[:4]}. "
             "Expected MiniMind2's names (April 2025 or later), or a Llama config.json beside the file"
         )
-    vocab_size, hidden_size = tensors[shaped[0]].shape
-    heads = config.get("num_attention_heads", MINIMIND_HEADS)
-    defaults = LMConfig()
     layers = {int(match[1]) for name in tensors if (match := re.match(r"model\.layers\.(\d+)\.", name))}
-    try:
+    given = {name: config.get(name, value) for name, value in ASSUMED.items()}
+    with refusing(where):
         return LMConfig(
-            hidden_size=hidden_size,
+            hidden_size=tensors[embedding].shape[1],
             num_hidden_layers=max(layers) + 1,
-            num_attention_heads=heads,
-            num_key_value_heads=config.get("num_key_value_heads", MINIMIND_KV_HEADS),
-            intermediate_size=tensors[shaped[1]].shape[0],
-            vocab_size=vocab_size,
-            rope_theta=float(config.get("rope_theta", defaults.rope_theta)),
-            rms_norm_eps=config.get("rms_norm_eps", defaults.rms_norm_eps),
+            intermediate_size=tensors[gate].shape[0],
+            vocab_size=tensors[embedding].shape[0],
+            **given | {"rope_theta": float(given["rope_theta"])},
         )
-    except ValueError as error:
-        raise WeightsError(f"{where}: {error}") from error
+
+
+def minimind_language(file: Path, config: dict) -> tuple[LMConfig, dict[str, Tensor]]:
+    """Config and state dict of a MiniMind2 or MiniMind2-V file, without the head's copy of the embedding."""
+    tensors = read_tensors(file)
+    return minimind_config(tensors, config, file), without_tied_head(tensors, file)
 
 
 def without_tied_head(tensors: dict[str, Tensor], where: Path | str) -> dict[str, Tensor]:
@@ -60,13 +60,13 @@ def without_tied_head(tensors: dict[str, Tensor], where: Path | str) -> dict[str
     return {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
 
 
-def minimind_v_tensors(state: dict[str, Tensor], lm: LMConfig) -> dict[str, Tensor]:
-    """A VLM's state dict as MiniMind2-V saves it: its names, fp16, the tied head twice, no encoder.
+def save_minimind_v(path: Path | str, vlm: VLM) -> None:
+    """Writes `vlm` as MiniMind2-V saves it: its names, fp16, the tied head twice, no encoder.
 
     WeightsError for what that format cannot hold: a projector other than `linear`, a language model with an untied
     head or biases, and other values than MiniMind2's where shapes do not determine them, since readers assume those.
     """
-    state = {key: tensor for key, tensor in state.items() if not key.startswith("vision.")}
+    state = {key: tensor for key, tensor in vlm.state_dict().items() if not key.startswith("vision.")}
     strange = [key for key in state if key.endswith("_proj.bias") or key.startswith("llm.lm_head.")]
     strange += [key for key in state if key.startswith("projector.") and "linear_1." not in key]
     if strange or "projector.linear_1.weight" not in state:
@@ -74,29 +74,12 @@ def minimind_v_tensors(state: dict[str, Tensor], lm: LMConfig) -> dict[str, Tens
             "MiniMind2-V's format holds a linear projector and a tied head, and no biases in the language "
             f"model; found {strange or 'no projector'}. Keep our own format for this model"
         )
-    defaults = LMConfig()
-    wanted = {
-        "num_attention_heads": MINIMIND_HEADS,
-        "num_key_value_heads": MINIMIND_KV_HEADS,
-        "rope_theta": defaults.rope_theta,
-        "rms_norm_eps": defaults.rms_norm_eps,
-    }
-    for name, value in wanted.items():
-        if getattr(lm, name) != value:
+    for name, value in ASSUMED.items():
+        found = getattr(vlm.config.lm, name)
+        if found != value:
             raise WeightsError(
-                f"MiniMind2-V's format does not tell {name}, which is {value} in every MiniMind2; found "
-                f"{getattr(lm, name)}. Keep our own format for this model"
+                f"MiniMind2-V's format does not tell {name}, which is {value} in every MiniMind2; found {found}. Keep "
+                "our own format for this model"
             )
     theirs = rename({key: tensor.half() for key, tensor in state.items()}, MINIMIND_V)
-    return {**theirs, "lm_head.weight": theirs["model.embed_tokens.weight"]}
-
-
-def minimind_language(file: Path, config: dict) -> tuple[LMConfig, dict[str, Tensor]]:
-    """Config and state dict of a MiniMind2 or MiniMind2-V file, without the head's copy of the embedding."""
-    tensors = read_tensors(file)
-    return minimind_config(tensors, config, file), without_tied_head(tensors, file)
-
-
-def save_minimind_v(path: Path | str, vlm: VLM) -> None:
-    """Writes `vlm` as MiniMind2-V's own .pth, without the encoder; WeightsError where that format cannot hold it."""
-    save_pickle(path, minimind_v_tensors(vlm.state_dict(), vlm.config.lm))
+    save_pickle(path, {**theirs, "lm_head.weight": theirs["model.embed_tokens.weight"]})

@@ -6,69 +6,68 @@ VisionTransformer.state_dict(); preprocessor_config.json says how to prepare ima
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
-from model.checkpoints.files import WeightsError, save_safetensors, write_json
-from model.checkpoints.sizes import from_dict, to_dict, vlm_from_dict
-from model.config import VisionConfig, VLMConfig
+from model.checkpoints.files import WeightsError, refusing, save_safetensors, write_json
+from model.config import LMConfig, ProjectorConfig, RopeScaling, VisionConfig, VLMConfig
 from model.vision import VisionTransformer
 from model.vlm import VLM
 
 FORMAT = "glimpse"
 FORMAT_VERSION = 1
+HEADER = {"format": FORMAT, "format_version": FORMAT_VERSION}  # of config.json; the sizes follow
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 PREPROCESSOR_FILE = "preprocessor_config.json"
 
+NESTED = {"lm": LMConfig, "vision": VisionConfig, "projector": ProjectorConfig, "rope_scaling": RopeScaling}
+# Absent in files of earlier versions, whose models have the defaults.
+LATER = ("patch_bias", "post_norm", "layer_scale", "pixel_shuffle", "head_width", "rope_scaling")
 
-def config_document(parts: dict) -> dict:
-    """The contents of config.json: format, version, then the sizes in `parts`."""
-    return {"format": FORMAT, "format_version": FORMAT_VERSION, **parts}
+
+def from_dict(kind, values: object) -> Any:
+    """A config of class `kind` from what dataclasses.asdict() gave; ValueError names unknown and missing keys."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{kind.__name__}: found {type(values).__name__} {values!r}, expected a JSON object")
+    names = [field.name for field in fields(kind)]
+    unknown = sorted(set(values) - set(names))
+    missing = [name for name in names if name not in values and name not in LATER]
+    if unknown or missing:
+        raise ValueError(
+            f"{kind.__name__}: unknown keys {unknown}, missing keys {missing}; expected exactly {names}. "
+            "Was the file written by another version?"
+        )
+    for name, part in NESTED.items():
+        if name in values and (values[name] is not None or name == "lm"):
+            values = values | {name: from_dict(part, values[name])}
+    return kind(**values)
 
 
-def own_parts(document: dict, where: Path) -> dict:
-    """The reverse of config_document; WeightsError for another version."""
+def read_config(kind, document: dict, where: Path) -> Any:
+    """The VLMConfig or VisionConfig in a config.json; WeightsError for another version or unknown keys."""
     version = document.get("format_version")
     if version != FORMAT_VERSION:
         raise WeightsError(
             f"{where}: found format_version {version!r}, expected {FORMAT_VERSION}; it was written by "
             "another version of this program: use that one, or train again"
         )
-    return {name: value for name, value in document.items() if name not in ("format", "format_version")}
+    sizes = {name: value for name, value in document.items() if name not in HEADER}
+    with refusing(where):
+        return from_dict(kind, sizes if kind is VLMConfig else sizes.get("vision"))
 
 
-def vlm_config(document: dict, where: Path) -> VLMConfig:
-    """The sizes of all parts in a config.json; WeightsError for another version or unknown keys."""
-    try:
-        return vlm_from_dict(own_parts(document, where))
-    except WeightsError:
-        raise
-    except ValueError as error:
-        raise WeightsError(f"{where}: {error}") from error
-
-
-def vision_config(document: dict, where: Path) -> VisionConfig:
-    """The encoder's sizes in a config.json; WeightsError for another version or unknown keys."""
-    try:
-        return from_dict(VisionConfig, own_parts(document, where).get("vision"))
-    except WeightsError:
-        raise
-    except ValueError as error:
-        raise WeightsError(f"{where}: {error}") from error
-
-
-def save_vlm(folder: Path | str, vlm: VLM, with_vision: bool = False, metadata: dict | None = None) -> None:
+def save_vlm(folder: Path | str, vlm: VLM, with_vision: bool = False) -> None:
     """Writes one of our folders: sizes, language model, projector and, with `with_vision`, the encoder."""
-    state = vlm.state_dict()
-    if not with_vision:
-        state = {key: tensor for key, tensor in state.items() if not key.startswith("vision.")}
-    write_json(Path(folder) / CONFIG_FILE, config_document(to_dict(vlm.config)))
-    save_safetensors(Path(folder) / WEIGHTS_FILE, state, metadata)
+    state = {key: x for key, x in vlm.state_dict().items() if with_vision or not key.startswith("vision.")}
+    write_json(Path(folder) / CONFIG_FILE, HEADER | asdict(vlm.config))
+    save_safetensors(Path(folder) / WEIGHTS_FILE, state)
 
 
 def save_vision(folder: Path | str, vision: VisionTransformer, preprocess: dict) -> None:
     """Writes an encoder's folder; `preprocess`: settings under the names of CLIP's preprocessor_config.json."""
     folder = Path(folder)
-    write_json(folder / CONFIG_FILE, config_document({"vision": to_dict(vision.config)}))
+    write_json(folder / CONFIG_FILE, HEADER | {"vision": asdict(vision.config)})
     write_json(folder / PREPROCESSOR_FILE, preprocess)
     save_safetensors(folder / WEIGHTS_FILE, vision.state_dict())

@@ -1,4 +1,4 @@
-"""The vision encoders of other projects: how their configs map to ours, and what each family calls our weights.
+"""The vision encoders of other projects: reading and writing their configs and weights, by a table for each family.
 
 What an image's features are, by family (in brackets: model_type of the whole model, and of its vision half):
 
@@ -13,12 +13,17 @@ What an image's features are, by family (in brackets: model_type of the whole mo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from model.checkpoints.files import SAME, KeyTable, WeightsError
+import torch
+from torch import Tensor
+
+from model.checkpoints import files
+from model.checkpoints.files import SAME, KeyTable, WeightsError, load_strict, read_tensors, refusing, rename
 from model.config import VisionConfig
+from model.vision import VisionTransformer
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -47,6 +52,14 @@ class VisionFormat:
     mean: tuple = CLIP_MEAN
     std: tuple = CLIP_STD
     crops: bool = True  # resize the shorter edge, then centre-crop; else resize height and width
+
+    def keys(self, layers: int, prefix: str = "") -> KeyTable:
+        """The table written out for every layer, with `prefix` before their names."""
+        return tuple(
+            (ours.format(n=n), prefix + theirs.format(n=n))
+            for ours, theirs in self.table
+            for n in range(layers if "{n}" in ours else 1)
+        )
 
 
 _CLIP_SIZES = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
@@ -118,91 +131,70 @@ FORMATS: dict[str, VisionFormat] = {
         prefix="", other_parts=_INTERN_PARTS, mean=IMAGENET_MEAN, std=IMAGENET_STD,
     ),
 }  # fmt: skip
+PATCHES = "embeddings.patch_embedding.weight"  # in every family, and only in vision encoders
 NAFLEX = ("siglip2", "siglip2_vision_model")
 
 
 def vision_config(document: dict, where: Path | str) -> tuple[str, VisionConfig]:
     """(family, our config) of a folder's config.json; WeightsError names what this encoder does not support."""
     kind = document.get("model_type")
-    if kind in NAFLEX:
-        raise WeightsError(
-            f"{where}: found model_type {kind!r}, a NaFlex SigLIP 2: its images keep their shape and give varying "
-            "numbers of patches, but this encoder has one fixed grid; take a SigLIP 2 of fixed resolution (their "
-            "model_type is 'siglip')"
-        )
-    family = next((name for name, form in FORMATS.items() if kind in (form.whole, form.vision)), None)
-    if family is None:
-        kinds = tuple(kind for form in FORMATS.values() for kind in (form.whole, form.vision))
-        raise WeightsError(
-            f"{where}: found model_type {kind!r}, expected one of {kinds} (or an encoder trained here); use the "
-            "folder of a CLIP, Chinese-CLIP, SigLIP, SigLIP 2 (fixed resolution) or InternViT model"
-        )
-    form, vision = FORMATS[family], document
-    if kind == form.whole:  # early CLIP configs have a vision_config_dict, which takes precedence
-        parts = [document.get(name) or {} for name in ("vision_config", "vision_config_dict")]
-        if not all(isinstance(part, dict) for part in parts):
-            raise WeightsError(f"{where}: found vision_config {parts[0]!r}, expected a JSON object")
-        vision = {**parts[0], **parts[1]}
-        if vision.get("model_type", form.vision) != form.vision:
-            raise WeightsError(
-                f"{where}: found the vision half {vision['model_type']!r} in a {kind!r} model, expected {form.vision!r}"
+    with refusing(where):
+        if kind in NAFLEX:
+            raise ValueError(
+                f"found model_type {kind!r}, a NaFlex SigLIP 2: its images keep their shape and give varying numbers "
+                "of patches, but this encoder has one fixed grid; take a SigLIP 2 of fixed resolution (their "
+                "model_type is 'siglip')"
             )
-    _check(form, vision, where)
-    sizes = {name: vision.get(name, default) for name, default in form.sizes.items()}
-    sizes |= {name: _square(sizes[name], name, where) for name in ("image_size", "patch_size")}
-    try:
-        if form.fixed["layer_scale"]:
-            sizes |= _internvl(document)
-        return family, VisionConfig(**sizes, **form.fixed)
-    except (ValueError, TypeError, ZeroDivisionError) as error:
-        raise WeightsError(f"{where}: {error}") from error
+        kinds = {kind: family for family, form in FORMATS.items() for kind in (form.whole, form.vision)}
+        if kind not in kinds:
+            raise ValueError(
+                f"found model_type {kind!r}, expected one of {tuple(kinds)} (or an encoder trained here); use the "
+                "folder of a CLIP, Chinese-CLIP, SigLIP, SigLIP 2 (fixed resolution) or InternViT model"
+            )
+        form, vision = FORMATS[kinds[kind]], document
+        if kind == form.whole:  # early CLIP configs have a vision_config_dict, which takes precedence
+            parts = [document.get(name) or {} for name in ("vision_config", "vision_config_dict")]
+            if not all(isinstance(part, dict) for part in parts):
+                raise ValueError(f"found vision_config {parts[0]!r}, expected a JSON object")
+            vision = {**parts[0], **parts[1]}
+            half = vision.get("model_type", form.vision)
+            if half != form.vision:
+                raise ValueError(f"found the vision half {half!r} in a {kind!r} model, expected {form.vision!r}")
+        for name, (absent, does) in {"num_channels": (3, 3), **form.only}.items():
+            if vision.get(name, absent) != does:
+                found = repr(vision[name]) if name in vision else f"none, which means {absent!r}"
+                example = " (as InternViT-300M has)" if name in form.only else " (RGB)"
+                raise ValueError(f"found {name} {found}, this encoder supports only {does!r}{example}")
+        sizes = {name: vision.get(name, default) for name, default in form.sizes.items()}
+        for name in ("image_size", "patch_size"):
+            if isinstance(sizes[name], (list, tuple)):  # [height, width]
+                if len(sizes[name]) != 2 or sizes[name][0] != sizes[name][1]:
+                    raise ValueError(f"found {name} {sizes[name]}, this encoder supports only squares")
+                sizes[name] = sizes[name][0]
+        if form.fixed["layer_scale"]:  # InternVL, whose defaults go for an InternViT alone too
+            ratio = document.get("downsample_ratio", 0.5)
+            if ratio * round(1 / ratio) != 1:
+                raise ValueError(f"found downsample_ratio {ratio}, expected 1 / n for a whole number n")
+            layer = document.get("select_layer", document.get("vision_feature_layer", -1))
+            sizes |= {"pixel_shuffle": round(1 / ratio), "feature_layer": layer}
+        return kinds[kind], VisionConfig(**sizes, **form.fixed)
 
 
-def _check(form: VisionFormat, vision: dict, where: Path | str) -> None:
-    for name, (absent, does) in {"num_channels": (3, 3), **form.only}.items():
-        if vision.get(name, absent) != does:
-            found = repr(vision[name]) if name in vision else f"none, which means {absent!r}"
-            example = " (as InternViT-300M has)" if name in form.only else " (RGB)"
-            raise WeightsError(f"{where}: found {name} {found}, this encoder supports only {does!r}{example}")
-
-
-def _internvl(document: dict) -> dict[str, int]:
-    """Block size of the pixel shuffle and feature layer; InternVL's defaults for an InternViT alone."""
-    ratio = document.get("downsample_ratio", 0.5)
-    if ratio * round(1 / ratio) != 1:
-        raise ValueError(f"found downsample_ratio {ratio}, expected 1 / n for a whole number n")
-    layer = document.get("select_layer", document.get("vision_feature_layer", -1))
-    return {"pixel_shuffle": round(1 / ratio), "feature_layer": layer}
-
-
-def _square(value: Any, name: str, where: Path | str) -> Any:
-    if isinstance(value, (list, tuple)):
-        if len(value) != 2 or value[0] != value[1]:
-            raise WeightsError(f"{where}: found {name} {value}, this encoder supports only squares")
-        return value[0]
-    return value
-
-
-def family_of(config: VisionConfig) -> str:
-    """The first family whose format can hold such an encoder; ValueError where none can."""
-    for family, form in FORMATS.items():
-        if config.stem == "patch" and all(getattr(config, name) == value for name, value in form.fixed.items()):
-            return family
-    raise ValueError(
-        f"no Hugging Face folder holds the encoder {config}: only those of {', '.join(FORMATS)} can be written, and a "
-        "CLIP without its post_layernorm is not one; keep our own format"
-    )
+def unlike(config: VisionConfig, form: VisionFormat) -> dict[str, Any]:
+    """The fields of `config` that are not those of the family's encoders; empty where its format can hold this one."""
+    wanted = {"stem": "patch", **form.fixed}
+    return {name: getattr(config, name) for name, value in wanted.items() if getattr(config, name) != value}
 
 
 def vision_document(config: VisionConfig, family: str) -> dict:
     """The config.json of the vision half alone; only InternVL's records the feature layer."""
     form = FORMATS[family]
-    document = {"architectures": [form.architecture], "model_type": form.vision, "num_channels": 3}
+    document = {"model_type": form.vision, "architectures": [form.architecture], **form.written}
     document |= {name: getattr(config, name) for name in form.sizes}
-    document |= {name: does for name, (_, does) in form.only.items()}
+    document |= {"num_channels": 3} | {name: does for name, (_, does) in form.only.items()}
     if form.fixed["layer_scale"]:
         document |= {"downsample_ratio": 1 / config.pixel_shuffle, "vision_feature_layer": config.feature_layer}
-    return {**document, **form.written}
+    return document
 
 
 def processor_settings(family: str, size: int) -> dict[str, Any]:
@@ -211,14 +203,71 @@ def processor_settings(family: str, size: int) -> dict[str, Any]:
     square = {"height": size, "width": size}
     settings = {
         "image_processor_type": form.processor,
-        "do_resize": True,
-        "size": {"shortest_edge": size} if form.crops else square,
-        "resample": BICUBIC,
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": list(form.mean),
-        "image_std": list(form.std),
+        "do_resize": True, "size": {"shortest_edge": size} if form.crops else square, "resample": BICUBIC,
+        "do_rescale": True, "rescale_factor": 1 / 255,
+        "do_normalize": True, "image_mean": list(form.mean), "image_std": list(form.std),
         "do_convert_rgb": True,
-    }
+    }  # fmt: skip
     return settings | ({"do_center_crop": True, "crop_size": square} if form.crops else {})
+
+
+def read_vision(file: Path, config_file: Path, document: dict) -> tuple[str, VisionTransformer]:
+    """(family, encoder) from a weights file (or shard index) and its config.json, as load_vision() says."""
+    family, config = vision_config(document, config_file)
+    form = FORMATS[family]
+    tensors = read_tensors(file, lambda name: not name.startswith(form.other_parts))
+    patches = files.their_name(PATCHES, form.table)
+    anchors = [name for name in tensors if name.endswith(patches)]
+    if len(anchors) != 1:
+        raise WeightsError(
+            f"{file}: found {patches} {len(anchors)} times in {len(tensors)} tensors such as {sorted(tensors)[:4]}, "
+            f"expected the one of a {family} encoder, which its config says this is; use the right folder"
+        )
+    prefix = anchors[0].removesuffix(patches)
+    if config.post_norm == "kept" and f"{prefix}post_layernorm.weight" not in tensors:
+        config = replace(config, post_norm="none")  # some files omit it; the features do not need it
+    table = form.keys(config.num_hidden_layers, prefix)
+    unused = tuple(prefix + part for part in form.unused)
+    return family, load_strict(lambda: VisionTransformer(config), _plain(tensors, form, prefix), file, table, unused)
+
+
+def vision_tensors(vision: VisionTransformer, family: str) -> dict[str, Tensor]:
+    """The encoder's weights as the family's files hold them; ValueError where its format cannot."""
+    form = FORMATS[family]
+    if differs := unlike(vision.config, form):
+        raise ValueError(
+            f"a {form.vision} has {form.fixed} and the stem 'patch'; found {differs}: choose another of "
+            f"{list(FORMATS)}, or keep our own format"
+        )
+    theirs = rename(vision.state_dict(), form.keys(vision.config.num_hidden_layers))
+    ready = {name: tensor[(None,) * form.padded.get(name, 0)] for name, tensor in theirs.items()}
+    if form.fused:
+        for first in [name for name in ready if f"{form.fused}q." in name]:
+            parts = [ready.pop(first.replace(f"{form.fused}q.", f"{form.fused}{part}.")) for part in "qkv"]
+            ready[first.replace(f"{form.fused}q.", form.fused)] = torch.cat(parts)
+    return {form.prefix + name: tensor for name, tensor in ready.items()}
+
+
+def save_hf_vision(folder: Path | str, vision: VisionTransformer, settings: dict, family: str) -> None:
+    """Writes the encoder as a Hugging Face folder of its family's vision half, `settings` as preprocessor_config.json.
+
+    family: a key of FORMATS. ValueError, with nothing written, where its format cannot hold this encoder.
+    """
+    folder, tensors = Path(folder), vision_tensors(vision, family)
+    files.write_json(folder / "config.json", vision_document(vision.config, family))
+    files.write_json(folder / "preprocessor_config.json", settings)
+    files.save_safetensors(folder / "model.safetensors", tensors)
+
+
+def _plain(tensors: dict[str, Tensor], form: VisionFormat, prefix: str) -> dict[str, Tensor]:
+    """Their tensors in our shapes: a fused qkv linear split in three, leading axes of size 1 removed."""
+    plain: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if form.fused and form.fused in name and tensor.shape[0] % 3 == 0:
+            for part, piece in zip("qkv", tensor.chunk(3), strict=True):
+                plain[name.replace(form.fused, f"{form.fused}{part}.")] = piece
+            continue
+        for _ in range(form.padded.get(name.removeprefix(prefix), 0)):
+            tensor = tensor.squeeze(0)
+        plain[name] = tensor
+    return plain

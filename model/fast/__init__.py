@@ -1,7 +1,5 @@
-"""Faster implementations of the model's modules, kept apart from the model itself.
-
-enable(model) swaps the classes of a model's modules for subclasses with the same parameters, names and results, whose
-forward passes move less memory. This folder can be deleted: nothing else in model/ imports it.
+"""Faster forward passes: enable(model) swaps the classes of a model's modules for subclasses with the same parameters,
+names and results. This folder can be deleted: nothing else in model/ imports it.
 """
 
 from __future__ import annotations
@@ -9,45 +7,30 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from model import language, layers, vision, vlm
 from model.fast import kernels
 from model.fast.language import FastAttention, FastDecoderLayer, FastLanguageModel, FastMLP, FastRMSNorm
 from model.fast.vision import FastEncoderLayer, FastVisionAttention, FastVisionTransformer
 from model.fast.vlm import FastVLM
 
 CLASSES: dict[type[nn.Module], type[nn.Module]] = {
-    layers.RMSNorm: FastRMSNorm,
-    layers.Attention: FastAttention,
-    layers.MLP: FastMLP,
-    layers.DecoderLayer: FastDecoderLayer,
-    language.LanguageModel: FastLanguageModel,
-    vision.Attention: FastVisionAttention,
-    vision.EncoderLayer: FastEncoderLayer,
-    vision.VisionTransformer: FastVisionTransformer,
-    vlm.VLM: FastVLM,
-}
-PLAIN = {fast: plain for plain, fast in CLASSES.items()}
+    fast.__bases__[0]: fast
+    for fast in (
+        FastRMSNorm, FastAttention, FastMLP, FastDecoderLayer, FastLanguageModel,
+        FastVisionAttention, FastEncoderLayer, FastVisionTransformer, FastVLM,
+    )
+}  # fmt: skip
 
 
 def enable(model: nn.Module) -> nn.Module:
     """Switch a model and all modules inside it to the fast classes, in place; returns the same object."""
-    return _swap(model, CLASSES)
-
-
-def disable(model: nn.Module) -> nn.Module:
-    """The reverse of enable()."""
-    return _swap(model, PLAIN)
-
-
-def _swap(model: nn.Module, classes: dict[type[nn.Module], type[nn.Module]]) -> nn.Module:
     for module in model.modules():
-        module.__class__ = classes.get(type(module), type(module))
+        module.__class__ = CLASSES.get(type(module), type(module))
     return model
 
 
 def is_enabled(model: nn.Module) -> bool:
     """Whether any module of the model has a fast class."""
-    return any(type(module) in PLAIN for module in model.modules())
+    return any(type(module) in CLASSES.values() for module in model.modules())
 
 
 def compiles(dtype: torch.dtype, device: torch.device) -> bool:

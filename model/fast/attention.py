@@ -46,7 +46,8 @@ def _attend_short(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
     key, value = key.reshape(-1, keys, width).transpose(1, 2), value.reshape(-1, keys, width)
     if mask is not None:
         scores = (rows @ key).view(batch, groups, queries, group, keys)
-        weights = torch.add(_bias(mask, query.dtype), scores, alpha=scale).softmax(-1)
+        hidden = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)  # (1 or B, 1, T, S)
+        weights = torch.add(hidden[:, :, :, None], scores, alpha=scale).softmax(-1)
         out = weights.view(-1, queries * group, keys) @ value
     elif not causal:
         out = see_all(rows, key, value, scale)
@@ -71,8 +72,3 @@ def see_all(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         for q, k, v in zip(query.split(chunk), key.split(chunk), value.split(chunk), strict=True)
     ]
     return torch.cat(parts) if len(parts) > 1 else parts[0]
-
-
-def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """0 where a mask (1 or B, 1, T, S) is True, -inf elsewhere; (1 or B, 1, T, 1, S)."""
-    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, -torch.inf)[:, :, :, None]

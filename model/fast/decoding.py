@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.fast.cache import FastKVCache
 from model.fast.fused import are_linear, rotate, signed
-from model.fast.graphs import Append, FixedStep
+from model.fast.graphs import Append, FastKVCache, FixedStep
 from model.language import LanguageModel
 from model.layers import MLP, Attention, DecoderLayer, RMSNorm, rotary_embedding
 
@@ -33,53 +32,20 @@ class StepLayer:
     down: Tensor  # (D, I)
 
 
-@dataclass(frozen=True)
-class StepWeights:
-    layers: list[StepLayer]
-    head: Tensor  # (V, D)
-
-
-def can_step(llm: LanguageModel) -> bool:
-    """Whether all projections of the layers are plain linear layers (LoRA adapters, for one, are not)."""
-    parts = [part for part in llm.model.modules() if isinstance(part, (Attention, MLP))]
-    return are_linear(*(module for part in parts for module in part.children()))
-
-
-def step_weights(llm: LanguageModel, dtype: torch.dtype) -> StepWeights:
-    """Copies of the weights in the form that a step uses; only the head may share memory with the model's."""
-
-    def merged(norm: RMSNorm, *linears: nn.Linear) -> Tensor:
-        scale = norm.weight.float() * llm.config.hidden_size**0.5  # x is divided by its norm, not by its RMS
-        return (torch.cat([linear.weight for linear in linears]).float() * scale).to(dtype)
-
-    layers = []
-    for layer in llm.model.layers:
-        assert isinstance(layer, DecoderLayer)
-        attention, mlp = layer.self_attn, layer.mlp
-        inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
-        has_bias = inputs[0].bias is not None
-        layers.append(StepLayer(
-            merged(layer.input_layernorm, *inputs),
-            torch.cat([linear.bias for linear in inputs]).to(dtype) if has_bias else None,
-            attention.o_proj.weight.to(dtype),
-            merged(layer.post_attention_layernorm, mlp.gate_proj, mlp.up_proj),
-            mlp.down_proj.weight.to(dtype),
-        ))  # fmt: skip
-    return StepWeights(layers, llm.head.weight.to(dtype))
+StepWeights = tuple[list[StepLayer], Tensor]  # and the head's matrix (V, D)
 
 
 class TokenStepper:
-    """Decode steps of a model whose weights do not change; make a new one when they have.
-
-    The first step in each dtype copies the weights, which takes the memory of the model in that dtype.
-    """
+    """Decode steps of a model whose weights do not change; the first step in each dtype copies them."""
 
     def __init__(self, llm: LanguageModel, fixed: bool | None = None):
         """fixed: steps attend to the whole cache through a mask (graphs.py). None: only on CUDA devices, where such a
         step is captured once per batch and replayed."""
         self.llm = llm
         self.fixed = fixed
-        self.stepping = can_step(llm)  # False: every step goes through the model's own forward
+        parts = [part for part in llm.model.modules() if isinstance(part, (Attention, MLP))]
+        # False (where there are LoRA adapters, for one): every step goes through the model's own forward
+        self.stepping = are_linear(*(module for part in parts for module in part.children()))
         self._weights: dict[torch.dtype, StepWeights] = {}
         self._rotary = torch.empty(0)
         self._overflows = False
@@ -94,8 +60,7 @@ class TokenStepper:
         cache: holds S positions before and one more after. Under autocast, in its dtype.
         """
         if not self.stepping:
-            hidden = self.llm(self.llm.embed(tokens[:, None]), mask, cache, positions[:, None])
-            return self.llm.logits(hidden[:, -1])
+            return LanguageModel.next_logits(self.llm, tokens, positions, mask, cache)
         device = tokens.device.type
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else self.llm.head.weight.dtype
@@ -141,8 +106,27 @@ class TokenStepper:
             return None
 
     def _prepared(self, dtype: torch.dtype) -> StepWeights:
-        if dtype not in self._weights:
-            self._weights[dtype] = step_weights(self.llm, dtype)
+        """Copies of the weights in the form that a step uses; only the head may share memory with the model's."""
+        if dtype in self._weights:
+            return self._weights[dtype]
+
+        def merged(norm: RMSNorm, *linears: nn.Linear) -> Tensor:
+            scale = norm.weight.float() * self.llm.config.hidden_size**0.5  # x is divided by its norm, not by its RMS
+            return (torch.cat([linear.weight for linear in linears]).float() * scale).to(dtype)
+
+        layers = []
+        for layer in self.llm.model.layers:
+            assert isinstance(layer, DecoderLayer)
+            attention, mlp = layer.self_attn, layer.mlp
+            inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
+            layers.append(StepLayer(
+                merged(layer.input_layernorm, *inputs),
+                torch.cat([linear.bias for linear in inputs]).to(dtype) if inputs[0].bias is not None else None,
+                attention.o_proj.weight.to(dtype),
+                merged(layer.post_attention_layernorm, mlp.gate_proj, mlp.up_proj),
+                mlp.down_proj.weight.to(dtype),
+            ))  # fmt: skip
+        self._weights[dtype] = layers, self.llm.head.weight.to(dtype)
         return self._weights[dtype]
 
     def _make_tables(self, device: torch.device, longest: int) -> None:
@@ -160,13 +144,13 @@ class TokenStepper:
         mask: Tensor | None, append: Append,
     ) -> Tensor:  # fmt: skip
         """Logits (B, V); attention_dtype: of attention and its cache."""
-        config, rows, epsilon = self.llm.config, len(tokens), self._epsilon
-        heads, width, dtype = config.num_attention_heads, config.head_dim, weights.head.dtype
+        (layers, head), config, rows, epsilon = weights, self.llm.config, len(tokens), self._epsilon
+        heads, width, dtype = config.num_attention_heads, config.head_dim, head.dtype
         rotated = heads + config.num_key_value_heads
         cos, sin = self._rotary[positions, None].to(attention_dtype).chunk(2, dim=-1)  # each (B, 1, head_dim)
         mask = None if mask is None else mask[:, None, None, :]
         x = F.embedding(tokens, self.llm.model.embed_tokens.weight).float()  # (B, D)
-        for number, layer in enumerate(weights.layers):
+        for number, layer in enumerate(layers):
             qkv = F.linear(_normalise(x, epsilon).to(dtype), layer.qkv, layer.qkv_bias)
             qkv = qkv.view(rows, -1, width).to(attention_dtype)
             qk, value = qkv[:, :rotated], qkv[:, rotated:]
@@ -178,12 +162,10 @@ class TokenStepper:
             gate, up = F.linear(_normalise(x, epsilon).to(dtype), layer.gate_up).chunk(2, dim=-1)
             x += F.linear(F.silu(gate) * up, layer.down)
         last = _normalise(x, epsilon) * (self.llm.model.norm.weight * config.hidden_size**0.5)
-        return F.linear(last.to(dtype), weights.head)
+        return F.linear(last.to(dtype), head)
 
 
 def _normalise(x: Tensor, epsilon: Tensor) -> Tensor:
-    """RMSNorm of x (B, D) float32 without its weight, divided by sqrt(D); epsilon: sqrt(D * eps).
-
-    Three operations, which for single rows take less than half the time of F.rms_norm.
-    """
+    """RMSNorm of x (B, D) float32 without its weight, divided by sqrt(D); epsilon: sqrt(D * eps)."""
+    # three operations, which for single rows take less than half the time of F.rms_norm
     return x / torch.hypot(torch.linalg.vector_norm(x, dim=-1, keepdim=True), epsilon)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from model.fast import kernels
 
@@ -49,25 +48,6 @@ class _RMSNorm(torch.autograd.Function):
         return grad.mul_(scale).addcmul_(x, along).to(x.dtype), grad_weight, None, None
 
 
-class _CompiledRMSNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, update: Tensor | None, weight: Tensor, eps: float):
-        ctx.set_materialize_grads(False)
-        stream, out, scale = kernels.rms_norm(x, update, weight, eps)
-        ctx.save_for_backward(stream, weight, scale)
-        return out if update is None else (stream, out)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *grads: Tensor | None):
-        stream, weight, scale = ctx.saved_tensors
-        grad_stream, grad_out = grads if len(grads) == 2 else (None, *grads)
-        if grad_out is None:
-            grad_out = torch.zeros_like(stream, dtype=torch.bfloat16)
-        wanted = ctx.needs_input_grad[1:3]
-        return *kernels.rms_norm_backward(grad_out, grad_stream, stream, weight, scale, wanted), None
-
-
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """RMSNorm of x (..., D) with weight (D,), computed in float32 or better (arXiv 1910.07467).
 
@@ -77,7 +57,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     if x.device.type == "cuda":  # a single kernel on CUDA
         return F.rms_norm(x, weight.shape, weight.to(x.dtype), eps).to(dtype)
     if x.dtype == weight.dtype == torch.float32 and are_compiled(x, weight):
-        return _CompiledRMSNorm.apply(x, None, weight, eps)
+        return kernels.RMSNorm.apply(x, None, weight, eps)
     return _RMSNorm.apply(x, weight, eps, dtype)
 
 
@@ -85,7 +65,7 @@ def add_rms_norm(x: Tensor, update: Tensor, weight: Tensor, eps: float) -> tuple
     """x + update, both (..., D), and the rms_norm of that sum."""
     float32 = x.dtype == weight.dtype == torch.float32
     if float32 and update.dtype == torch.bfloat16 and are_compiled(x, update, weight):
-        return _CompiledRMSNorm.apply(x, update, weight, eps)
+        return kernels.RMSNorm.apply(x, update, weight, eps)
     x = x + update
     return x, rms_norm(x, weight, eps)
 
@@ -102,22 +82,10 @@ class _SwiGLU(torch.autograd.Function):
         return torch.ops.aten.silu_backward(grad * up, gate), F.silu(gate).mul_(grad)
 
 
-class _CompiledSwiGLU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, gate_up: Tensor) -> Tensor:
-        ctx.save_for_backward(gate_up)
-        return kernels.swiglu(gate_up)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor):
-        return kernels.swiglu_backward(grad, *ctx.saved_tensors)
-
-
 def swiglu(x: Tensor, gate: nn.Module, up: nn.Module) -> Tensor:
     """silu(gate(x)) * up(x) (arXiv 2002.05202); saves only the outputs of gate and up for the backward pass."""
     if are_linear(gate, up) and gate.bias is up.bias is None and are_compiled(x):
-        return _CompiledSwiGLU.apply(one_product(x, gate, up))
+        return kernels.SwiGLU.apply(one_product(x, gate, up))
     return _SwiGLU.apply(gate(x), up(x))
 
 
@@ -167,26 +135,11 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return _Rotation.apply(x, cos, sin) if torch.is_grad_enabled() else _rotate(x, cos, sin)
 
 
-class _CompiledSoftmax(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, scores: Tensor, scale: float, queries: int, group: int, seen: int) -> Tensor:
-        ctx.mark_dirty(scores)
-        ctx.scale = scale
-        ctx.save_for_backward(kernels.softmax_(scores, scale, queries, group, seen))
-        return scores
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: Tensor):
-        (softmax,) = ctx.saved_tensors
-        return kernels.softmax_backward(grad, softmax, ctx.scale), None, None, None, None
-
-
 def causal_softmax(scores: Tensor, scale: float, group: int, seen: int) -> Tensor:
     """softmax(scale * scores) of scores (N, queries * group, S): each query has `group` rows, and query q attends to
     the first seen + q of the S keys. May overwrite the scores."""
     queries = scores.shape[1] // group
     if scores.dtype == torch.bfloat16 and are_compiled(scores):
-        return _CompiledSoftmax.apply(scores.contiguous(), scale, queries, group, seen)
+        return kernels.Softmax.apply(scores.contiguous(), scale, queries, group, seen)
     hidden = scores.new_full((queries, scores.shape[2]), -torch.inf).triu_(seen)[:, None]
     return torch.add(hidden, scores.unflatten(1, (queries, group)), alpha=scale).softmax(-1).flatten(1, 2)

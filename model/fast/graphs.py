@@ -1,4 +1,4 @@
-"""A decode step with static shapes and addresses, which a CUDA graph can replay without Python overhead.
+"""A decode step and its KV cache, with static shapes and addresses: a CUDA graph can replay it without Python overhead.
 
 A small model's step is some 250 kernels of a few microseconds each; launching them one by one from Python takes
 several times as long as running them.
@@ -11,12 +11,29 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from model.fast.cache import FastKVCache
+from model.cache import KVCache
 
 # Stores a layer's new keys and values (B, KV, 1, head_dim); returns those to attend to, (B, KV, S, head_dim).
 Append = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
-# Logits (B, V) of tokens (B,) at positions (B,), with a mask (B, S) of the positions to attend to.
-Compute = Callable[[Tensor, Tensor, Tensor | None, Append], Tensor]
+
+
+class FastKVCache(KVCache):
+    def put(self, layer: int, keys: Tensor, values: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores one position (B, KV, 1, head_dim) at index `at` (1,) int64; returns the whole cache, (B, KV,
+        max_length, head_dim), zeros where nothing was written. No shape depends on the value of `at`."""
+        stored = self._layers[layer]
+        assert stored is not None  # prefill has allocated it
+        return stored[0].index_copy_(2, at, keys), stored[1].index_copy_(2, at, values)
+
+    def place(self) -> tuple[int, ...]:
+        """Identifies this cache's memory: unique among the caches alive at the same time, and different for other batch
+        sizes of one cache."""
+        return (self.max_length, *(n for kv in self._layers if kv for n in (len(kv[0]), kv[0].data_ptr())))
+
+    def to(self, dtype: torch.dtype) -> None:
+        """Casts the cached keys and values; a no-op if they have that dtype already."""
+        if self._layers[0] is not None and self._layers[0][0].dtype != dtype:
+            self._layers = [stored and (stored[0].to(dtype), stored[1].to(dtype)) for stored in self._layers]
 
 
 class FixedStep:
@@ -25,7 +42,11 @@ class FixedStep:
     With `record`, the first call captures it as a CUDA graph, which later calls replay.
     """
 
-    def __init__(self, compute: Compute, cache: FastKVCache, rows: int, device: torch.device, record: bool):
+    def __init__(
+        self, compute: Callable[[Tensor, Tensor, Tensor, Append], Tensor], cache: FastKVCache, rows: int,
+        device: torch.device, record: bool,
+    ):  # fmt: skip
+        """compute: logits (B, V) of tokens (B,) at positions (B,) with a mask (B, S) of the positions to attend to."""
         self.place = cache.place()
         self._compute, self._cache, self._record = compute, cache, record
         self._tokens, self._positions = (torch.zeros(rows, dtype=torch.int64, device=device) for _ in range(2))

@@ -9,6 +9,11 @@
 #include <string.h>
 
 #define LANES 16 /* floats in the widest vector register */
+#define PRAGMA(text) _Pragma(#text)
+/* The rows divided among the threads, the elements of a row in vectors, and the same with a sum over them. */
+#define EACH_ROW PRAGMA(omp parallel for num_threads(threads) schedule(static)) for (int64_t row = 0; row < rows; row++)
+#define EACH(count) PRAGMA(omp simd) for (int64_t i = 0; i < count; i++)
+#define SUM_EACH(count, sum) PRAGMA(omp simd reduction(+ : sum)) for (int64_t i = 0; i < count; i++)
 
 typedef uint16_t bf16;
 
@@ -45,24 +50,20 @@ static inline float sigmoid(float x) { return 1.0f / (1.0f + exponential(-x)); }
    each row. update null: nothing is added, and stream may be null or x. */
 void rms_norm(const float *x, const bf16 *update, float *stream, const float *weight, float eps, bf16 *out,
               float *scale, int64_t rows, int64_t width, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t row = 0; row < rows; row++) {
+    EACH_ROW {
         const float *from = x + row * width;
         bf16 *to = out + row * width;
         float sum = 0;
         if (update) {
             const bf16 *add = update + row * width;
             float *at = stream + row * width;
-#pragma omp simd
-            for (int64_t i = 0; i < width; i++) at[i] = from[i] + wide(add[i]);
+            EACH(width) at[i] = from[i] + wide(add[i]);
             from = at;
         }
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < width; i++) sum += from[i] * from[i];
+        SUM_EACH(width, sum) sum += from[i] * from[i];
         float factor = 1.0f / sqrtf(sum / width + eps);
         scale[row] = factor;
-#pragma omp simd
-        for (int64_t i = 0; i < width; i++) to[i] = narrow(from[i] * factor * weight[i]);
+        EACH(width) to[i] = narrow(from[i] * factor * weight[i]);
     }
 }
 
@@ -78,50 +79,39 @@ void rms_norm_backward(const bf16 *grad_out, const float *grad_stream, const flo
             const bf16 *by = grad_out + row * width;
             const float *from = stream + row * width;
             float *to = grad_x + row * width, factor = scale[row], along = 0;
-#pragma omp simd reduction(+ : along)
-            for (int64_t i = 0; i < width; i++) along += wide(by[i]) * weight[i] * from[i];
+            SUM_EACH(width, along) along += wide(by[i]) * weight[i] * from[i];
             along *= factor * factor * factor / width;
             if (grad_stream) {
                 const float *also = grad_stream + row * width;
-#pragma omp simd
-                for (int64_t i = 0; i < width; i++) to[i] = also[i] + wide(by[i]) * weight[i] * factor - from[i] * along;
-            } else {
-#pragma omp simd
-                for (int64_t i = 0; i < width; i++) to[i] = wide(by[i]) * weight[i] * factor - from[i] * along;
-            }
+                EACH(width) to[i] = also[i] + wide(by[i]) * weight[i] * factor - from[i] * along;
+            } else
+                EACH(width) to[i] = wide(by[i]) * weight[i] * factor - from[i] * along;
             if (grad_update) {
                 bf16 *half = grad_update + row * width;
-#pragma omp simd
-                for (int64_t i = 0; i < width; i++) half[i] = narrow(to[i]);
+                EACH(width) half[i] = narrow(to[i]);
             }
-            if (sums) {
-#pragma omp simd
-                for (int64_t i = 0; i < width; i++) sums[i] += wide(by[i]) * from[i] * factor;
-            }
+            if (sums)
+                EACH(width) sums[i] += wide(by[i]) * from[i] * factor;
         }
     }
 }
 
 /* out (rows, width) = gate * sigmoid(gate) * up, where a row of gate_up (rows, 2 width) holds gate and then up. */
 void swiglu(const bf16 *gate_up, bf16 *out, int64_t rows, int64_t width, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t row = 0; row < rows; row++) {
+    EACH_ROW {
         const bf16 *gate = gate_up + row * 2 * width, *up = gate + width;
         bf16 *to = out + row * width;
-#pragma omp simd
-        for (int64_t i = 0; i < width; i++) to[i] = narrow(wide(gate[i]) * sigmoid(wide(gate[i])) * wide(up[i]));
+        EACH(width) to[i] = narrow(wide(gate[i]) * sigmoid(wide(gate[i])) * wide(up[i]));
     }
 }
 
 /* The gradient for gate_up. */
 void swiglu_backward(const bf16 *grad, const bf16 *gate_up, bf16 *grad_gate_up, int64_t rows, int64_t width,
                      int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t row = 0; row < rows; row++) {
+    EACH_ROW {
         const bf16 *by = grad + row * width, *gate = gate_up + row * 2 * width, *up = gate + width;
         bf16 *grad_gate = grad_gate_up + row * 2 * width, *grad_up = grad_gate + width;
-#pragma omp simd
-        for (int64_t i = 0; i < width; i++) {
+        EACH(width) {
             float g = wide(gate[i]), s = sigmoid(g);
             grad_gate[i] = narrow(wide(by[i]) * wide(up[i]) * s * (1.0f + g * (1.0f - s)));
             grad_up[i] = narrow(wide(by[i]) * g * s);
@@ -142,8 +132,7 @@ void rotate(const bf16 *x, const bf16 *cosine, const bf16 *sine, bf16 *out, cons
             for (int64_t head = 0; head < heads; head++) {
                 const bf16 *from = x + row * strides[0] + t * strides[1] + head * strides[2];
                 bf16 *to = out + row * strides[3] + t * strides[4] + head * strides[5];
-#pragma omp simd
-                for (int64_t i = 0; i < half; i++) {
+                EACH(half) {
                     float a = wide(from[i]), b = wide(from[half + i]);
                     to[i] = narrow(a * wide(c[i]) + b * wide(s[i]) * sign);
                     to[half + i] = narrow(b * wide(c[half + i]) + a * wide(s[half + i]) * sign);
@@ -156,8 +145,7 @@ void rotate(const bf16 *x, const bf16 *cosine, const bf16 *sine, bf16 *out, cons
    query q attends to the first seen + q columns, at most all, and the others become 0. */
 void softmax(bf16 *scores, float scale, int64_t rows, int64_t columns, int64_t queries, int64_t group, int64_t seen,
              int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t row = 0; row < rows; row++) {
+    EACH_ROW {
         bf16 *at = scores + row * columns;
         int64_t sees = seen + row / group % queries, end = sees < columns ? sees : columns;
         int64_t padded = (end + LANES - 1) / LANES * LANES;
@@ -168,11 +156,9 @@ void softmax(bf16 *scores, float scale, int64_t rows, int64_t columns, int64_t q
             line[i] = wide(at[i]) * scale;
             most = line[i] > most ? line[i] : most;
         }
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < padded; i++) sum += line[i] = exponential(line[i] - most);
+        SUM_EACH(padded, sum) sum += line[i] = exponential(line[i] - most);
         float share = 1.0f / sum;
-#pragma omp simd
-        for (int64_t i = 0; i < end; i++) at[i] = narrow(line[i] * share);
+        EACH(end) at[i] = narrow(line[i] * share);
         memset(at + end, 0, (columns - end) * sizeof(bf16));
     }
 }
@@ -180,15 +166,12 @@ void softmax(bf16 *scores, float scale, int64_t rows, int64_t columns, int64_t q
 /* The gradient for the scores, from that for their softmax and the softmax itself. */
 void softmax_backward(const bf16 *grad, const bf16 *softmax, float scale, bf16 *grad_scores, int64_t rows,
                       int64_t columns, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t row = 0; row < rows; row++) {
+    EACH_ROW {
         const bf16 *by = grad + row * columns, *share = softmax + row * columns;
         bf16 *to = grad_scores + row * columns;
         float along = 0;
-#pragma omp simd reduction(+ : along)
-        for (int64_t i = 0; i < columns; i++) along += wide(by[i]) * wide(share[i]);
-#pragma omp simd
-        for (int64_t i = 0; i < columns; i++) to[i] = narrow((wide(by[i]) - along) * wide(share[i]) * scale);
+        SUM_EACH(columns, along) along += wide(by[i]) * wide(share[i]);
+        EACH(columns) to[i] = narrow((wide(by[i]) - along) * wide(share[i]) * scale);
     }
 }
 
@@ -196,34 +179,27 @@ void softmax_backward(const bf16 *grad, const bf16 *softmax, float scale, bf16 *
    bias null: nothing is added. */
 void add_layer_norm(float *x, const bf16 *update, const float *bias, const float *weight, const float *shift,
                     float eps, bf16 *out, int64_t rows, int64_t width, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t row = 0; row < rows; row++) {
+    EACH_ROW {
         float *at = x + row * width, sum = 0, squares = 0;
         bf16 *to = out + row * width;
         if (update) {
             const bf16 *add = update + row * width;
-#pragma omp simd
-            for (int64_t i = 0; i < width; i++) at[i] += wide(add[i]) + bias[i];
+            EACH(width) at[i] += wide(add[i]) + bias[i];
         }
-#pragma omp simd reduction(+ : sum)
-        for (int64_t i = 0; i < width; i++) sum += at[i];
+        SUM_EACH(width, sum) sum += at[i];
         float mean = sum / width;
-#pragma omp simd reduction(+ : squares)
-        for (int64_t i = 0; i < width; i++) squares += (at[i] - mean) * (at[i] - mean);
+        SUM_EACH(width, squares) squares += (at[i] - mean) * (at[i] - mean);
         float factor = 1.0f / sqrtf(squares / width + eps);
-#pragma omp simd
-        for (int64_t i = 0; i < width; i++) to[i] = narrow((at[i] - mean) * factor * weight[i] + shift[i]);
+        EACH(width) to[i] = narrow((at[i] - mean) * factor * weight[i] + shift[i]);
     }
 }
 
 /* In place: y sigmoid(linear y + cubic y^3) for y = x + bias, which is quick GELU with linear 1.702 and cubic 0, and
    GELU by tanh with linear 2 sqrt(2 / pi) and cubic 0.044715 of that. */
 void gelu(bf16 *x, const float *bias, float linear, float cubic, int64_t rows, int64_t width, int threads) {
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t row = 0; row < rows; row++) {
+    EACH_ROW {
         bf16 *at = x + row * width;
-#pragma omp simd
-        for (int64_t i = 0; i < width; i++) {
+        EACH(width) {
             float y = wide(at[i]) + bias[i];
             at[i] = narrow(y * sigmoid(y * (linear + cubic * y * y)));
         }
@@ -241,7 +217,6 @@ void split_heads(const bf16 *qkv, const float *bias, bf16 *out, int64_t batch, i
                 const bf16 *from = qkv + (row * length + n) * 3 * part + head * width;
                 int64_t kind = head / heads, own = head % heads;
                 bf16 *to = out + (((kind * batch + row) * heads + own) * length + n) * width;
-#pragma omp simd
-                for (int64_t i = 0; i < width; i++) to[i] = narrow(wide(from[i]) + bias[head * width + i]);
+                EACH(width) to[i] = narrow(wide(from[i]) + bias[head * width + i]);
             }
 }

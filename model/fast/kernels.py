@@ -1,4 +1,4 @@
-"""Wrappers of kernels.c for bfloat16 tensors on a CPU, compiled with the machine's own gcc at first use.
+"""The functions of kernels.c for bfloat16 tensors on a CPU, compiled with the machine's own gcc at first use.
 
 A chain of PyTorch operations reads and writes memory at every step; a kernel does so once. Where they cannot be built,
 only speed is lost: fused.py has the same formulas in PyTorch. They share PyTorch's threads, so they are linked against
@@ -22,10 +22,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 SOURCE = Path(__file__).with_name("kernels.c")
 FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fPIC", "-fopenmp", "-shared")
-WIDE = ("-mprefer-vector-width=512",)  # on x86
 TYPES = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float, "t": ctypes.c_int}
 ARGUMENTS = {  # of each function: pointers, 64-bit integers, floats and the number of threads (TYPES)
     "rms_norm": "ppppfppnnt", "rms_norm_backward": "ppppppppnnt",
@@ -47,11 +47,11 @@ def library() -> ctypes.CDLL | None:
     compiler, openmp = shutil.which("gcc"), _openmp()
     if os.environ.get("GLIMPSE_KERNELS") == "0" or compiler is None or openmp is None:
         return None
-    flags = FLAGS + WIDE * (platform.machine() == "x86_64")
+    wide = ["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []
     with tempfile.TemporaryDirectory(prefix="glimpse-") as folder:
         built = Path(folder) / "kernels.so"
         # PyTorch's OpenMP comes before gcc's own, which is then not needed and left out
-        command = [compiler, *flags, str(SOURCE), "-o", str(built), "-Wl,--as-needed", openmp, "-lm"]
+        command = [compiler, *FLAGS, *wide, str(SOURCE), "-o", str(built), "-Wl,--as-needed", openmp, "-lm"]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
             kernels = ctypes.CDLL(str(built))
@@ -67,13 +67,9 @@ def library() -> ctypes.CDLL | None:
 
 def _openmp() -> str | None:
     """The file of the OpenMP library that PyTorch has loaded; None if that cannot be determined."""
-    if sys.platform != "linux":
-        return None
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        path = line.split(maxsplit=5)[5:]
-        if path and re.match(r"lib(gomp|iomp5|omp)\b.*\.so", Path(path[0]).name):
-            return path[0]
-    return None
+    maps = Path("/proc/self/maps").read_text() if sys.platform == "linux" else ""
+    found = re.search(r"/.*/lib(gomp|iomp5|omp)\b[^/\n]*\.so.*", maps)
+    return found[0] if found else None
 
 
 def _call(name: str, *arguments) -> None:
@@ -81,46 +77,75 @@ def _call(name: str, *arguments) -> None:
     getattr(library(), name)(*given, torch.get_num_threads())
 
 
-def rms_norm(x: Tensor, update: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """(stream, out, scale): x (..., D) float32 plus update (..., D); the RMSNorm of that with weight (D,) float32, in
-    bfloat16; and 1 / RMS (..., 1)."""
-    x = x.contiguous()
-    stream = x if update is None else torch.empty_like(x)
-    out, scale = torch.empty_like(x, dtype=torch.bfloat16), x.new_empty((*x.shape[:-1], 1))
-    update = None if update is None else update.contiguous()
-    _call("rms_norm", x, update, stream, weight, eps, out, scale, scale.numel(), x.shape[-1])
-    return stream, out, scale
+class RMSNorm(torch.autograd.Function):
+    """x (..., D) float32 plus update (..., D), and the RMSNorm of that with weight (D,) float32, in bfloat16; where
+    update is None, only the RMSNorm of x."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, update: Tensor | None, weight: Tensor, eps: float):
+        ctx.set_materialize_grads(False)
+        x, update = x.contiguous(), None if update is None else update.contiguous()
+        stream = x if update is None else torch.empty_like(x)
+        out, scale = torch.empty_like(x, dtype=torch.bfloat16), x.new_empty((*x.shape[:-1], 1))  # scale: 1 / RMS
+        _call("rms_norm", x, update, stream, weight, eps, out, scale, scale.numel(), x.shape[-1])
+        ctx.save_for_backward(stream, weight, scale)
+        return out if update is None else (stream, out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads: Tensor | None):
+        stream, weight, scale = ctx.saved_tensors
+        grad_stream, grad_out = grads if len(grads) == 2 else (None, *grads)
+        grad_out = torch.zeros_like(stream, dtype=torch.bfloat16) if grad_out is None else grad_out.contiguous()
+        grad_stream = None if grad_stream is None else grad_stream.contiguous()
+        grad_x, width = torch.empty_like(stream), stream.shape[-1]
+        grad_update = torch.empty_like(stream, dtype=torch.bfloat16) if ctx.needs_input_grad[1] else None
+        sums = stream.new_zeros((torch.get_num_threads(), width)) if ctx.needs_input_grad[2] else None
+        grads_in = (grad_x, grad_update, sums)
+        _call("rms_norm_backward", grad_out, grad_stream, stream, weight, scale, *grads_in, scale.numel(), width)
+        return grad_x, grad_update, None if sums is None else sums.sum(0), None
 
 
-def rms_norm_backward(
-    grad_out: Tensor, grad_stream: Tensor | None, stream: Tensor, weight: Tensor, scale: Tensor,
-    wanted: tuple[bool, bool],
-) -> tuple[Tensor, Tensor | None, Tensor | None]:  # fmt: skip
-    """Gradients for x and, where wanted, update and weight, from those for rms_norm's out and stream."""
-    grad_out, width, threads = grad_out.contiguous(), stream.shape[-1], torch.get_num_threads()
-    grad_stream = None if grad_stream is None else grad_stream.contiguous()
-    grad_x = torch.empty_like(stream)
-    grad_update = torch.empty_like(stream, dtype=torch.bfloat16) if wanted[0] else None
-    sums = stream.new_zeros((threads, width)) if wanted[1] else None
-    grads = (grad_x, grad_update, sums)
-    _call("rms_norm_backward", grad_out, grad_stream, stream, weight, scale, *grads, scale.numel(), width)
-    return grad_x, grad_update, None if sums is None else sums.sum(0)
-
-
-def swiglu(gate_up: Tensor) -> Tensor:
+class SwiGLU(torch.autograd.Function):
     """silu(gate) * up (..., I) of gate and up, concatenated (..., 2 I)."""
-    gate_up, width = gate_up.contiguous(), gate_up.shape[-1] // 2
-    out = gate_up.new_empty((*gate_up.shape[:-1], width))
-    _call("swiglu", gate_up, out, out.numel() // width, width)
-    return out
+
+    @staticmethod
+    def forward(ctx, gate_up: Tensor) -> Tensor:
+        gate_up, width = gate_up.contiguous(), gate_up.shape[-1] // 2
+        ctx.save_for_backward(gate_up)
+        out = gate_up.new_empty((*gate_up.shape[:-1], width))
+        _call("swiglu", gate_up, out, out.numel() // width, width)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (gate_up,) = ctx.saved_tensors
+        grad, grad_gate_up = grad.contiguous(), torch.empty_like(gate_up)
+        _call("swiglu_backward", grad, gate_up, grad_gate_up, grad.numel() // grad.shape[-1], grad.shape[-1])
+        return grad_gate_up
 
 
-def swiglu_backward(grad: Tensor, gate_up: Tensor) -> Tensor:
-    """The gradient for gate_up."""
-    grad, gate_up = grad.contiguous(), gate_up.contiguous()
-    grad_gate_up = torch.empty_like(gate_up)
-    _call("swiglu_backward", grad, gate_up, grad_gate_up, grad.numel() // grad.shape[-1], grad.shape[-1])
-    return grad_gate_up
+class Softmax(torch.autograd.Function):
+    """In place: softmax(scale * scores) over the last dimension of (..., queries * group, S). Each query has `group`
+    rows, and query q attends to the first seen + q columns."""
+
+    @staticmethod
+    def forward(ctx, scores: Tensor, scale: float, queries: int, group: int, seen: int) -> Tensor:
+        columns = scores.shape[-1]
+        _call("softmax", scores, scale, scores.numel() // columns, columns, queries, group, seen)
+        ctx.mark_dirty(scores)
+        ctx.save_for_backward(scores)
+        ctx.scale = scale
+        return scores
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor):
+        (softmax,) = ctx.saved_tensors
+        grad, grad_scores, columns = grad.contiguous(), torch.empty_like(softmax), softmax.shape[-1]
+        _call("softmax_backward", grad, softmax, ctx.scale, grad_scores, softmax.numel() // columns, columns)
+        return grad_scores, None, None, None, None
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
@@ -132,21 +157,6 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, sign: float) -> Tensor:
     turn = cos.stride(0) if len(cos) > 1 else 0
     _call("rotate", x, cos, sin, out, sizes, strides, turn, sign)
     return out
-
-
-def softmax_(scores: Tensor, scale: float, queries: int, group: int, seen: int) -> Tensor:
-    """In place: softmax(scale * scores) over the last dimension of (..., queries * group, S), where each query has
-    `group` rows and query q attends to the first seen + q columns."""
-    _call("softmax", scores, scale, scores.numel() // scores.shape[-1], scores.shape[-1], queries, group, seen)
-    return scores
-
-
-def softmax_backward(grad: Tensor, softmax: Tensor, scale: float) -> Tensor:
-    """The gradient for the scores."""
-    grad, columns = grad.contiguous(), softmax.shape[-1]
-    grad_scores = torch.empty_like(softmax)
-    _call("softmax_backward", grad, softmax, scale, grad_scores, softmax.numel() // columns, columns)
-    return grad_scores
 
 
 def add_layer_norm_(x: Tensor, update: Tensor | None, bias: Tensor | None, norm: nn.LayerNorm) -> Tensor:

@@ -13,10 +13,10 @@ from torch.utils.checkpoint import checkpoint
 
 from model.cache import KVCache
 from model.fast.attention import BLOCK, SHORT, attend
-from model.fast.cache import FastKVCache
 from model.fast.decoding import TokenStepper
 from model.fast.fused import add_rms_norm, product_dtype, rms_norm, rotate, signed, swiglu
-from model.language import LanguageModel, token_positions
+from model.fast.graphs import FastKVCache
+from model.language import LanguageModel, causal_mask, token_positions
 from model.layers import MLP, Attention, DecoderLayer, RMSNorm, Rotary, rotary_embedding
 
 
@@ -26,9 +26,7 @@ class FastRMSNorm(RMSNorm):
 
     def after(self, x: Tensor, update: Tensor | None) -> tuple[Tensor, Tensor]:
         """x + update (None: just x), and the norm of that."""
-        if update is None:
-            return x, self(x)
-        return add_rms_norm(x, update, self.weight, self.eps)
+        return (x, self(x)) if update is None else add_rms_norm(x, update, self.weight, self.eps)
 
 
 class FastAttention(Attention):
@@ -74,13 +72,9 @@ class FastLanguageModel(LanguageModel):
     _stepped: tuple[tuple[int, int], ...] = ()  # the weights that the stepper has copies of
 
     def forward(
-        self,
-        embeddings: Tensor,
-        attention_mask: Tensor | None = None,
-        cache: KVCache | None = None,
-        positions: Tensor | None = None,
-        first: int = 0,
-    ) -> Tensor:
+        self, embeddings: Tensor, attention_mask: Tensor | None = None, cache: KVCache | None = None,
+        positions: Tensor | None = None, first: int = 0,
+    ) -> Tensor:  # fmt: skip
         """As LanguageModel.forward, for the positions from `first` on only: (B, T - first, D)."""
         cached, new = 0 if cache is None else cache.length, embeddings.shape[1]
         self._check(embeddings, attention_mask, cached)
@@ -89,16 +83,15 @@ class FastLanguageModel(LanguageModel):
         config, dtype = self.config, product_dtype(embeddings)
         cos, sin = signed(rotary_embedding(positions, config.head_dim, config.rope_theta, config.rope_scaling))
         rotary = cos.to(dtype), sin.to(dtype)
-        mask = padding_mask(attention_mask, cached, new)
+        mask = None if attention_mask is None else causal_mask(attention_mask, cached, new, embeddings.device)
         x, update = embeddings, None
         recompute = self.checkpointing and torch.is_grad_enabled() and cache is None
         for number, layer in enumerate(self.model.layers, 1):
             start = first if number == len(self.model.layers) else 0
             if recompute:
                 x = x if update is None else x + update  # so that only one of them is stored
-                x, update = checkpoint(
-                    layer, x, None, rotary, mask, None, start, use_reentrant=False, preserve_rng_state=False
-                )
+                given = (x, None, rotary, mask, None, start)
+                x, update = checkpoint(layer, *given, use_reentrant=False, preserve_rng_state=False)
             else:
                 x, update = layer(x, update, rotary, mask, cache, start)
         if cache is not None:
@@ -124,14 +117,3 @@ class FastLanguageModel(LanguageModel):
     def next_logits(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache) -> Tensor:
         assert self._stepper is not None and isinstance(cache, FastKVCache)  # new_cache made both
         return self._stepper.step(tokens, positions, mask, cache)
-
-
-def padding_mask(attention_mask: Tensor | None, cached: int, new: int) -> Tensor | None:
-    """Causal and padding mask (B, 1, T, cached + T) for attend(); None: causal, for which attend() needs no mask."""
-    if attention_mask is None:
-        return None
-    if new == 1:
-        return attention_mask[:, None, None, :]
-    keys = torch.arange(cached + new, device=attention_mask.device)
-    queries = keys[cached:, None]
-    return ((keys <= queries) & attention_mask[:, None, None, :]) | (keys == queries)

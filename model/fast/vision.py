@@ -10,9 +10,8 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from model.config import VisionConfig
 from model.fast import kernels
 from model.fast.attention import SHORT, attend, see_all
 from model.fast.fused import are_compiled, one_product, product_dtype
@@ -36,14 +35,11 @@ class FastVisionAttention(Attention):
 class FastEncoderLayer(EncoderLayer):
     def forward(self, x: Tensor) -> Tensor:
         x = x + scaled(self.self_attn(self.layer_norm1(x)), self.layer_scale1)
-        if self.mlp.activation is quick_gelu and self.layer_scale2 is None:
-            return self._with_quick_mlp(x)
-        return x + scaled(self.mlp(self.layer_norm2(x)), self.layer_scale2)
-
-    def _with_quick_mlp(self, x: Tensor) -> Tensor:
-        """x plus the MLP's output. c * quick_gelu(y) is silu(c * y) with c = QUICK: c is folded into the norm's
-        weights and divided out in the residual addition, so that it costs no pass over the wide activations."""
         norm, up, down = self.layer_norm2, self.mlp.fc1, self.mlp.fc2
+        if self.mlp.activation is not quick_gelu or self.layer_scale2 is not None:
+            return x + scaled(self.mlp(norm(x)), self.layer_scale2)
+        # c * quick_gelu(y) is silu(c * y) with c = QUICK: c is folded into the norm's weights and divided out in the
+        # residual addition, so that it costs no pass over the wide activations
         y = F.layer_norm(x, norm.normalized_shape, QUICK * norm.weight, QUICK * norm.bias, norm.eps)
         y = F.linear(y, up.weight, QUICK * up.bias)
         y = F.linear(F.silu(y, inplace=not torch.is_grad_enabled()), down.weight, QUICK * down.bias)
@@ -52,45 +48,25 @@ class FastEncoderLayer(EncoderLayer):
 
 class FastVisionTransformer(VisionTransformer):
     def run_layers(self, x: Tensor) -> Tensor:
-        config = self.config
-        if not can_run(config, x):
+        known = self.config.hidden_act in GELU and not self.config.layer_scale and x.shape[1] <= SHORT
+        if not known or torch.is_grad_enabled() or x.dtype != torch.float32 or not are_compiled(x):
             return super().run_layers(x)
-        return run_layers(self.encoder.layers[: config.num_hidden_layers + 1 + config.feature_layer], x, config)
-
-
-def can_run(config: VisionConfig, x: Tensor) -> bool:
-    """Whether the kernels support layers of this kind on x (B, N, D), and no gradient is needed."""
-    known = config.hidden_act in GELU and not config.layer_scale and x.shape[1] <= SHORT
-    return known and not torch.is_grad_enabled() and x.dtype == torch.float32 and are_compiled(x)
-
-
-def run_layers(layers: nn.ModuleList, x: Tensor, config: VisionConfig) -> Tensor:
-    """x (B, N, D) through the layers, with the same result as calling each EncoderLayer in turn."""
-    x = x.clone(memory_format=torch.contiguous_format)
-    update: Tensor | None = None
-    bias: Tensor | None = None
-    for layer in layers:
-        assert isinstance(layer, EncoderLayer)
-        y = kernels.add_layer_norm_(x, update, bias, layer.layer_norm1)
-        out = layer.self_attn.out_proj
-        update, bias = _product(_attend(layer.self_attn, y), out), out.bias.float()
-        y = kernels.add_layer_norm_(x, update, bias, layer.layer_norm2)
-        up, down = layer.mlp.fc1, layer.mlp.fc2
-        y = kernels.gelu_(_product(y, up), up.bias.float(), *GELU[config.hidden_act])
-        update, bias = _product(y, down), down.bias.float()
-    return x if update is None or bias is None else x.add_(update).add_(bias)
-
-
-def _attend(attention: Attention, x: Tensor) -> Tensor:
-    """The concatenated outputs of the heads, (B, N, D)."""
-    projections = (attention.q_proj, attention.k_proj, attention.v_proj)
-    biases = torch.cat([projection.bias for projection in projections]).float()
-    heads = kernels.split_heads(one_product(x, *projections), biases, attention.heads)
-    query, key, value = heads.flatten(1, 2)  # (B * H, N, d)
-    out = see_all(query, key.transpose(1, 2), value, query.shape[-1] ** -0.5)
-    return out.view(heads.shape[1:]).transpose(1, 2).flatten(2)
-
-
-def _product(x: Tensor, linear: nn.Linear) -> Tensor:
-    """A linear layer's output without its bias."""
-    return F.linear(x, linear.weight)
+        x = x.clone(memory_format=torch.contiguous_format)
+        update: Tensor | None = None
+        bias: Tensor | None = None
+        for layer in self.encoder.layers[: self.config.num_hidden_layers + 1 + self.config.feature_layer]:
+            assert isinstance(layer, EncoderLayer)
+            y = kernels.add_layer_norm_(x, update, bias, layer.layer_norm1)
+            attention, out = layer.self_attn, layer.self_attn.out_proj
+            inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
+            biases = torch.cat([linear.bias for linear in inputs]).float()
+            heads = kernels.split_heads(one_product(y, *inputs), biases, attention.heads)
+            query, key, value = heads.flatten(1, 2)  # (B * H, N, d)
+            y = see_all(query, key.transpose(1, 2), value, query.shape[-1] ** -0.5)
+            y = y.view(heads.shape[1:]).transpose(1, 2).flatten(2)  # (B, N, D)
+            update, bias = F.linear(y, out.weight), out.bias.float()
+            y = kernels.add_layer_norm_(x, update, bias, layer.layer_norm2)
+            up, down = layer.mlp.fc1, layer.mlp.fc2
+            y = kernels.gelu_(F.linear(y, up.weight), up.bias.float(), *GELU[self.config.hidden_act])
+            update, bias = F.linear(y, down.weight), down.bias.float()
+        return x if update is None or bias is None else x.add_(update).add_(bias)

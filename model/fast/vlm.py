@@ -11,11 +11,28 @@ from model.vlm import IGNORED, VLM
 
 class FastVLM(VLM):
     def loss(self, batch) -> tuple[Tensor, int]:
-        """As VLM.loss; hidden states only from the first supervised position on."""
+        """As VLM.loss; hidden states only from the first supervised position on.
+
+        With a frozen language model no gradient reaches the text before the first image: that prefix is prefilled
+        without autograd, and only once if it is the same in all rows.
+        """
         self.check_padding(batch)
         supervised = (batch.labels[:, 1:] != IGNORED).any(0).nonzero()
         first = int(supervised[0]) if len(supervised) else 0
-        hidden = self._hidden(batch, first)
+        embeddings = self.embed_batch(batch)
+        trains = self.llm.checkpointing or any(parameter.requires_grad for parameter in self.llm.parameters())
+        lead = 0  # length of the prefix that holds no image and no label in any row
+        if embeddings.requires_grad and not trains:
+            pictured = batch.image_mask.any(0).nonzero()
+            lead = min(first, int(pictured[0])) if len(pictured) else 0
+        cache = self.llm.new_cache(embeddings.shape[1]) if lead else None
+        if cache is not None:
+            same = bool((batch.ids[:, :lead] == batch.ids[:1, :lead]).all())
+            with torch.no_grad():
+                self.llm(embeddings[: 1 if same else None, :lead], cache=cache)
+            if same:
+                cache.keep(torch.zeros(len(embeddings), dtype=torch.int64, device=embeddings.device))
+        hidden = self.llm(embeddings[:, lead:], cache=cache, first=first - lead)  # (B, T - first, D)
         targets = batch.labels[:, first + 1 :].flatten()
         positions = (targets != IGNORED).nonzero().squeeze(1)
         predicted = hidden[:, :-1].flatten(0, 1).index_select(0, positions)  # (supervised, D)
@@ -26,28 +43,3 @@ class FastVLM(VLM):
         """As VLM.encode; a frozen encoder runs without autograd, as its kernels require."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.trains_vision):
             return super().encode(pixels)
-
-    def _hidden(self, batch, first: int) -> Tensor:
-        """Hidden states (B, T - first, D) of a right-padded batch from position `first` on.
-
-        With a frozen language model no gradient reaches the text before the first image: that prefix is prefilled
-        without autograd, and only once if it is the same in all rows.
-        """
-        embeddings = self.embed_batch(batch)
-        lead = self._lead(batch, first) if embeddings.requires_grad else 0
-        if not lead:
-            return self.llm(embeddings, first=first)
-        cache = self.llm.new_cache(embeddings.shape[1])
-        same = bool((batch.ids[:, :lead] == batch.ids[:1, :lead]).all())
-        with torch.no_grad():
-            self.llm(embeddings[: 1 if same else None, :lead], cache=cache)
-        if same:
-            cache.keep(torch.zeros(len(embeddings), dtype=torch.int64, device=embeddings.device))
-        return self.llm(embeddings[:, lead:], cache=cache, first=first - lead)
-
-    def _lead(self, batch, first: int) -> int:
-        """Length of the prefix that holds no image and no label in any row; 0 if the language model trains."""
-        if self.llm.checkpointing or any(parameter.requires_grad for parameter in self.llm.parameters()):
-            return 0
-        pictured = batch.image_mask.any(0).nonzero()
-        return min(first, int(pictured[0])) if len(pictured) else 0

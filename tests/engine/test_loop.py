@@ -15,7 +15,7 @@ from engine.log import read_log
 from engine.loop import gradients, mean_loss, take_step, train
 from engine.optimizer import learning_rate, make_optimizer
 from engine.recorder import NotFiniteError
-from model.checkpoints import fingerprint, read_metadata
+from model.checkpoints.files import fingerprint, read_metadata
 
 
 class Line(nn.Module):

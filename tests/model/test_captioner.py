@@ -50,14 +50,14 @@ def test_a_set_of_words_costs_the_mean_of_their_surprisals_and_what_is_negative_
     torch.testing.assert_close(word_loss(logits, labels), by_hand)
 
 
-def test_the_words_of_the_cells_are_added_to_the_loss_by_their_weight(captioner):
+def test_the_words_of_the_cells_are_added_to_the_loss(captioner):
     words = torch.randint(0, VOCABULARY, (2, 16, 3), generator=torch.Generator().manual_seed(2))
     without, count = captioner.loss(batch_of(None))
     with_cells, same = captioner.loss(batch_of(words))
     features = captioner.vision(batch_of(None).pixels)
     cells = word_loss(captioner.words(pool(features, 16)).flatten(0, 1), words.flatten(0, 1))
     assert count == same == 8
-    torch.testing.assert_close(with_cells - without, captioner.cell_weight * cells * count)
+    torch.testing.assert_close(with_cells - without, cells * count)
 
 
 def test_the_words_of_a_cell_reach_the_patches_in_it_first(captioner):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from model.checkpoints import load_vision, load_vlm, save_hf_vision, save_vision, save_vlm
 from model.checkpoints.files import find_weights, read_tensors
-from model.checkpoints.sizes import from_dict, to_dict
-from model.checkpoints.vision_families import FORMATS, family_of, processor_settings, vision_config
+from model.checkpoints.own import from_dict
+from model.checkpoints.vision_families import FORMATS, processor_settings, vision_config
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vision import VisionTransformer, shuffle_pixels
 from model.vlm import VLM
@@ -77,7 +77,7 @@ def test_an_intern_vit_is_written_back_tensor_for_tensor(tmp_path):
 def test_one_intern_vit_in_both_forms_is_the_same_encoder(tmp_path):
     write_family(tmp_path / "a", "intern_vit")
     vision, settings = load_vision(tmp_path / "a")
-    save_hf_vision(tmp_path / "b", vision, settings)  # as transformers names it
+    save_hf_vision(tmp_path / "b", vision, settings, "internvl")  # as transformers names it
     assert "embeddings.cls_token" in read_tensors(find_weights(tmp_path / "b"))
     assert same(load_vision(tmp_path / "b")[0].state_dict(), vision.state_dict())
 
@@ -93,8 +93,8 @@ def test_clips_last_norm_is_kept_to_be_written_out_and_changes_no_feature(tmp_pa
     without = load_vision(tmp_path)[0]
     with torch.no_grad():
         assert (without(pixels()) - theirs).abs().max() < 1e-4
-    with pytest.raises(ValueError, match="CLIP without its post_layernorm"):
-        save_hf_vision(tmp_path / "out", without, settings)
+    with pytest.raises(ValueError, match="found {'post_norm': 'none'}: choose another of"):
+        save_hf_vision(tmp_path / "out", without, settings, "clip")
 
 
 @pytest.mark.parametrize("layer", [-1, -2])
@@ -204,17 +204,20 @@ def test_every_family_lives_in_our_own_folders_too(tmp_path, family):
 
 
 def test_configs_of_before_these_families_still_read():
-    old = {name: value for name, value in to_dict(CLIP).items()
+    old = {name: value for name, value in asdict(CLIP).items()
            if name not in ("patch_bias", "post_norm", "layer_scale", "pixel_shuffle")}  # fmt: skip
     assert from_dict(VisionConfig, old) == CLIP
 
 
 def test_an_encoder_that_no_family_has_is_not_written(tmp_path):
-    for config in (CLIP, replace(CLIP, stem="conv", post_norm="kept"), replace(CLIP, post_norm="applied")):
-        with pytest.raises(ValueError, match="no Hugging Face folder holds"):
-            family_of(config)
-    with pytest.raises(ValueError, match="siglip_vision_model has .* found {'class_token': True"):
-        save_hf_vision(tmp_path, VisionTransformer(replace(CLIP, post_norm="kept")), {}, "siglip")
+    kept = replace(CLIP, post_norm="kept")
+    for config, family, differs in (
+        (CLIP, "clip", "'post_norm': 'none'"), (replace(kept, stem="conv"), "clip", "'stem': 'conv'"),
+        (replace(CLIP, post_norm="applied"), "chinese_clip", "'post_norm': 'applied'"),
+        (kept, "siglip", "'class_token': True"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=f"{family}_vision_model has .* found {{{differs}"):
+            save_hf_vision(tmp_path, VisionTransformer(config), {}, family)
     assert not list(tmp_path.iterdir())
 
 

@@ -19,6 +19,7 @@ from model.checkpoints import (
     save_vlm,
     write_json,
 )
+from model.checkpoints.llava import projector_activation
 from model.checkpoints.vision_families import FORMATS, vision_config
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.generation import generate
@@ -193,6 +194,16 @@ def test_what_minimind_v_cannot_hold_is_refused(tmp_path):
         save_minimind_v(tmp_path / "a.pth", seeded())
     with pytest.raises(ValueError, match="no projector"):
         save_minimind_v(tmp_path / "a.pth", VLM(VLMConfig(LM)))
+
+
+def test_only_projectors_that_llava_computes_are_exported(monkeypatch):
+    assert projector_activation(ProjectorConfig("mlp", 24, 32)) == "gelu"
+    assert projector_activation(ProjectorConfig("linear", 24, 32)) == "linear"
+    monkeypatch.setattr("model.config.PROJECTORS", ("linear", "mlp", "ldp", "norm"))
+    for kind in ("ldp", "norm"):
+        message = f"found the projector '{kind}', expected mlp or linear: .* train with --projector mlp"
+        with pytest.raises(WeightsError, match=message):
+            projector_activation(ProjectorConfig(kind, 24, 32))
 
 
 @needs_tiny

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
-from model.generation import Sampling, choose, generate
+from model.generation import choose, generate
 from model.vlm import VLM
 
 LM = LMConfig(32, 2, 4, 2, 48, 60, max_position_embeddings=64)
@@ -187,22 +187,22 @@ def test_sampling_at_a_tiny_temperature_or_top_p_is_greedy():
 def test_top_p_draws_only_among_the_tokens_that_hold_it():
     logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().expand(4000, 4)
     generator = torch.Generator().manual_seed(0)
-    drawn = choose(logits, None, Sampling(1.0, 0.7, generator=generator)).bincount(minlength=4) / 4000
+    drawn = choose(logits, None, 1.0, 0.7, generator=generator).bincount(minlength=4) / 4000
     assert drawn[2] == 0 and drawn[3] == 0
     assert drawn[0].item() == pytest.approx(0.625, abs=0.03)
 
 
 def test_temperature_divides_the_logits():
     logits = torch.tensor([[2.0, 0.0]]).expand(4000, 2)
-    drawn = choose(logits, None, Sampling(2.0, generator=torch.Generator().manual_seed(0))).float().mean()
+    drawn = choose(logits, None, 2.0, generator=torch.Generator().manual_seed(0)).float().mean()
     assert drawn.item() == pytest.approx(1 - torch.sigmoid(torch.tensor(1.0)).item(), abs=0.03)
 
 
 def test_the_penalty_divides_positive_and_multiplies_negative_logits():
     logits = torch.tensor([[4.0, 3.0, -1.0], [-1.0, -1.9, -5.0]])
     seen = torch.tensor([[True, False, True], [True, False, False]])
-    assert choose(logits, seen, Sampling(repetition_penalty=1.5)).tolist() == [1, 0]
-    assert choose(logits, seen, Sampling(repetition_penalty=2.0)).tolist() == [1, 1]
+    assert choose(logits, seen, repetition_penalty=1.5).tolist() == [1, 0]
+    assert choose(logits, seen, repetition_penalty=2.0).tolist() == [1, 1]
 
 
 def test_a_strong_penalty_says_nothing_twice():

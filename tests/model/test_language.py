@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 import torch
 
 from model.cache import KVCache
-from model.checkpoints.sizes import from_dict, to_dict, vlm_from_dict
+from model.checkpoints.own import from_dict
 from model.config import LMConfig, VLMConfig
 from model.language import LanguageModel
 from model.layers import RMSNorm, apply_rotary, rotary_embedding
@@ -96,7 +98,7 @@ def test_logits_of_the_default_sizes_equal_those_of_llama():
 
 def test_logits_of_an_untied_head_equal_those_of_llama():
     model = LanguageModel(
-        LMConfig(**{**to_dict(SMALL), "tie_word_embeddings": False}), torch.Generator().manual_seed(0)
+        LMConfig(**{**asdict(SMALL), "tie_word_embeddings": False}), torch.Generator().manual_seed(0)
     ).eval()
     ids = random_ids(2, 9)
     with torch.no_grad():
@@ -226,8 +228,8 @@ def test_a_model_held_in_bfloat16_runs():
 
 def test_configs_round_trip_and_name_strange_keys():
     config = VLMConfig(SMALL)
-    assert vlm_from_dict(to_dict(config)) == config
-    values = to_dict(SMALL)
+    assert from_dict(VLMConfig, asdict(config)) == config
+    values = asdict(SMALL)
     del values["rope_theta"]
     values["ropeTheta"] = 1e4
     with pytest.raises(ValueError, match=r"unknown keys \['ropeTheta'\], missing keys \['rope_theta'\]"):
@@ -245,4 +247,4 @@ def test_configs_round_trip_and_name_strange_keys():
 )
 def test_impossible_sizes_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
-        LMConfig(**{**to_dict(SMALL), **wrong})
+        LMConfig(**{**asdict(SMALL), **wrong})

@@ -23,9 +23,10 @@ from engine.checkpoint import RunError
 from engine.command import guarded
 from engine.inference import Decoding, answer
 from model.checkpoints import WeightsError, load_language, read_tensors
-from model.checkpoints.minimind import minimind_config, minimind_v_tensors
-from model.config import LMConfig
+from model.checkpoints.minimind import minimind_config, save_minimind_v
+from model.config import LMConfig, ProjectorConfig, VLMConfig
 from model.language import LanguageModel
+from model.vlm import VLM
 from tokenizer.tokenizer import MINIMIND2_IMAGE_ID
 from tools import export_minimind
 
@@ -152,12 +153,12 @@ def test_a_512_wide_file_of_minimind2_loads_whole(tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"num_attention_heads": 4}, {"num_key_value_heads": 4}, {"rope_theta": 1e4}])
-def test_numbers_that_minimind_vs_file_does_not_tell_must_be_minimind2s(change):
+def test_numbers_that_minimind_vs_file_does_not_tell_must_be_minimind2s(change, tmp_path):
     lm = replace(LMConfig(64, 1, 8, 2, 64, 20), **change)
-    state = {"llm." + name: x for name, x in LanguageModel(lm).state_dict().items()}
-    state |= {"projector.linear_1.weight": torch.zeros(64, 768), "projector.linear_1.bias": torch.zeros(64)}
+    vlm = VLM(VLMConfig(lm, projector=ProjectorConfig("linear", 768, 64)))
     with pytest.raises(WeightsError, match=f"does not tell {next(iter(change))}"):
-        minimind_v_tensors(state, lm)
+        save_minimind_v(tmp_path / "sft_vlm_64.pth", vlm)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_that_minimind_vs_code_cannot_run_is_refused_in_words(tiny_run, tmp_path, capsys):

@@ -135,7 +135,7 @@ def test_pixels_of_another_size_are_refused():
     [
         ({"hidden_act": "relu"}, "hidden_act: found 'relu'"),
         ({"stem": "conv", "patch_size": 12, "image_size": 48}, "power of two"),
-        ({"stem": "conv", "image_size": 36}, "multiple of patch_size"),
+        ({"stem": "conv", "image_size": 36}, "a multiple of patch_size as image_size, found 36"),
         ({"feature_layer": 0}, "feature_layer: found 0"),
         ({"feature_layer": -5}, "feature_layer: found -5"),
         ({"num_attention_heads": 5}, "does not split"),

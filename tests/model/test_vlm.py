@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from model.checkpoints.sizes import to_dict, vlm_from_dict
+from model.checkpoints.own import from_dict
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vision import VisionTransformer
 from model.vlm import IGNORED, VLM
@@ -256,6 +257,6 @@ def test_the_order_of_weights_does_not_depend_on_when_the_encoder_comes():
 
 
 def test_the_config_round_trips():
-    assert vlm_from_dict(to_dict(CONFIG)) == CONFIG
+    assert from_dict(VLMConfig, asdict(CONFIG)) == CONFIG
     with pytest.raises(ValueError, match="vision"):
-        vlm_from_dict({"lm": to_dict(CONFIG)["lm"], "projector": None})
+        from_dict(VLMConfig, {"lm": asdict(LM), "projector": None})

@@ -1,4 +1,4 @@
-"""What model/fast exchanges: the same values and gradients as the plain model, and nothing of it once disabled."""
+"""What model/fast exchanges: the same values and gradients as the plain model, and the same names of weights."""
 
 from __future__ import annotations
 
@@ -35,26 +35,25 @@ def test_loss_and_gradients_are_those_of_the_plain_model(trained, checkpointing)
             torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_every_class_of_the_model_is_exchanged_and_comes_back():
+def test_every_class_of_the_model_is_exchanged_and_no_name_of_a_weight():
     vlm = seeded()
-    before = [type(module) for module in vlm.modules()]
     names = list(vlm.state_dict())
     assert not fast.is_enabled(vlm) and fast.enable(vlm) is vlm and fast.is_enabled(vlm)
     exchanged = {type(module) for module in vlm.modules()}
     assert exchanged >= set(fast.CLASSES.values()) and not exchanged & set(fast.CLASSES)
     assert list(vlm.state_dict()) == names
-    assert [type(module) for module in fast.disable(vlm).modules()] == before
 
 
 def test_answers_follow_weights_that_changed():
     """Decoding steps have copies of the weights; they must not outlive them."""
-    vlm = fast.enable(speaker())
+    plain, vlm = speaker(), fast.enable(speaker())
     ids = prompt(6, rows=2)
     first = say(vlm, ids).ids
     with torch.no_grad():
-        vlm.llm.model.layers[0].mlp.down_proj.weight.neg_()
+        for model in (plain, vlm):
+            model.llm.model.layers[0].mlp.down_proj.weight.neg_()
     second = say(vlm, ids).ids
-    assert first != second and second == say(fast.disable(vlm), ids).ids
+    assert first != second and second == say(plain, ids).ids
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from model.config import LMConfig, RopeScaling
-from model.fast.cache import FastKVCache
-from model.fast.decoding import TokenStepper, can_step
-from model.fast.graphs import FixedStep
+from model.fast.decoding import TokenStepper
+from model.fast.graphs import FastKVCache, FixedStep
 from model.language import LanguageModel
 from model.lora import add_lora
 
@@ -164,7 +163,7 @@ def test_adapters_are_heeded():
     add_lora(llm, ("q_proj",), 4, 8.0, torch.Generator().manual_seed(0))
     for layer in llm.model.layers:
         layer.self_attn.q_proj.lora_b.normal_(generator=torch.Generator().manual_seed(3))
-    assert not can_step(llm)
+    assert not TokenStepper(llm).stepping
     after, _ = stepped(llm, ids, real, 8)
     assert (after - before).abs().max() > 0.1
     assert (after - llm.logits(llm(llm.embed(ids)))[:, 8:]).abs().max() < 1e-4

@@ -16,7 +16,7 @@ from test_vision import CLIP_SMALL, pixels_for, seeded
 from torch import Tensor, nn
 
 from model import fast
-from model.fast import fused, kernels
+from model.fast import kernels
 from model.fast.fused import add_rms_norm, causal_softmax, rms_norm, rotate, swiglu
 from model.fast.vision import GELU
 from model.language import LanguageModel
@@ -105,7 +105,7 @@ def test_swiglu(width):
     gate, up = some(4, width, scale=3.0), some(4, width, seed=1)
 
     def compiled(gate_up):
-        return (fused._CompiledSwiGLU.apply(gate_up.bfloat16()),)
+        return (kernels.SwiGLU.apply(gate_up.bfloat16()),)
 
     def exact(gate_up):
         gate, up = gate_up.chunk(2, -1)
@@ -179,20 +179,20 @@ def test_what_is_no_number_stays_none():
     bad = some(2, 8)
     bad[0, 3] = torch.nan
     assert in_bf16(lambda x: rms_norm(x, torch.ones(8), 1e-5))(bad)[0].isnan().all()
-    assert kernels.swiglu(bad.bfloat16()).isnan().tolist() == [[False] * 3 + [True], [False] * 4]
+    assert kernels.SwiGLU.apply(bad.bfloat16()).isnan().tolist() == [[False] * 3 + [True], [False] * 4]
     assert causal_softmax(bad.bfloat16()[None], 1.0, 1, 8)[0].isnan().all(-1).tolist() == [True, False]
     assert kernels.gelu_(bad.bfloat16(), torch.zeros(8), 1.702, 0.0)[0, 3].isnan()
 
 
 def test_the_number_of_threads_changes_no_bit(monkeypatch):
-    x, update, weight = some(7, 33), some(7, 33, seed=1).bfloat16(), some(33, seed=2)
+    x, update, weight = some(7, 33).requires_grad_(), some(7, 33, seed=1).bfloat16(), some(33, seed=2).requires_grad_()
     ways = []
     for threads in (1, 2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda count=threads: count)
-        _, out, scale = kernels.rms_norm(x, update, weight, 1e-5)
-        softmax = kernels.softmax_(x.bfloat16()[None], 0.5, 7, 1, 27)
-        for_x, *_ = kernels.rms_norm_backward(out, x, x, weight, scale, (False, True))
-        ways.append((out, softmax, kernels.swiglu(update[:, :32]), for_x))
+        norm = kernels.RMSNorm.apply(x, update, weight, 1e-5)
+        for_x, _ = torch.autograd.grad(norm, (x, weight), [out.detach() for out in norm])
+        softmax = kernels.Softmax.apply(x.detach().bfloat16()[None], 0.5, 7, 1, 27)
+        ways.append((*norm, softmax, kernels.SwiGLU.apply(update[:, :32]), for_x))
     for way in ways[1:]:
         assert all(map(torch.equal, way, ways[0]))
 
