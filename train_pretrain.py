@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> None:
 
     def begin(load: PictureLoader) -> None:
         scenes = [make_scene("train", index) for index in range(min(args.scenes, len(data.train)))]
-        words = word_loader(tokenizer, args.english)
+        words = word_loader(tokenizer, args.english, model.config.projector.columns)
         left = name_cells(model, scenes, load, words, args.cell_steps, CELL_RATE, args.seed, here.device, here.dtype)
         print(f"cells: {args.cell_steps} steps, {left:.1%} of what their words say is not explained by the picture")
 

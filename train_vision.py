@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> None:
     encode = partial(encode_caption, tokenizer=tokenizer, image_tokens=model.image_tokens)
     load = remembering_loader(spec, int(args.cache_gb * 1e9) if args.epochs > 1 else 0)
     if not args.data:  # what is in each cell is known
-        load = both(load, word_loader(tokenizer))
+        load = both(load, word_loader(tokenizer, columns=False))
     feeds = [
         Feed(make_examples(records, encode, data.bad, what), args.batch_size, args.seed, tokenizer.pad_id, load,
              data.bad, workers=1, token_budget=args.token_budget)

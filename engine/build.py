@@ -111,7 +111,8 @@ def join(language: LanguageModel, encoder: Encoder | None, projector: str) -> VL
     if encoder is None:
         return VLM(VLMConfig(language.config), llm=language)
     vision = encoder.module.config
-    connection = ProjectorConfig(projector, vision.feature_size, language.config.hidden_size)
+    width = language.config.hidden_size
+    connection = ProjectorConfig(projector, vision.feature_size, width, columns=projector == "ldp")
     return VLM(VLMConfig(language.config, vision, connection), encoder.module, language)
 
 
