@@ -108,7 +108,8 @@ def check_vocabulary(model: int, tokenizer: int, where: str) -> None:
 def join(language: LanguageModel, encoder: Encoder, projector: str) -> VLM:
     """A VLM of a language model, an encoder and a projector of that kind, randomly initialised from torch's seed."""
     vision = encoder.module.config
-    connection = ProjectorConfig(projector, vision.feature_size, language.config.hidden_size)
+    width = language.config.hidden_size
+    connection = ProjectorConfig(projector, vision.feature_size, width, columns=projector == "ldp")
     return VLM(VLMConfig(language.config, vision, connection), encoder.module, language)
 
 

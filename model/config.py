@@ -152,9 +152,12 @@ class ProjectorConfig:
     kind: str  # 'linear' | 'mlp' | 'ldp'
     in_features: int  # VisionConfig.feature_size
     out_features: int  # LMConfig.hidden_size
+    columns: bool = False  # image tokens column by column instead of row by row
 
     def __post_init__(self):
         _require_one_of(self, "kind", PROJECTORS)
+        if self.columns and self.kind != "ldp":
+            raise ValueError(f"ProjectorConfig.columns: only an ldp projector reads by columns, found {self.kind!r}")
         _require_positive(self, "in_features", "out_features")
 
     def tokens_out(self, patches: int) -> int:

@@ -59,4 +59,6 @@ class Projector(nn.Module):
         grid = x.transpose(1, 2).unflatten(-1, (side, side))  # (B, D, h, w)
         grid = F.adaptive_avg_pool2d(grid, side_out)
         grid = grid + self.depthwise(grid)
+        if self.config.columns:
+            grid = grid.transpose(2, 3)
         return grid.flatten(2).transpose(1, 2)  # (B, M, D)

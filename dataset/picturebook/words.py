@@ -21,6 +21,7 @@ from tokenizer.tokenizer import Tokenizer
 
 JITTER = 0.04  # of the picture's side
 GRID = 4  # cells per side: 16 slots, as many as the default projector has tokens
+BY_COLUMNS = [row * GRID + column for column in range(GRID) for row in range(GRID)]  # the cells in that order
 COUNTS_ZH = {1: "一", 2: "两", 3: "三"}
 RELATIONS_ZH = {"riding": "骑", "on": "上", "holding": "拿"}
 SIDES_ZH = {"left": "左边", "middle": "中间", "right": "右边"}
@@ -133,9 +134,11 @@ def _filled(box: tuple[float, float, float, float], rng: random.Random) -> list[
     return shares
 
 
-def word_loader(tokenizer: Tokenizer, english: float = 0.0) -> PictureLoader:
+def word_loader(tokenizer: Tokenizer, english: float = 0.0, columns: bool = True) -> PictureLoader:
     """A loader of word pictures: (P, 16, W) token ids of the words in each cell, padded with -1.
 
+    columns: the cells come column by column, as the default projector's tokens do, else row by row. Under a causal mask
+    a cell then follows those to its left, so it can tell what stands before it in a list from left to right.
     english: share of English among the texts; with 0 the words are Chinese only, with 1 English only, else both.
     """
     languages = languages_of(english)
@@ -145,7 +148,8 @@ def word_loader(tokenizer: Tokenizer, english: float = 0.0) -> PictureLoader:
         scenes = []
         for picture in pictures:
             assert isinstance(picture, Scene)
-            scenes.append(word_picture(picture, random.Random(f"words {picture.seed}"), languages))
+            told = word_picture(picture, random.Random(f"words {picture.seed}"), languages)
+            scenes.append([told[i] for i in BY_COLUMNS] if columns else told)
         cells = [[[t for word in cell for t in known(word)] for cell in scene] for scene in scenes]
         width = max(len(cell) for scene in cells for cell in scene)
         return {"words": torch.tensor([[c + [-1] * (width - len(c)) for c in scene] for scene in cells])}
