@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import eval_vlm
-import train_lm
 import train_pretrain
 from engine.arguments import UsageError
 from engine.checkpoint import Run
@@ -17,10 +16,9 @@ from model.checkpoints import write_json
 from model.config import PROJECTORS
 from scoring.report import read_scores, score_table
 
-LANGUAGE_MODEL = f"{train_lm.DEFAULTS.runs}/{train_lm.NAME}"
 # ablation -> arm -> the flags of train_pretrain.py that set the arm apart
 ARMS: dict[str, dict[str, list[str]]] = {
-    "random-init": {"trained LM": ["--llm", LANGUAGE_MODEL], "random LM": ["--llm", "random"],
+    "random-init": {"trained LM": [], "random LM": ["--llm", "random"],
                     "random LM, heads that match": ["--llm", "random", "--init", "matching"]},
     # without the warm-up on cells, which only ldp can have
     "projectors": {kind: ["--projector", kind, "--cell_steps", "0"] for kind in PROJECTORS},
@@ -46,9 +44,6 @@ def main(argv: list[str] | None = None) -> None:
         raise UsageError(f"--seeds {args.seeds} --n {args.n}: expected 1 or more of each")
     command = shlex.join(["python", "ablate.py", *(sys.argv[1:] if argv is None else argv)])
     out = Path(args.out or f"out/ablate/{args.ablation}")
-    if not (Path(LANGUAGE_MODEL) / "finished.json").is_file():
-        print(f"{LANGUAGE_MODEL} is not finished: training it first (python train_lm.py)")
-        train_lm.main([])
     table: dict[str, dict] = {}
     for seed in range(42, 42 + args.seeds):
         for arm, differs in ARMS[args.ablation].items():

@@ -13,7 +13,7 @@ from dataset.picturebook.words import GRID, word_loader
 from dataset.picturebook.world import make_scene
 from dataset.splits import stage_data
 from engine.arguments import TrainArguments, UsageError, parse, passed_on, placed, with_projector_rate
-from engine.build import get_encoder, get_language, get_tokenizer, join
+from engine.build import EMBEDDED_LANGUAGE, get_encoder, get_language, get_tokenizer, join
 from engine.cells import name_cells
 from engine.command import guarded
 from engine.device import accelerate
@@ -30,7 +30,7 @@ FLAGS = ("from_run", "images", "vision", "feature_layer", "llm", "init", "projec
 
 
 def main(argv: list[str] | None = None) -> None:
-    """python train_pretrain.py                about a minute on 2 cores, after train_lm.py if that has not been run
+    """python train_pretrain.py                about a minute on 2 cores, with train_lm.py's model or the shipped one
     python train_pretrain.py --llm random      an ablation: the language model keeps its random weights
     python train_pretrain.py --data FILE --images DIR --vision DIR --llm FILE     your own data and weights
 
@@ -64,12 +64,19 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def find_language(args: TrainArguments) -> str:
-    """The language model's path, or 'random'; the default model is trained first if it is missing."""
+    """The language model's path, or 'random': --llm, else train_lm.py's run, else the shipped model.
+
+    A run that has begun is finished first. One is made where texts are in both languages: no model ships for those.
+    """
     if args.llm or args.from_run:
         return args.llm or args.from_run
-    default = f"{args.runs}/{train_lm.NAME}"
-    if (Path(default) / "finished.json").is_file():
-        return default
+    default = Path(args.runs) / train_lm.NAME
+    if (default / "finished.json").is_file():
+        return str(default)
+    shipped = EMBEDDED_LANGUAGE.get(args.english)
+    if shipped and not (default / "run.json").is_file() and not args.tokenizer:
+        print(f"language model: {shipped}, trained by `make language`; one of your own: python train_lm.py first")
+        return str(shipped)
     if args.dry_run:
         print(f"{default} has not been trained; random weights stand in for it in this dry run")
         return "random"
@@ -77,7 +84,7 @@ def find_language(args: TrainArguments) -> str:
         raise UsageError(f"--tokenizer {args.tokenizer}: give the language model that goes with it, with --llm")
     print(f"no --llm given and {default} is not finished: training it first (python train_lm.py)")
     train_lm.main(passed_on(args))
-    return default
+    return str(default)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ from model.vision import VisionTransformer
 from model.vlm import VLM
 from tokenizer.tokenizer import Tokenizer, default_folder, load_tokenizer
 
-EMBEDDED_ENCODER = Path(__file__).resolve().parent.parent / "model" / "picturebook_vit"
+SHIPPED = Path(__file__).resolve().parent.parent / "model"
+EMBEDDED_ENCODER = SHIPPED / "picturebook_vit"
+EMBEDDED_LANGUAGE = {0.0: SHIPPED / "picturebook_lm_zh", 1.0: SHIPPED / "picturebook_lm_en"}  # by the share of English
 
 
 @dataclass(frozen=True)

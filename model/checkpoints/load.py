@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 from model.checkpoints.files import SAME, WeightsError, find_weights, load_strict, read_json, read_tensors, refusing
+from model.checkpoints.int8 import unpack
 from model.checkpoints.llama import LLAMA_TYPES, llama_config
 from model.checkpoints.minimind import MINIMIND_V, MINIMIND_V_PROJECTOR, minimind_language, without_tied_head
 from model.checkpoints.own import CONFIG_FILE, FORMAT, PREPROCESSOR_FILE, WEIGHTS_FILE, read_config
@@ -45,7 +46,8 @@ def load_language(path: Path | str) -> LanguageModel:
     if config.get("format") == FORMAT:
         lm = read_config(VLMConfig, config, config_file).lm
         table, other_parts = (("", "llm."),), ("projector.", "vision.")
-        tensors = read_tensors(file)
+        with refusing(file):
+            tensors = unpack(read_tensors(file))
     elif config.get("model_type") in LLAMA_TYPES:
         lm = llama_config(config, config_file)
         tensors = read_tensors(file)
@@ -71,7 +73,8 @@ def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
     table = SAME
     if document.get("format") == FORMAT:
         config = read_config(VLMConfig, document, config_file)
-        tensors = read_tensors(file)
+        with refusing(file):
+            tensors = unpack(read_tensors(file))
     else:
         lm, tensors = minimind_language(file, document)
         table = MINIMIND_V

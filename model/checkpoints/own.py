@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model.checkpoints.files import WeightsError, refusing, save_safetensors, write_json
+from model.checkpoints.int8 import pack
 from model.config import LMConfig, ProjectorConfig, RopeScaling, VisionConfig, VLMConfig
 from model.vision import VisionTransformer
 from model.vlm import VLM
@@ -59,11 +60,14 @@ def read_config(kind, document: dict, where: Path) -> Any:
         return from_dict(kind, sizes if kind is VLMConfig else sizes.get("vision"))
 
 
-def save_vlm(folder: Path | str, vlm: VLM, with_vision: bool = False) -> None:
-    """Writes one of our folders: sizes, language model, projector and, with `with_vision`, the encoder."""
+def save_vlm(folder: Path | str, vlm: VLM, with_vision: bool = False, int8: bool = False) -> None:
+    """Writes one of our folders: sizes, language model, projector and, with `with_vision`, the encoder.
+
+    int8: matrices rounded to 8 bits (model/checkpoints/int8.py), a quarter of the size.
+    """
     state = {key: x for key, x in vlm.state_dict().items() if with_vision or not key.startswith("vision.")}
     write_json(Path(folder) / CONFIG_FILE, HEADER | asdict(vlm.config))
-    save_safetensors(Path(folder) / WEIGHTS_FILE, state)
+    save_safetensors(Path(folder) / WEIGHTS_FILE, pack(state) if int8 else state)
 
 
 def save_vision(folder: Path | str, vision: VisionTransformer, preprocess: dict) -> None:

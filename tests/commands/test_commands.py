@@ -187,6 +187,7 @@ def default_stages(tiny, tmp_path, monkeypatch):
     """The commands' defaults at a tiny size, in an empty folder: the picture book, four steps a stage."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(engine.build, "EMBEDDED_ENCODER", tiny / "vision")
+    monkeypatch.setitem(engine.build.EMBEDDED_LANGUAGE, 0.0, tiny / "lm")
     small = {"batch_size": 4, "scenes": 12, "num_workers": 0}
     for script in (train_lm, train_pretrain, train_sft):
         monkeypatch.setattr(script, "DEFAULTS", dataclasses.replace(script.DEFAULTS, **small))
@@ -203,7 +204,8 @@ MACHINE = ["--device", "cpu", "--dtype", "float32"]
 
 @pytest.mark.slow
 def test_missing_stages_are_said_and_run_first_and_finished_ones_are_not_repeated(default_stages, capsys):
-    call(train_sft.main, "--stage", 2, *MACHINE)
+    both = ["--english", 0.5]  # a language model for both languages does not ship
+    call(train_sft.main, "--stage", 2, *both, *MACHINE)
     said = capsys.readouterr().out
     first = ["out/sft1 is not finished", "out/pretrain is not finished", "out/lm is not finished"]
     assert [line.split(":")[0] for line in said.splitlines() if "not finished" in line] == [
@@ -214,11 +216,11 @@ def test_missing_stages_are_said_and_run_first_and_finished_ones_are_not_repeate
         assert Run(Path("out") / name).is_finished()
     times = {name: (Path("out") / name).stat().st_mtime_ns for name in files_in(Path("out"))}
 
-    call(train_sft.main, "--stage", 2, *MACHINE)
+    call(train_sft.main, "--stage", 2, *both, *MACHINE)
     assert "out/sft2 is finished; nothing to do" in capsys.readouterr().out
     assert {name: (Path("out") / name).stat().st_mtime_ns for name in files_in(Path("out"))} == times
 
-    call(train_sft.main, "--stage", 3, *MACHINE)
+    call(train_sft.main, "--stage", 3, *both, *MACHINE)
     said = capsys.readouterr().out
     assert "not finished" not in said and "out/sft3: 2 steps" in said
     after = {name: (Path("out") / name).stat().st_mtime_ns for name in files_in(Path("out"))}
@@ -237,6 +239,20 @@ def test_a_stage_that_was_cut_off_is_run_again_before_the_next(default_stages, t
     said = capsys.readouterr().out
     assert "out/lm is not finished: training it first" in said and "out/pretrain: 2 steps" in said
     assert same(weights(Path("out/lm")), weight)  # gone on from its last state, not begun anew
+
+
+def test_the_shipped_language_model_is_taken_where_none_was_trained(default_stages, tiny, capsys):
+    call(train_pretrain.main, *MACHINE)
+    assert f"language model: {tiny / 'lm'}, trained by `make language`" in capsys.readouterr().out
+    assert not Path("out/lm").exists()
+    assert Run(Path("out/pretrain")).record()["facts"]["start"]
+
+    call(train_lm.main, *MACHINE)
+    capsys.readouterr()
+    call(train_pretrain.main, "--out", "out/other", *MACHINE)
+    assert "language model:" not in capsys.readouterr().out
+    trained, kept = weights(Path("out/lm")), weights(Path("out/other"))
+    assert all(torch.equal(kept[name], tensor) for name, tensor in trained.items())
 
 
 def test_a_language_model_that_is_named_is_taken_and_none_is_trained(default_stages, tiny, capsys):

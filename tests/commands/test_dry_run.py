@@ -185,5 +185,5 @@ def test_no_stage_is_trained_for_the_sake_of_a_dry_run(tiny, here, monkeypatch):
     monkeypatch.setattr(train_lm, "main", trained)
     with pytest.raises(UsageError, match="out/sft1 is not finished"):
         dry_run(train_sft.main, "--stage", 2)
-    dry_run(train_pretrain.main, "--samples", 20)
+    dry_run(train_pretrain.main, "--samples", 20, "--english", 0.5)
     assert not files_in(here)

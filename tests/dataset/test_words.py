@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+import torch
 
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, COLUMNS, KINDS, PLACES, Relation, Scene, Thing
 from dataset.picturebook.words import (
@@ -18,6 +19,7 @@ from dataset.picturebook.words import (
     languages_of,
     place_word,
     thing_words,
+    word_loader,
     word_picture,
 )
 from dataset.picturebook.world import make_scene
@@ -168,3 +170,14 @@ def test_every_word_is_a_token_or_a_few_and_no_two_words_have_the_same():
     ids = {word: tuple(tokenizer.encode(word)) for word in words}
     assert max(map(len, ids.values())) <= 3
     assert len({frozenset(tokens) for tokens in ids.values()}) == len(words)
+
+
+def test_cells_come_column_by_column_as_the_default_projectors_tokens_do():
+    """Slot 1 is the cell below slot 0, not the one to its right."""
+    scenes = [make_scene("test", i) for i in range(8)]
+    tokenizer = load_tokenizer(default_folder())
+    by_rows, by_columns = (word_loader(tokenizer, columns=columns)(scenes)["words"] for columns in (False, True))
+    assert not torch.equal(by_rows, by_columns)
+    grid = by_rows.unflatten(1, (GRID, GRID))  # (B, row, column, W)
+    assert torch.equal(by_columns, grid.transpose(1, 2).flatten(1, 2))
+    assert torch.equal(word_loader(tokenizer)(scenes)["words"], by_columns)

@@ -49,6 +49,17 @@ def test_ldp_halves_each_side_and_rounds_up():
         tokens_out(50)
 
 
+def test_by_columns_the_same_tokens_come_in_another_order():
+    torch.manual_seed(0)
+    rows = build_projector(ProjectorConfig("ldp", 12, 8))
+    columns = build_projector(ProjectorConfig("ldp", 12, 8, columns=True))
+    columns.load_state_dict(rows.state_dict())
+    features = torch.randn(2, 36, 12)  # 6 x 6 features make 3 x 3 tokens
+    assert torch.equal(columns(features), rows(features)[:, [0, 3, 6, 1, 4, 7, 2, 5, 8]])
+    with pytest.raises(ValueError, match="only an ldp projector reads by columns, found 'mlp'"):
+        ProjectorConfig("mlp", 12, 8, columns=True)
+
+
 def test_linear_and_mlp_are_their_formulas():
     features = torch.randn(1, 4, 12)
     linear, mlp = projector_of("linear"), projector_of("mlp")

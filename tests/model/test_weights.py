@@ -58,6 +58,36 @@ def test_a_folder_gives_back_every_weight(tmp_path):
         assert same_weights(load_vision(tmp_path / "with")[0], vlm.vision)
 
 
+def test_int8_rounds_to_half_a_scale_and_shrinks_the_file(tmp_path):
+    """Half a scale is the most that rounding changes; rows of zeros and of whole scales stay what they were."""
+    vlm = seeded()
+    matrix = vlm.llm.model.layers[0].self_attn.q_proj.weight
+    with torch.no_grad():
+        matrix[0] = 0
+        matrix[1] = torch.arange(matrix.shape[1]) % 255 - 127.0
+    save_vlm(tmp_path / "fp32", vlm)
+    save_vlm(tmp_path / "int8", vlm, int8=True)
+    small, large = ((tmp_path / name / "model.safetensors").stat().st_size for name in ("int8", "fp32"))
+    assert small < 0.4 * large  # names and scales weigh more in a tiny model
+    loaded = load_vlm(tmp_path / "int8", vlm.vision)
+    assert torch.equal(loaded.llm.model.layers[0].self_attn.q_proj.weight[:2], matrix[:2])
+    for (name, ours), theirs in zip(vlm.llm.named_parameters(), loaded.llm.parameters(), strict=True):
+        assert theirs.dtype == torch.float32
+        rows = ours.flatten(1) if ours.dim() == 2 else None
+        bound = 0 if rows is None else rows.abs().amax(dim=1, keepdim=True) / 254 * (1 + 1e-5)
+        assert ((theirs - ours).abs() <= bound).all(), name
+    assert same_weights(load_language(tmp_path / "int8"), loaded.llm)
+
+
+@pytest.mark.parametrize("scale", [None, torch.ones(3)])
+def test_int8_without_its_scales_is_refused(tmp_path, scale):
+    save_vlm(tmp_path, seeded(), int8=True)
+    name = "llm.model.layers.0.self_attn.q_proj.weight.int8_scale"
+    rewrite(tmp_path, lambda tensors: {k: v for k, v in (tensors | {name: scale}).items() if v is not None})
+    with pytest.raises(WeightsError, match=f"model.safetensors: {name}: found"):
+        load_language(tmp_path)
+
+
 def test_a_language_only_folder_loads(tmp_path):
     vlm = VLM(VLMConfig(LM))
     save_vlm(tmp_path, vlm)
