@@ -21,7 +21,8 @@ class Projector(nn.Module):
 
     ldp is MobileVLM V2's LDPv2 (arXiv 2402.03766): average pooling over the grid, then a depthwise 3x3
     convolution with a residual connection, which encodes position. It pools to half the grid's side,
-    rounded up, where MobileVLM pools to a fixed 12x12. All layers have biases.
+    rounded up, where MobileVLM pools to a fixed 12x12. With config.columns the tokens come column by column, so that
+    under a causal mask a token sees all that lies to its left. All layers have biases.
     """
 
     def __init__(self, config: ProjectorConfig):
