@@ -54,7 +54,7 @@ tokenizer: $(INSTALLED)
 
 # The language model that ships in LANGUAGE: about an hour on 2 cores.
 language: $(INSTALLED)
-	$(BIN)/python train_lm.py --english $(SHARE) --samples 51200 --out out/language_$(LANGUAGE)
+	$(BIN)/python train_lm.py --english $(SHARE) --samples 40960 --out out/language_$(LANGUAGE)
 	$(BIN)/python -m tools.pack_language out/language_$(LANGUAGE) model/picturebook_lm_$(LANGUAGE)
 
 clean:

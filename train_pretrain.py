@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
 
     def begin(load: PictureLoader) -> None:
         scenes = [make_scene("train", index) for index in range(min(args.scenes, len(data.train)))]
-        words = word_loader(tokenizer, args.english, model.config.projector.columns)
+        words = word_loader(tokenizer, args.english, model.config.projector.band)
         left = name_cells(model, scenes, load, words, args.cell_steps, CELL_RATE, args.seed, here.device, here.dtype)
         print(f"cells: {args.cell_steps} steps, {left:.1%} of the variance of the words is not explained")
 

@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> None:
     encode = partial(encode_caption, tokenizer=tokenizer, image_tokens=model.image_tokens)
     load = remembering_loader(spec, int(args.cache_gb * 1e9) if args.epochs > 1 else 0)
     if not args.data:  # the words of each cell are known
-        pixels, words = load, word_loader(tokenizer, columns=False)
+        pixels, words = load, word_loader(tokenizer, band=1)
         load = lambda pictures: {**pixels(pictures), **words(pictures)}  # noqa: E731
     feed, val_feed = make_feeds(args, data, encode, tokenizer, load)
     facts = {"tokenizer": tokenizer.fingerprint, "start": fingerprint(model)}

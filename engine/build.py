@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from dataset.picturebook.words import BAND
 from dataset.preprocess import PreprocessSpec
 from engine.checkpoint import Run, RunError
 from engine.device import accelerate, keep_in
@@ -111,7 +112,7 @@ def join(language: LanguageModel, encoder: Encoder, projector: str) -> VLM:
     """A VLM of a language model, an encoder and a projector of that kind, randomly initialised from torch's seed."""
     vision = encoder.module.config
     width = language.config.hidden_size
-    connection = ProjectorConfig(projector, vision.feature_size, width, columns=projector == "ldp")
+    connection = ProjectorConfig(projector, vision.feature_size, width, band=BAND if projector == "ldp" else 1)
     return VLM(VLMConfig(language.config, vision, connection), encoder.module, language)
 
 

@@ -152,13 +152,11 @@ class ProjectorConfig:
     kind: str  # 'linear' | 'mlp' | 'ldp'
     in_features: int  # VisionConfig.feature_size
     out_features: int  # LMConfig.hidden_size
-    columns: bool = False  # image tokens column by column instead of row by row
+    band: int = 1  # rows of the token grid that are read together, column by column; 1: row by row
 
     def __post_init__(self):
         _require_one_of(self, "kind", PROJECTORS)
-        if self.columns and self.kind != "ldp":
-            raise ValueError(f"ProjectorConfig.columns: only an ldp projector reads by columns, found {self.kind!r}")
-        _require_positive(self, "in_features", "out_features")
+        _require_positive(self, "in_features", "out_features", "band")
 
     def tokens_out(self, patches: int) -> int:
         """Number of tokens for `patches` features: 'ldp' halves each side of the grid, rounding up."""

@@ -21,8 +21,10 @@ class Projector(nn.Module):
 
     ldp is MobileVLM V2's LDPv2 (arXiv 2402.03766): average pooling over the grid, then a depthwise 3x3
     convolution with a residual connection, which encodes position. It pools to half the grid's side,
-    rounded up, where MobileVLM pools to a fixed 12x12. With config.columns the tokens come column by column, so that
-    under a causal mask a token sees all that lies to its left. All layers have biases.
+    rounded up, where MobileVLM pools to a fixed 12x12. All layers have biases.
+
+    The tokens of a grid come in bands of config.band rows: under a causal mask a token sees the bands above, and what
+    lies to its left in its own.
     """
 
     def __init__(self, config: ProjectorConfig):
@@ -42,10 +44,11 @@ class Projector(nn.Module):
                 f"{self.config.in_features}); use the encoder that this projector was made for"
             )
         x = self.linear_1(features)  # (B, N, D)
-        if self.config.kind == "linear":
-            return x
-        x = self.linear_2(F.gelu(x))
-        return x if self.config.kind == "mlp" else self._pool(x)
+        if self.config.kind != "linear":
+            x = self.linear_2(F.gelu(x))
+        if self.config.kind == "ldp":
+            x = self._pool(x)
+        return x if self.config.band == 1 else x[:, band_order(x.shape[1], self.config.band)]
 
     @torch.no_grad()
     def scale_output(self, factor: Tensor) -> None:
@@ -60,6 +63,10 @@ class Projector(nn.Module):
         grid = x.transpose(1, 2).unflatten(-1, (side, side))  # (B, D, h, w)
         grid = F.adaptive_avg_pool2d(grid, side_out)
         grid = grid + self.depthwise(grid)
-        if self.config.columns:
-            grid = grid.transpose(2, 3)
         return grid.flatten(2).transpose(1, 2)  # (B, M, D)
+
+
+def band_order(tokens: int, band: int) -> list[int]:
+    """The tokens of a square grid, numbered row by row, in the order of bands of so many rows, column by column."""
+    side = math.isqrt(tokens)
+    return sorted(range(tokens), key=lambda i: (i // side // band, i % side, i))

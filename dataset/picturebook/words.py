@@ -21,7 +21,7 @@ from tokenizer.tokenizer import Tokenizer
 
 JITTER = 0.04  # of the picture's side
 GRID = 4  # cells per side: 16 slots, as many as the default projector has tokens
-BY_COLUMNS = [row * GRID + column for column in range(GRID) for row in range(GRID)]  # the cells in that order
+BAND = 2  # rows of cells that are read together, column by column: things are told from the air down, left to right
 COUNTS_ZH = {1: "一", 2: "两", 3: "三"}
 RELATIONS_ZH = {"riding": "骑", "on": "上", "holding": "拿"}
 SIDES_ZH = {"left": "左边", "middle": "中间", "right": "右边"}
@@ -134,14 +134,15 @@ def _filled(box: tuple[float, float, float, float], rng: random.Random) -> list[
     return shares
 
 
-def word_loader(tokenizer: Tokenizer, english: float = 0.0, columns: bool = True) -> PictureLoader:
+def word_loader(tokenizer: Tokenizer, english: float = 0.0, band: int = BAND) -> PictureLoader:
     """A loader of word pictures: (P, 16, W) token ids of the words in each cell, padded with -1.
 
-    columns: the cells come column by column, as the default projector's tokens do, else row by row. Under a causal mask
-    a cell then follows those to its left, so it can tell what stands before it in a list from left to right.
     english: share of English among the texts; with 0 the words are Chinese only, with 1 English only, else both.
+    band: the cells come in bands of so many rows, each column by column, as the default projector's tokens do. A
+    thing's last cell then nearly always comes after those of all things that a caption names before it.
     """
     languages = languages_of(english)
+    order = sorted(range(GRID * GRID), key=lambda i: (i // GRID // band, i % GRID, i))
     ids: dict[str, list[int]] = {}
 
     def load(pictures: Sequence[Picture]) -> dict[str, torch.Tensor]:
@@ -149,7 +150,7 @@ def word_loader(tokenizer: Tokenizer, english: float = 0.0, columns: bool = True
         for picture in pictures:
             assert isinstance(picture, Scene)
             told = word_picture(picture, random.Random(f"words {picture.seed}"), languages)
-            scenes.append([told[i] for i in BY_COLUMNS] if columns else told)
+            scenes.append([told[i] for i in order])
         cells = [[[t for word in cell for t in known(word)] for cell in scene] for scene in scenes]
         width = max(len(cell) for scene in cells for cell in scene)
         return {"words": torch.tensor([[c + [-1] * (width - len(c)) for c in scene] for scene in cells])}

@@ -26,7 +26,7 @@ PREPROCESSOR_FILE = "preprocessor_config.json"
 NESTED = {"lm": LMConfig, "vision": VisionConfig, "projector": ProjectorConfig, "rope_scaling": RopeScaling}
 # Absent in files of earlier versions, whose models have the defaults.
 LATER = ("patch_bias", "post_norm", "layer_scale", "pixel_shuffle", "head_width", "rope_scaling",
-         "columns")
+         "band")
 
 
 def from_dict(kind, values: object) -> Any:

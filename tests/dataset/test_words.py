@@ -23,6 +23,7 @@ from dataset.picturebook.words import (
     word_picture,
 )
 from dataset.picturebook.world import make_scene
+from model.projector import band_order
 from tokenizer.tokenizer import default_folder, load_tokenizer
 
 SCENES = [make_scene("train", i) for i in range(600)]
@@ -172,12 +173,10 @@ def test_every_word_is_a_token_or_a_few_and_no_two_words_have_the_same():
     assert len({frozenset(tokens) for tokens in ids.values()}) == len(words)
 
 
-def test_cells_come_column_by_column_as_the_default_projectors_tokens_do():
-    """Slot 1 is the cell below slot 0, not the one to its right."""
-    scenes = [make_scene("test", i) for i in range(8)]
-    tokenizer = load_tokenizer(default_folder())
-    by_rows, by_columns = (word_loader(tokenizer, columns=columns)(scenes)["words"] for columns in (False, True))
-    assert not torch.equal(by_rows, by_columns)
-    grid = by_rows.unflatten(1, (GRID, GRID))  # (B, row, column, W)
-    assert torch.equal(by_columns, grid.transpose(1, 2).flatten(1, 2))
-    assert torch.equal(word_loader(tokenizer)(scenes)["words"], by_columns)
+def test_cells_come_in_bands_as_the_default_projectors_tokens_do():
+    """Slot 1 is the cell below slot 0, not the one to its right; the lower half follows the upper one."""
+    scenes, tokenizer = [make_scene("test", i) for i in range(8)], load_tokenizer(default_folder())
+    by_rows, in_bands = (word_loader(tokenizer, band=band)(scenes)["words"] for band in (1, 2))
+    assert torch.equal(in_bands, by_rows[:, band_order(GRID * GRID, 2)])
+    assert band_order(16, 2)[:5] == [0, 4, 1, 5, 2] and band_order(16, 2)[8:11] == [8, 12, 9]
+    assert torch.equal(word_loader(tokenizer)(scenes)["words"], in_bands)

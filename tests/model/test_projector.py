@@ -49,15 +49,13 @@ def test_ldp_halves_each_side_and_rounds_up():
         tokens_out(50)
 
 
-def test_by_columns_the_same_tokens_come_in_another_order():
+@pytest.mark.parametrize("kind", PROJECTORS)
+def test_in_bands_the_same_tokens_come_in_another_order(kind):
     torch.manual_seed(0)
-    rows = build_projector(ProjectorConfig("ldp", 12, 8))
-    columns = build_projector(ProjectorConfig("ldp", 12, 8, columns=True))
-    columns.load_state_dict(rows.state_dict())
-    features = torch.randn(2, 36, 12)  # 6 x 6 features make 3 x 3 tokens
-    assert torch.equal(columns(features), rows(features)[:, [0, 3, 6, 1, 4, 7, 2, 5, 8]])
-    with pytest.raises(ValueError, match="only an ldp projector reads by columns, found 'mlp'"):
-        ProjectorConfig("mlp", 12, 8, columns=True)
+    rows, banded = (build_projector(ProjectorConfig(kind, 12, 8, band=band)) for band in (1, 2))
+    banded.load_state_dict(rows.state_dict())
+    features = torch.randn(2, 36 if kind == "ldp" else 9, 12)  # either way 3 x 3 tokens
+    assert torch.equal(banded(features), rows(features)[:, [0, 3, 1, 4, 2, 5, 6, 7, 8]])
 
 
 def test_linear_and_mlp_are_their_formulas():
