@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 
-from dataset.picturebook.words import BAND
 from dataset.preprocess import PreprocessSpec
 from engine.checkpoint import Run, RunError
 from engine.device import accelerate, keep_in
@@ -25,6 +24,7 @@ from tokenizer.tokenizer import Tokenizer, default_folder, load_tokenizer
 SHIPPED = Path(__file__).resolve().parent.parent / "model"
 EMBEDDED_ENCODER = SHIPPED / "picturebook_vit"
 EMBEDDED_LANGUAGE = {0.0: SHIPPED / "picturebook_lm_zh", 1.0: SHIPPED / "picturebook_lm_en"}  # by the share of English
+LDP_BAND = 2  # ProjectorConfig.band of a new ldp projector, for which the shipped language models are made
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def join(language: LanguageModel, encoder: Encoder, projector: str) -> VLM:
     """A VLM of a language model, an encoder and a projector of that kind, randomly initialised from torch's seed."""
     vision = encoder.module.config
     width = language.config.hidden_size
-    connection = ProjectorConfig(projector, vision.feature_size, width, band=BAND if projector == "ldp" else 1)
+    connection = ProjectorConfig(projector, vision.feature_size, width, band=LDP_BAND if projector == "ldp" else 1)
     return VLM(VLMConfig(language.config, vision, connection), encoder.module, language)
 
 
