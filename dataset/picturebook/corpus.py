@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from dataset.picturebook import captions_en, captions_zh
+from dataset.picturebook.captions import LANGUAGES, caption
 from dataset.picturebook.questions import questions
 from dataset.picturebook.telling import LENGTHS
 from dataset.picturebook.wordlist import lexicon, lexicon_en, words
@@ -33,13 +33,10 @@ def texts(scenes: int) -> Iterator[str]:
     for index in range(scenes):
         scene = make_scene("train", index)
         rng = random.Random(f"corpus {index}")
-        for language, module, prompts in (
-            ("zh", captions_zh, captions_zh.PROMPTS_ZH),
-            ("en", captions_en, captions_en.PROMPTS_EN),
-        ):
+        for language in LANGUAGES:
             for length in LENGTHS:
-                yield rng.choice(prompts[length])
-                yield module.caption(scene, length, rng)
+                yield rng.choice(LANGUAGES[language].PROMPTS[length])
+                yield caption(scene, length, rng, language)
             for question in questions(scene, rng, language)[:QUESTIONS]:
                 yield question.text
                 yield question.answer

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 import torch
 
 from dataset.batching import PictureLoader
-from dataset.picturebook.captions_en import NUMBERS as NUMBERS_EN
+from dataset.picturebook.captions import LANGUAGES
+from dataset.picturebook.captions_zh import SIDES as SIDES_ZH
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene, Thing
 from dataset.record import Picture
 from tokenizer.tokenizer import Tokenizer
@@ -22,10 +23,7 @@ from tokenizer.tokenizer import Tokenizer
 JITTER = 0.04  # of the picture's side
 GRID = 4  # cells per side: 16 slots, as many as the default projector has tokens
 BY_COLUMNS = [row * GRID + column for column in range(GRID) for row in range(GRID)]  # the cells in that order
-COUNTS_ZH = {1: "一", 2: "两", 3: "三"}
 RELATIONS_ZH = {"riding": "骑", "on": "上", "holding": "拿"}
-SIDES_ZH = {"left": "左边", "middle": "中间", "right": "右边"}
-LANGUAGES = ("zh", "en")
 
 
 def languages_of(english: float) -> tuple[str, ...]:
@@ -55,25 +53,18 @@ def thing_words(thing: Thing, language: str = "zh", relation: str | None = None)
 
     English words have a leading space, as in text, and nouns come in singular and plural, as questions use both.
     """
-    kind = KINDS[thing.kind]
-    number = thing.count if thing.count > 1 else None
+    kind, column = KINDS[thing.kind], str(thing.column)
+    number = LANGUAGES[language].NUMBERS[thing.count] if thing.count > 1 else None
     if language == "zh":
-        words = [kind.zh, SIDES_ZH[thing.side], column(thing), thing.colour and COLOURS[thing.colour].zh,
-                 number and COUNTS_ZH[number], thing.action and ACTIONS_ZH[thing.action],
-                 relation and RELATIONS_ZH[relation]]  # fmt: skip
+        words = [kind.zh, SIDES_ZH[thing.side], column, thing.colour and COLOURS[thing.colour].zh, number,
+                 thing.action and ACTIONS_ZH[thing.action], relation and RELATIONS_ZH[relation]]  # fmt: skip
         return [word for word in words if word]
-    words = [*dict.fromkeys((kind.en, kind.en_plural)), thing.side, thing.colour, number and NUMBERS_EN[number],
-             thing.action, relation]  # fmt: skip
-    return [column(thing), *(f" {word}" for word in words if word)]
+    words = [*dict.fromkeys((kind.en, kind.en_plural)), thing.side, thing.colour, number, thing.action, relation]
+    return [column, *(f" {word}" for word in words if word)]
 
 
 def place_word(place: str, language: str) -> str:
     return PLACES[place].zh_words[0] if language == "zh" else f" {PLACES[place].en_words[0]}"
-
-
-def column(thing: Thing) -> str:
-    """The thing's column as a digit."""
-    return str(thing.column)
 
 
 def cell_owners(scene: Scene, rng: random.Random) -> list[list[int]]:
