@@ -16,7 +16,7 @@ import torch
 from dataset.batching import PictureLoader
 from dataset.picturebook.captions import LANGUAGES
 from dataset.picturebook.captions_zh import SIDES as SIDES_ZH
-from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene, Thing
+from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Box, Scene, Thing, shared_area
 from dataset.record import Picture
 from tokenizer.tokenizer import Tokenizer
 
@@ -88,12 +88,9 @@ def cell_owners(scene: Scene, rng: random.Random) -> list[list[int]]:
     return owners
 
 
-def boxes(scene: Scene) -> list[tuple[float, float, float, float]]:
-    """(left, top, right, bottom) of each thing as drawn, roughly; related things are drawn off their position."""
-    found = []
-    for thing in scene.things:
-        half = KINDS[thing.kind].aspect * thing.height * thing.count / 2
-        found.append((thing.x - half, thing.y - thing.height, thing.x + half, thing.y))
+def boxes(scene: Scene) -> list[Box]:
+    """The box of each thing as drawn, roughly."""
+    found = [thing.box for thing in scene.things]
     if scene.relation:
         one, other = scene.relation.subject, scene.relation.object
         subject, thing = scene.things[one], scene.things[other]
@@ -109,20 +106,15 @@ def boxes(scene: Scene) -> list[tuple[float, float, float, float]]:
     return found
 
 
-def _moved(box: tuple[float, ...], right: float, down: float) -> tuple[float, float, float, float]:
+def _moved(box: Box, right: float, down: float) -> Box:
     return box[0] + right, box[1] + down, box[2] + right, box[3] + down
 
 
-def _filled(box: tuple[float, float, float, float], rng: random.Random) -> list[float]:
+def _filled(box: Box, rng: random.Random) -> list[float]:
     """The fraction of each cell that the box fills, after jittering it by up to JITTER."""
-    left, top, right, bottom = _moved(box, rng.uniform(-JITTER, JITTER), rng.uniform(-JITTER, JITTER))
-    shares = []
-    for row in range(GRID):
-        for column in range(GRID):
-            wide = min(right, (column + 1) / GRID) - max(left, column / GRID)
-            tall = min(bottom, (row + 1) / GRID) - max(top, row / GRID)
-            shares.append(max(wide, 0.0) * max(tall, 0.0) * GRID * GRID)
-    return shares
+    box = _moved(box, rng.uniform(-JITTER, JITTER), rng.uniform(-JITTER, JITTER))
+    cells = [(x / GRID, y / GRID, (x + 1) / GRID, (y + 1) / GRID) for y in range(GRID) for x in range(GRID)]
+    return [shared_area(box, cell) * GRID * GRID for cell in cells]
 
 
 def word_loader(tokenizer: Tokenizer, english: float = 0.0, columns: bool = True) -> PictureLoader:
