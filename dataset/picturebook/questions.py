@@ -134,10 +134,9 @@ def absent_kinds(scene: Scene) -> list[str]:
 
     A pair held out of training must not be denied in training either.
     """
-    out = {thing.kind for thing in scene.things}
+    out = {*ARGUABLE_PLACES.get(scene.place, ())}
     for thing in scene.things:
-        out.update(ARGUABLE_KINDS.get(thing.kind, ()))
-    out.update(ARGUABLE_PLACES.get(scene.place, ()))
+        out.update((thing.kind, *ARGUABLE_KINDS.get(thing.kind, ())))
     return [kind for kind in KINDS if kind not in out and (kind, scene.place) not in HELD_OUT_PLACES]
 
 

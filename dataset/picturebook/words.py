@@ -38,12 +38,10 @@ def word_picture(scene: Scene, rng: random.Random, languages: Sequence[str] = ("
     them has no other.
     """
     cells: list[list[str]] = [[] for _ in range(GRID * GRID)]
-    owners = cell_owners(scene, rng)
-    for i, thing in enumerate(scene.things):
+    for i, (thing, owned) in enumerate(zip(scene.things, cell_owners(scene, rng), strict=True)):
         relation = scene.relation.name if scene.relation and i == scene.relation.subject else None
-        words = [word for language in languages for word in thing_words(thing, language, relation)]
-        for cell in owners[i]:
-            cells[cell] += words
+        for cell in owned:
+            cells[cell] += [word for language in languages for word in thing_words(thing, language, relation)]
     background = tuple(place_word(scene.place, language) for language in languages)
     return tuple(tuple(dict.fromkeys(cell)) if cell else background for cell in cells)
 

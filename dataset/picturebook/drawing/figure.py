@@ -110,10 +110,11 @@ def skeleton(pen: Pen, build: Build, action: str, rng: random.Random) -> Frame:
     return Frame(upper, build, hip, legs, tuple(arms), seated, reading)
 
 
-def draw_legs(pen: Pen, frame: Frame, cloth: RGB, bare: bool = False) -> None:
-    """Trousers (or bare legs) and shoes."""
+def draw_limbs(pen: Pen, frame: Frame, sleeve: RGB, trousers: RGB, bare: bool = False) -> None:
+    """What the body hides in part: the far arm, trousers (or bare legs) and shoes."""
+    draw_arm(frame, 0, shade(sleeve, -0.15))
     for leg, tone in zip(frame.legs, (-0.18, 0.0), strict=True):
-        solid(pen, [limb(leg, frame.build.leg * (0.68 if bare else 1.0))], shade(cloth, tone))
+        solid(pen, [limb(leg, frame.build.leg * (0.68 if bare else 1.0))], shade(trousers, tone))
         foot = leg[-1]
         pen.oval(foot[0] + 0.025, max(foot[1] - 0.015, 0.027), 0.062, 0.034, shade(SHOE, tone))
 

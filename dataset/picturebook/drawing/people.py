@@ -10,7 +10,7 @@ import math
 import random
 from dataclasses import replace
 
-from dataset.picturebook.drawing.figure import Build, draw_arm, draw_face, draw_legs, finish, muted, skeleton
+from dataset.picturebook.drawing.figure import Build, draw_arm, draw_face, draw_limbs, finish, muted, skeleton
 from dataset.picturebook.drawing.pen import RGB, Pen, arc, blob, cut, edge, limb, shade, solid
 
 
@@ -18,8 +18,7 @@ def man(pen: Pen, cloth: RGB, action: str, rng: random.Random) -> None:
     """Short hair, broad coat or pullover, trousers."""
     frame = skeleton(pen, muted(rng, half=0.125, arm=0.095, leg=0.105), action, rng)
     build, up = frame.build, frame.upper
-    draw_arm(frame, 0, shade(cloth, -0.15))
-    draw_legs(pen, frame, build.trousers)
+    draw_limbs(pen, frame, cloth, build.trousers)
     hem = rng.uniform(-0.12, -0.06) if not frame.seated else -0.03
     shoulders = [(-0.145, 0.22), (-0.11, 0.30), (0.0, 0.325), (0.11, 0.30), (0.145, 0.22)]
     solid(up, [cut([(-0.135, hem), *shoulders, (0.135, hem)])], cloth)
@@ -40,8 +39,7 @@ def woman(pen: Pen, cloth: RGB, action: str, rng: random.Random) -> None:
     low = rng.uniform(0.18, 0.26)
     ends = [(-r * 1.45, low), (-r * 0.2, low - 0.02), (r * 0.95, low + 0.06)]
     up.shape([*arc(-0.02, y, r * 1.18, r * 1.14, 0, 180), *ends], build.hair)
-    draw_arm(frame, 0, shade(cloth, -0.15))
-    draw_legs(pen, frame, build.skin, bare=True)
+    draw_limbs(pen, frame, cloth, build.skin, bare=True)
     bodice = [(-0.055, 0.06), (-0.095, 0.285), (0.0, 0.315), (0.095, 0.285), (0.055, 0.06)]
     if frame.seated:
         skirt = [(-0.055, 0.06), (-0.15, -0.06), (0.10, -0.16), (0.27, -0.10), (0.26, 0.04), (0.06, 0.08)]
@@ -61,8 +59,7 @@ def child(pen: Pen, cloth: RGB, action: str, rng: random.Random) -> None:
     """A big head under a cap, a small body, short legs."""
     frame = skeleton(pen, muted(rng, hip=0.27, shoulder=0.31, half=0.13, head=0.195, arm=0.10, leg=0.115), action, rng)
     build, up = frame.build, frame.upper
-    draw_arm(frame, 0, shade(cloth, -0.15))
-    draw_legs(pen, frame, build.trousers)
+    draw_limbs(pen, frame, cloth, build.trousers)
     solid(up, [cut([(-0.17, -0.06), (-0.135, 0.30), (0.0, 0.34), (0.135, 0.30), (0.17, -0.06)])], cloth)
     r, y = build.head, build.face
     up.oval(-0.01, y, r, r, build.hair)
@@ -84,8 +81,7 @@ def elder(pen: Pen, cloth: RGB, action: str, rng: random.Random) -> None:
         frame = replace(frame, arms=([frame.arms[0][0], (0.19, 0.12), (0.25, 0.07)], frame.arms[1]))
         up.line([(0.26, 0.09), (0.275, -frame.hip[1] + 0.01)], 0.032, (104, 66, 40))
         up.line(arc(0.225, 0.09, 0.035, 0.045, 0, 180), 0.032, (104, 66, 40))
-    draw_arm(frame, 0, shade(cloth, -0.15))
-    draw_legs(pen, frame, build.trousers)
+    draw_limbs(pen, frame, cloth, build.trousers)
     coat = [(-0.15, 0.20), (-0.11, 0.29), (0.0, 0.32), (0.11, 0.29), (0.14, 0.20)]
     hem = [(0.17, -0.03), (-0.16, -0.05)] if frame.seated else [(0.155, -0.19), (-0.16, -0.19)]
     solid(up, [cut([*coat, *hem])], cloth)

@@ -6,8 +6,8 @@ import math
 import random
 from itertools import pairwise
 
-from dataset.picturebook.drawing.backdrop import SKIES, Canvas, mix, scattered, sky, tufts, vary
-from dataset.picturebook.drawing.pen import RGB, shade
+from dataset.picturebook.drawing.backdrop import SKIES, Canvas, scattered, sky, tufts, vary
+from dataset.picturebook.drawing.pen import RGB, mix, shade
 
 
 def street(canvas: Canvas, horizon: float, rng: random.Random) -> None:

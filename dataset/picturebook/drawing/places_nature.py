@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import random
 
-from dataset.picturebook.drawing.backdrop import Canvas, mix, ridge, scattered, sky, tufts, vary
-from dataset.picturebook.drawing.pen import RGB, shade
+from dataset.picturebook.drawing.backdrop import Canvas, ridge, scattered, sky, tufts, vary
+from dataset.picturebook.drawing.pen import RGB, mix, shade
 
 
 def sea(canvas: Canvas, horizon: float, rng: random.Random) -> None:

@@ -25,12 +25,9 @@ def tree(pen: Pen, leaves: RGB, action: str | None, rng: random.Random) -> None:
         ((-0.2, 0.6, 0.16), (0.21, 0.6, 0.15), (0.02, 0.54, 0.17), (-0.1, 0.78, 0.17), (0.12, 0.77, 0.19),
          (0.0, 0.84, 0.15)),
     ))  # fmt: skip
-    for x, y, r in blobs:
-        pen.oval(x, y, r + 0.012, fill=shade(leaves, -0.38))
-    for x, y, r in blobs:
-        pen.oval(x, y, r - 0.008, fill=shade(leaves, -0.14))
-    for x, y, r in blobs:
-        pen.oval(x - 0.03, y + 0.035, r * 0.72, fill=leaves)
+    for left, up, share, grow, tone in ((0, 0, 1, 0.012, -0.38), (0, 0, 1, -0.008, -0.14), (0.03, 0.035, 0.72, 0, 0)):
+        for x, y, r in blobs:
+            pen.oval(x - left, y + up, r * share + grow, fill=shade(leaves, tone))
     for _ in range(7):
         x, y, r = rng.choice(blobs)
         pen.oval(x + rng.uniform(-0.1, 0.05), y + rng.uniform(-0.05, 0.1), 0.035, fill=shade(leaves, 0.22))

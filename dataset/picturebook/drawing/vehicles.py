@@ -27,9 +27,8 @@ def ring(pen: Pen, x: float, y: float, radius: float, width: float, fill: RGB) -
 
 def wheel(pen: Pen, x: float, y: float, radius: float) -> None:
     """A car's wheel."""
-    pen.oval(x, y, radius, fill=TYRE)
-    pen.oval(x, y, radius * 0.58, fill=RIM)
-    pen.oval(x, y, radius * 0.22, fill=(110, 112, 120))
+    for share, ink in ((1, TYRE), (0.58, RIM), (0.22, (110, 112, 120))):
+        pen.oval(x, y, radius * share, fill=ink)
 
 
 def car(pen: Pen, paint: RGB, action: str | None, rng: random.Random) -> None:
