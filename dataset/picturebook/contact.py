@@ -11,7 +11,6 @@ from PIL import Image
 from dataset.picturebook.drawing.picture import draw
 from dataset.picturebook.world import SPLITS, make_scene
 
-
 GAP = 4  # pixels between two pictures
 
 
