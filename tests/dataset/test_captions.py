@@ -10,10 +10,9 @@ import pytest
 
 from dataset.picturebook import captions_en, captions_zh
 from dataset.picturebook.captions import LANGUAGES, caption
-from dataset.picturebook.corpus import SEPARATOR, main
+from dataset.picturebook.corpus import SEPARATOR, lexicon, lexicon_en, main, words
 from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Relation, Scene, Thing
 from dataset.picturebook.telling import LENGTHS, in_a_row, notable_size, units
-from dataset.picturebook.wordlist import lexicon, lexicon_en, words
 from dataset.picturebook.world import make_scene
 
 BANDS = {  # characters, shortest and longest

@@ -13,18 +13,12 @@ from dataset.picturebook.drawing.backdrop import Canvas
 from dataset.picturebook.drawing.figure import HAND, SEAT_HEIGHT, SEATED
 from dataset.picturebook.drawing.pen import RGB, Pen, shade
 from dataset.picturebook.drawing.people import PEOPLE
-from dataset.picturebook.drawing.places_built import garden, park, room, stage, street
-from dataset.picturebook.drawing.places_nature import grassland, mountains, sea, space, waterfall
+from dataset.picturebook.drawing.places import PAINTERS
 from dataset.picturebook.drawing.things import THINGS
 from dataset.picturebook.drawing.vehicles import VEHICLES, boat_hull
 from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Scene, Thing
 
 DRAWINGS: dict[str, Callable[..., None]] = {**PEOPLE, **ANIMALS, **VEHICLES, **THINGS}
-# Backgrounds: plainer than the things before them, without anything that is itself a kind.
-PAINTERS = {
-    "street": street, "sea": sea, "grassland": grassland, "space": space, "waterfall": waterfall, "stage": stage,
-    "garden": garden, "park": park, "room": room, "mountains": mountains,
-}  # fmt: skip
 # Where another thing's lowest point (of a seated person, the seat) is when it is on this one, in this one's frame.
 SPOTS = {"bicycle": (-0.18, 0.92), "horse": (-0.05, 0.66), "boat": (-0.3, 0.05), "chair": (0.09, 0.37),
          "table": (0.0, 0.9)}  # fmt: skip
