@@ -40,7 +40,7 @@ PATH = modules({
     "tokenizer/": "tokenizer template chat",
     "dataset/": "splits mixture record atomic bad_rows encoding batching pictures preprocess features",
     "dataset/picturebook/": "book world facts captions captions_zh checklists questions telling words",
-    "dataset/picturebook/drawing/": "picture pen backdrop places figure people animals things vehicles",
+    "dataset/picturebook/drawing/": "picture pen backdrop places people animals things vehicles",
 })  # fmt: skip
 
 

@@ -52,7 +52,8 @@ class PictureBook(Sequence[Record]):
         if text == "questions":
             turns = question_turns(scene, rng, language)
         elif text == "checklist":
-            turns = checklist_turns(scene, rng, language)
+            asked = (IMAGE, "\n" + rng.choice(PROMPTS[language]))
+            turns = Turn("user", asked), Turn("assistant", (checklist(scene, rng, language),))
         else:
             turns = caption_turns(scene, text, rng, language)
         return Record(f"picturebook/{self.split}:{i}", (scene,), turns, scene=scene)
@@ -64,12 +65,6 @@ def caption_turns(scene: Scene, length: str, rng: random.Random, language: str) 
     prompt = prompts[0] if rng.random() < 0.6 else rng.choice(prompts)
     parts = (IMAGE, "\n" + prompt) if rng.random() < 0.8 else (prompt + "\n", IMAGE)
     return Turn("user", parts), Turn("assistant", (caption(scene, length, rng, language),))
-
-
-def checklist_turns(scene: Scene, rng: random.Random, language: str) -> tuple[Turn, ...]:
-    """A prompt for a checklist, and the checklist."""
-    prompt = rng.choice(PROMPTS[language])
-    return Turn("user", (IMAGE, "\n" + prompt)), Turn("assistant", (checklist(scene, rng, language),))
 
 
 def question_turns(scene: Scene, rng: random.Random, language: str) -> tuple[Turn, ...]:

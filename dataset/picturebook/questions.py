@@ -80,15 +80,12 @@ def questions(scene: Scene, rng: random.Random, language: str) -> list[Question]
     """All questions of every type, in random order, as many with yes as with no. language: zh | en."""
     if language not in LANGUAGES:
         raise ValueError(f"unknown language {language!r}; there are {' and '.join(LANGUAGES)}")
-    asked = [
-        *_what(scene, language),
-        *_colour(scene, language),
-        *_count(scene, language),
-        *_where(scene, language),
-        *_order(scene, rng, language),
-        *_action(scene, language),
-        *_exists(scene, rng, language),
-    ]
+    asked = _what(scene, language) + _colour(scene, language)
+    asked += [_ask(language, "count", thing) for thing in scene.things if not in_sky(thing)]
+    asked += _where(scene, language) + _order(scene, rng, language)
+    doing = LANGUAGES[language].doing
+    asked += [_ask(language, "action", unit[0], doing=doing(scene, unit)) for unit in units(scene) if unit[0].action]
+    asked += _exists(scene, rng, language)
     rng.shuffle(asked)
     return asked
 
@@ -180,18 +177,13 @@ def _what(scene: Scene, language: str) -> list[Question]:
         there = [thing for thing in things if thing.side == side]
         if there and not any(map(in_sky, there)) and all(map(clear_side, things)):
             asked.append(_ask(language, "what side", there[0], side=told, things=texts.listing(there)))
-    return asked + _what_related(scene, language)
-
-
-def _what_related(scene: Scene, language: str) -> list[Question]:
-    """What the subject rides or holds, or who is on the object."""
-    if scene.relation is None:
-        return []
-    subject, thing = scene.things[scene.relation.subject], scene.things[scene.relation.object]
-    name = "in" if relation_form(scene, subject) == "in" else scene.relation.name
-    who = WHO[language][0 if KINDS[subject.kind].group == "person" else 1]
-    other, another = _the(thing, language), LANGUAGES[language].noun_phrase(thing)
-    return [_ask(language, f"what {name}", subject, who=who, other=other, another=another)]
+    if scene.relation:  # what the subject rides or holds, or who is on the object
+        subject, thing = things[scene.relation.subject], things[scene.relation.object]
+        name = "in" if relation_form(scene, subject) == "in" else scene.relation.name
+        who = WHO[language][0 if KINDS[subject.kind].group == "person" else 1]
+        other, another = _the(thing, language), texts.noun_phrase(thing)
+        asked.append(_ask(language, f"what {name}", subject, who=who, other=other, another=another))
+    return asked
 
 
 def _colour(scene: Scene, language: str) -> list[Question]:
@@ -202,10 +194,6 @@ def _colour(scene: Scene, language: str) -> list[Question]:
             told = thing.colour if language == "en" else colour.zh_short if worn else colour.zh
             asked.append(_ask(language, "colour clothes" if worn else "colour", thing, colour=told))
     return asked
-
-
-def _count(scene: Scene, language: str) -> list[Question]:
-    return [_ask(language, "count", thing) for thing in scene.things if not in_sky(thing)]
 
 
 def _where(scene: Scene, language: str) -> list[Question]:
@@ -231,12 +219,6 @@ def _order(scene: Scene, rng: random.Random, language: str) -> list[Question]:
         told = zh.SIDES[side] if language == "zh" else side
         asked.append(_ask(language, "order", one, other=_the(other, language), side=told))
     return asked
-
-
-def _action(scene: Scene, language: str) -> list[Question]:
-    """What each acting thing is doing; for a rider or holder, that is riding or holding."""
-    doing = LANGUAGES[language].doing
-    return [_ask(language, "action", unit[0], doing=doing(scene, unit)) for unit in units(scene) if unit[0].action]
 
 
 def _exists(scene: Scene, rng: random.Random, language: str) -> list[Question]:
