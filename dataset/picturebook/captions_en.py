@@ -95,9 +95,9 @@ def definite(thing: Thing) -> str:
     return f"the {noun(thing)}" if thing.count == 1 else f"the {NUMBERS[thing.count]} {noun(thing)}"
 
 
-def join(phrases: list[str]) -> str:
+def join(phrases: list[str], last: str = " and ") -> str:
     """A, B and C"""
-    return " and ".join(p for p in (", ".join(phrases[:-1]), phrases[-1]) if p)
+    return last.join(p for p in (", ".join(phrases[:-1]), phrases[-1]) if p)
 
 
 def listing(things: list[Thing]) -> str:
@@ -157,16 +157,11 @@ def sentence(scene: Scene, rng: random.Random) -> str:
         we_see = f"{capital(where)}, we can see {listing(still)}"
         opening = rng.choice((f"{capital(there)} {where}", f"{capital(where)}, {there}", we_see))
         return f"{opening}{above}."
-    told = join_clauses([f"{noun_phrase(unit[0])} {be(unit[0])} {doing(scene, unit)}" for unit in acting])
+    told = join([f"{noun_phrase(unit[0])} {be(unit[0])} {doing(scene, unit)}" for unit in acting], AND)
     first = rng.choice((f"{capital(where)}, {told}", f"The picture shows a scene {where}: {told}"))
     if not still:
         return f"{first}{above}."
     return f"{capital(where)}, {told}{above}. There {be(still[0])} also {listing(still)}."
-
-
-def join_clauses(clauses: list[str]) -> str:
-    """A; A, and B; A, B, and C"""
-    return clauses[0] if len(clauses) == 1 else ", ".join(clauses[:-1]) + ", and " + clauses[-1]
 
 
 def placed(scene: Scene, unit: tuple[Thing, ...], known: bool, rng: random.Random) -> str:

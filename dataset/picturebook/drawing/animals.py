@@ -189,22 +189,18 @@ def elephant(pen: Pen, colour: RGB | None, action: str, rng: random.Random) -> N
     legs(pen, shade(hide, -0.2), [(-0.22 - stride, 0.0), (0.12 + stride, 0.0)], [(-0.22, 0.35), (0.12, 0.35)], 0.18)
     solid(pen, [limb([(-0.50, 0.62), (-0.58, 0.40), (-0.56, 0.32)], 0.035)], shade(hide, -0.25))
     belly = cut([(-0.5, 0.55), (-0.48, 0.3), (0.28, 0.3), (0.3, 0.55)])
+    if action == "walking":  # with its trunk raised in greeting
+        root = [(0.50, 0.66), (0.62, 0.58), (0.72, 0.70)]
+        tip = [(0.72, 0.70), (0.74, 0.84), (0.70 + rng.uniform(-0.03, 0.03), 0.96)]
+    else:
+        root = [(0.48, 0.64), (0.58, 0.46)]
+        tip = [(0.58, 0.46), (0.60, 0.22), (0.66 + rng.uniform(-0.02, 0.04), 0.10)]
     solid(pen, [blob(-0.12, 0.60, 0.44, 0.32), belly, blob(0.32, 0.70, 0.25, 0.26)]
           + [limb([(x, 0.35), (x + step, 0.10)], 0.20) for x, step in ((-0.40, stride), (0.24, -stride * 0.4))]
-          + trunk(action, rng), hide)  # fmt: skip
+          + [limb(root, 0.15 if stride else 0.17), limb(tip, 0.12)], hide)  # fmt: skip
     pen.line([(0.44, 0.50), (0.53, 0.44), (0.60, 0.46)], 0.05, (252, 248, 234))
     solid(pen, [blob(0.14, 0.67, 0.20, 0.27, 8)], shade(hide, -0.14), shade(hide, -0.42))
     eye(pen, 0.42, 0.76, 0.032, False, hide)
-
-
-def trunk(action: str, rng: random.Random) -> list:
-    """A trunk that hangs, or is raised in greeting when walking."""
-    if action == "walking":
-        tip = rng.uniform(-0.03, 0.03)
-        upper = limb([(0.72, 0.70), (0.74, 0.84), (0.70 + tip, 0.96)], 0.12)
-        return [limb([(0.50, 0.66), (0.62, 0.58), (0.72, 0.70)], 0.15), upper]
-    tip = rng.uniform(-0.02, 0.04)
-    return [limb([(0.48, 0.64), (0.58, 0.46)], 0.17), limb([(0.58, 0.46), (0.60, 0.22), (0.66 + tip, 0.10)], 0.12)]
 
 
 def cat(pen: Pen, coat: RGB, action: str, rng: random.Random) -> None:

@@ -1,8 +1,8 @@
 """People, one function per kind: `draw(pen, colour of the clothes, action, rng)`, facing right.
 
-All share one skeleton; what makes a kind recognisable is put on it: a dress, a beard, a tutu, a helmet. The feet are at
-(0, 0), the crown at (0, 1). Trunk, arms and head are drawn in a frame of their own, whose origin is the hip, so that they
-lean and sit down together. Clothes carry the colour, so they are drawn large.
+All share one skeleton; what makes a kind recognisable is put on it: a dress, a beard, a tutu, a helmet. Clothes carry
+the colour, so they are drawn large. The feet are at (0, 0), the crown at (0, 1). Trunk, arms and head are drawn in a
+frame of their own, whose origin is the hip, so that they lean and sit down together.
 """
 
 from __future__ import annotations

@@ -39,8 +39,10 @@ def flower(pen: Pen, petals: RGB, action: str | None, rng: random.Random) -> Non
     for side in (-1, 1):
         leaf = [(0.0, 0.06), (side * 0.14, 0.14), (side * 0.27, 0.36), (side * 0.09, 0.27)]
         outlined(pen, leaf, (82, 160, 76), (44, 108, 52), 0.02)
-    if rng.random() < 0.3:
-        tulip(pen, petals)
+    if rng.random() < 0.3:  # the cup of a tulip
+        points = [(0.23, 0.97), (0.1, 0.84), (0.0, 1.0), (-0.1, 0.84), (-0.23, 0.97)]
+        outlined(pen, arc(0, 0.68, 0.2, 0.17, 180, 360) + points, petals, width=0.025)
+        pen.shape([*arc(0, 0.68, 0.1, 0.14, 180, 360), (0.0, 0.96)], shade(petals, 0.22))
         return
     number, start = rng.choice((6, 7, 8)), rng.uniform(0, 60)
     turns = [start + 360 * i / number for i in range(number)]
@@ -52,13 +54,6 @@ def flower(pen: Pen, petals: RGB, action: str | None, rng: random.Random) -> Non
     yellow = petals[0] > 200 and petals[1] > 120 and petals[2] < 120
     pen.oval(0, 0.71, 0.095, fill=(110, 70, 40) if yellow else (196, 140, 30))
     pen.oval(0, 0.71, 0.075, fill=(140, 92, 52) if yellow else (252, 208, 70))
-
-
-def tulip(pen: Pen, petals: RGB) -> None:
-    """The head of a tulip."""
-    cup = [*arc(0, 0.68, 0.2, 0.17, 180, 360), (0.23, 0.97), (0.1, 0.84), (0.0, 1.0), (-0.1, 0.84), (-0.23, 0.97)]
-    outlined(pen, cup, petals, width=0.025)
-    pen.shape([*arc(0, 0.68, 0.1, 0.14, 180, 360), (0.0, 0.96)], shade(petals, 0.22))
 
 
 def chair(pen: Pen, paint: RGB, action: str | None, rng: random.Random) -> None:
