@@ -8,6 +8,7 @@ only in the compositional split, which tests compositional generalisation.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Box, Kind, Relation, Scene, Thing, shared_area
 
@@ -52,7 +53,10 @@ RIDDEN = ("bicycle", "horse", "boat")
 HELD = ("umbrella", "balloon", "kite")
 SITTERS = ("man", "woman", "child", "elder")
 PERCHES = {"chair": ("elder", "cat", "child", "woman", "man"), "table": ("cat", "lamp")}
-RELATED = {"riding": dict.fromkeys(RIDDEN, SITTERS), "holding": dict.fromkeys(HELD, SITTERS), "on": PERCHES}
+# relation -> its object -> its subjects
+RELATED: dict[str, Mapping[str, tuple[str, ...]]] = {
+    "riding": dict.fromkeys(RIDDEN, SITTERS), "holding": dict.fromkeys(HELD, SITTERS), "on": PERCHES,
+}  # fmt: skip
 THINGS = (0.2, 0.4, 0.3, 0.1)  # probabilities of one, two, three and four things in a scene
 DENSE = (0.12, 0.28, 0.35, 0.25)  # the same in training: lists of two can be told without learning what comes next
 SIZES = {"small": 0.82, "medium": 1.0, "large": 1.18}
