@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 80_000_000  # 240 MB as RGB; larger JPEGs are decoded downscaled, other formats rejected
 # the picture book's modules that draw nothing: they write texts, sample scenes, or are commands
-WRITES_TEXT = ("book", "captions_en", "captions_zh", "checklists", "contact", "corpus", "questions", "sft_scenes",
-               "telling", "wordlist", "words", "world")  # fmt: skip
+WRITES_TEXT = ("book", "captions", "captions_en", "captions_zh", "checklists", "contact", "corpus", "questions",
+               "sft_scenes", "telling", "words", "world")  # fmt: skip
 SCENE_SIZE = 128  # side in pixels, by default
 # decides which scenes are drawn at twice the size; a constant, so that editing the drawing code does not change it
 SCALE_SALT = "3f309333f8558f811f12605cf9160bf764dc5949ae106f32e52a213448b74479"

@@ -39,9 +39,8 @@ PATH = modules({
     "model/checkpoints/": "files load own vision_families",
     "tokenizer/": "tokenizer template chat",
     "dataset/": "splits mixture record atomic bad_rows encoding batching pictures preprocess features",
-    "dataset/picturebook/": "book world facts captions_zh checklists questions telling words",
-    "dataset/picturebook/drawing/": "picture pen backdrop places_built places_nature figure people animals "
-                                    "animals_small things vehicles",
+    "dataset/picturebook/": "book world facts captions captions_zh checklists questions telling words",
+    "dataset/picturebook/drawing/": "picture pen backdrop places people animals things vehicles",
 })  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dataset.picturebook import captions_en, captions_zh
+from dataset.picturebook.captions import LANGUAGES, caption
 from dataset.picturebook.checklists import PROMPTS, checklist
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.questions import questions
@@ -52,7 +52,8 @@ class PictureBook(Sequence[Record]):
         if text == "questions":
             turns = question_turns(scene, rng, language)
         elif text == "checklist":
-            turns = checklist_turns(scene, rng, language)
+            asked = (IMAGE, "\n" + rng.choice(PROMPTS[language]))
+            turns = Turn("user", asked), Turn("assistant", (checklist(scene, rng, language),))
         else:
             turns = caption_turns(scene, text, rng, language)
         return Record(f"picturebook/{self.split}:{i}", (scene,), turns, scene=scene)
@@ -60,30 +61,23 @@ class PictureBook(Sequence[Record]):
 
 def caption_turns(scene: Scene, length: str, rng: random.Random, language: str) -> tuple[Turn, ...]:
     """A prompt for a caption of that length, and the caption."""
-    texts = captions_en if language == "en" else captions_zh
-    prompts = (texts.PROMPTS_EN if language == "en" else texts.PROMPTS_ZH)[length]
+    prompts = LANGUAGES[language].PROMPTS[length]
     prompt = prompts[0] if rng.random() < 0.6 else rng.choice(prompts)
     parts = (IMAGE, "\n" + prompt) if rng.random() < 0.8 else (prompt + "\n", IMAGE)
-    return Turn("user", parts), Turn("assistant", (texts.caption(scene, length, rng),))
-
-
-def checklist_turns(scene: Scene, rng: random.Random, language: str) -> tuple[Turn, ...]:
-    """A prompt for a checklist, and the checklist."""
-    prompt = rng.choice(PROMPTS[language])
-    return Turn("user", (IMAGE, "\n" + prompt)), Turn("assistant", (checklist(scene, rng, language),))
+    return Turn("user", parts), Turn("assistant", (caption(scene, length, rng, language),))
 
 
 def question_turns(scene: Scene, rng: random.Random, language: str) -> tuple[Turn, ...]:
     """A few questions about the picture and their answers, as one conversation."""
-    asked = questions(scene, rng, language)
-    chosen = rng.sample(asked, min(QUESTIONS_PER_RECORD, len(asked)))
+    known = questions(scene, rng, language)
+    chosen = rng.sample(known, min(QUESTIONS_PER_RECORD, len(known)))
     turns: list[Turn] = []
     for question in chosen:
-        turns += [Turn("user", (question.text,)), Turn("assistant", (question.answer,))]
-    turns[0] = Turn("user", (IMAGE, "\n" + chosen[0].text))
+        asked = (question.text,) if turns else (IMAGE, "\n" + question.text)
+        turns += [Turn("user", asked), Turn("assistant", (question.answer,))]
     return tuple(turns)
 
 
 def prompt_for(length: str, language: str = "zh") -> str:
     """The canonical prompt for a caption of that length."""
-    return (captions_en.PROMPTS_EN if language == "en" else captions_zh.PROMPTS_ZH)[length][0]
+    return LANGUAGES[language].PROMPTS[length][0]

@@ -1,13 +1,13 @@
-"""Chinese captions of a scene in four lengths; every statement about a thing is grounded in the facts."""
+"""The Chinese of captions.py."""
 
 from __future__ import annotations
 
 import random
 
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene, Thing
-from dataset.picturebook.telling import in_a_row, in_sky, is_aloft, split_sky, units
+from dataset.picturebook.telling import acting_and_still, in_sky, is_aloft, relation_form, split_sky
 
-PROMPTS_ZH = {
+PROMPTS = {
     "phrase": ("用一个短语说出图里有什么。", "用几个词概括这张图片。", "图里有什么？请用短语回答。"),
     "sentence": ("用一句话描述这张图片。", "请用一两句话说说这幅图。", "请简单描述这张图片。"),
     "paragraph": ("描述一下这个图像的内容。", "请用一小段话描述这张图片。", "请说说这张图片里的内容。"),
@@ -16,6 +16,12 @@ PROMPTS_ZH = {
 
 NUMBERS = {1: "一", 2: "两", 3: "三"}
 SIDES = {"left": "左边", "middle": "中间", "right": "右边"}
+RELATIONS = {
+    "riding": "骑着{}", "in": "坐在{}上", "holding": "拿着{}", "on": "放在{}上", "sleeping": "在{}上睡觉",
+    "sitting": "坐在{}上", "reading": "坐在{}上看书",
+}  # fmt: skip
+STATES = ("standing", "sitting")  # take no 正在
+SPACE, AND = "", "，"  # between sentences, and between clauses
 
 # What the background always shows. No kind's noun and no other place's word may occur here.
 BACKGROUNDS = {
@@ -30,25 +36,30 @@ BACKGROUNDS = {
     "room": ("背景里是一面墙，墙上挂着一幅画", "墙上有一扇窗户", "地上铺着干净的地板"),
     "mountains": ("背景里是高高的雪峰", "山顶上覆盖着厚厚的积雪", "雪峰下面是开阔的山谷"),
 }
+SHORT_OPENINGS = ("这是{}的情景。", "画面展现了{}的一幕。", "图中是{}的一个场景。")
 OPENINGS = (  # place, list of things
     "这幅画描绘了{}的情景，画面里有{}。",
     "图中是{}的一幕，可以看到{}。",
     "这张图片展现了{}的情景，上面画着{}。",
 )
 MOODS = (
-    "整个画面温馨而自然。",
-    "整个场景给人轻松愉快的感觉。",
-    "整幅画简单清楚，让人心情舒畅。",
-    "画面生动有趣，让人看了很舒服。",
+    "整个画面温馨而自然",
+    "整个场景给人轻松愉快的感觉",
+    "整幅画简单清楚，让人心情舒畅",
+    "画面生动有趣，让人看了很舒服",
 )
 
 
-def caption(scene: Scene, length: str, rng: random.Random) -> str:
-    """A caption of that length (phrase, sentence, paragraph, long); deterministic in the state of `rng`."""
-    writers = {"phrase": _phrase, "sentence": _sentence, "paragraph": _paragraph, "long": _long}
-    if length not in writers:
-        raise ValueError(f"unknown length {length!r}; there are {', '.join(writers)}")
-    return writers[length](scene, rng)
+def full_stop(text: str) -> str:
+    return text + "。"
+
+
+def place(scene: Scene) -> str:
+    return PLACES[scene.place].zh
+
+
+def noun(thing: Thing) -> str:
+    return KINDS[thing.kind].zh
 
 
 def counted(thing: Thing) -> str:
@@ -71,6 +82,9 @@ def listing(things: list[Thing], short: bool = False) -> str:
     return join([noun_phrase(thing, short) for thing in things])
 
 
+inventory = listing
+
+
 def join(phrases: list[str]) -> str:
     """A、B、C: no 和 before the last, which would require knowing at A how many are to come."""
     return "、".join(phrases)
@@ -78,140 +92,99 @@ def join(phrases: list[str]) -> str:
 
 def related(scene: Scene, subject: str, thing: str, first: Thing) -> str:
     """The relation as a clause between two noun phrases: 一个…孩子骑着一匹…马."""
-    return subject + _related_verb(scene, thing, first)
+    return subject + RELATIONS[relation_form(scene, first)].format(thing)
 
 
-def _related_verb(scene: Scene, thing: str, subject: Thing) -> str:
-    assert scene.relation
-    name, kind = scene.relation.name, scene.things[scene.relation.object].kind
-    if name == "riding":
-        return f"坐在{thing}上" if kind == "boat" else f"骑着{thing}"
-    if name == "holding":
-        return f"拿着{thing}"
-    if KINDS[subject.kind].group not in ("person", "animal"):
-        return f"放在{thing}上"
-    if subject.action == "sleeping":
-        return f"在{thing}上睡觉"
-    return f"坐在{thing}上" + ("看书" if subject.action == "reading" else "")
-
-
-def doing(thing: Thing, again: bool = False) -> str:
-    """正在奔跑, or 也在奔跑 if another does it too; 站着 and 坐着 are states and take no 正在."""
-    if thing.action in ("standing", "sitting"):
-        return ("也" if again else "") + ACTIONS_ZH[thing.action]
-    assert thing.action
-    return ("也在" if again else "正在") + ACTIONS_ZH[thing.action]
+def doing(scene: Scene, unit: tuple[Thing, ...], again: bool = False) -> str:
+    """What follows the noun: 正在奔跑, or 也在奔跑 if another does it too; of a pair the relation, 骑着一匹棕色的马."""
+    if len(unit) == 2:
+        return related(scene, "", noun_phrase(unit[1]), unit[0])
+    action = unit[0].action
+    assert action
+    if action in STATES:
+        return ("也" if again else "") + ACTIONS_ZH[action]
+    return ("也在" if again else "正在") + ACTIONS_ZH[action]
 
 
 def sky_word(scene: Scene) -> str:
     return "远处" if scene.place == "space" else "天上"
 
 
-def _phrase(scene: Scene, rng: random.Random) -> str:
-    place = PLACES[scene.place].zh
+def in_order(row: list[Thing]) -> str:
+    return f"从左到右依次是{join([noun(thing) for thing in row])}"
+
+
+def phrase(scene: Scene, rng: random.Random) -> str:
+    """The things at the place: 海边的一只小狗."""
     lower, sky = split_sky(scene)
     link = rng.choice(("的", "有"))
-    if not lower:
-        return f"{place}{link}{listing(sky, short=True)}"
-    text = f"{place}{link}{listing(lower, short=True)}"
-    if not sky:
-        return text
+    start = place(scene) + link
+    if not (lower and sky):
+        return start + listing(lower or sky, short=True)
     if link == "有":
-        return f"{text}，{sky_word(scene)}有{listing(sky, short=True)}"
-    phrases = [noun_phrase(thing, short=True) for thing in (*lower, *sky)]
-    phrases[len(lower)] = f"{sky_word(scene)}的{phrases[len(lower)]}"
-    return f"{place}的{join(phrases)}"
+        return f"{start}{listing(lower, short=True)}，{sky_word(scene)}有{listing(sky, short=True)}"
+    return f"{start}{listing(lower, short=True)}、{sky_word(scene)}的{listing(sky, short=True)}"
 
 
-def _sentence(scene: Scene, rng: random.Random) -> str:
-    place = PLACES[scene.place].zh
+def sentence(scene: Scene, rng: random.Random) -> str:
+    """What the things do, what else there is, and what is in the sky."""
+    where = place(scene)
     lower, sky = split_sky(scene)
-    clauses, still, actions = [], [], []
-    for unit in units(scene):
-        if len(unit) == 2:
-            clauses.append(related(scene, noun_phrase(unit[0]), noun_phrase(unit[1]), unit[0]))
-        elif unit[0].action:
-            clauses.append(noun_phrase(unit[0]) + doing(unit[0], again=unit[0].action in actions))
+    acting, still = acting_and_still(scene)
+    clauses, actions = [], []
+    for unit in acting:
+        clauses.append(noun_phrase(unit[0]) + doing(scene, unit, again=unit[0].action in actions))
+        if len(unit) == 1:
             actions.append(unit[0].action)
-        elif not in_sky(unit[0]):
-            still.append(unit[0])
     above = f"，{sky_word(scene)}有{listing(sky)}" if sky else ""
-    acting = "，".join(clauses)
+    told = "，".join(clauses)
     if not lower:
-        return rng.choice((f"图中是{place}的情景{above}。", f"在{place}，可以看到{listing(sky)}。"))
+        return rng.choice((f"图中是{where}的情景{above}。", f"在{where}，可以看到{listing(sky)}。"))
     if not clauses:
-        opening = rng.choice((f"{place}有", f"图中的{place}有", f"在{place}，可以看到"))
+        opening = rng.choice((f"{where}有", f"图中的{where}有", f"在{where}，可以看到"))
         return f"{opening}{listing(still)}{above}。"
     if not still:
-        return rng.choice((f"在{place}，", f"图中是{place}的情景，")) + f"{acting}{above}。"
+        return rng.choice((f"在{where}，", f"图中是{where}的情景，")) + f"{told}{above}。"
     return rng.choice(
         (
-            f"在{place}，{acting}，还有{listing(still)}{above}。",
-            f"在{place}，{acting}。这里还有{listing(still)}{above}。",
-            f"{place}有{listing(still)}，{acting}{above}。",
+            f"在{where}，{told}，还有{listing(still)}{above}。",
+            f"在{where}，{told}。这里还有{listing(still)}{above}。",
+            f"{where}有{listing(still)}，{told}{above}。",
         )
     )
 
 
-def _paragraph(scene: Scene, rng: random.Random) -> str:
-    place = PLACES[scene.place].zh
-    opening = rng.choice((f"这是{place}的情景。", f"画面展现了{place}的一幕。", f"图中是{place}的一个场景。"))
-    told: list[str] = []
-    sides: set[str] = set()
-    for unit in units(scene):
-        told.append(_placed(scene, unit, sides, rng))
-        sides.add(unit[0].side)
-    if len(told) == 1:
-        told.append(rng.choice(BACKGROUNDS[scene.place][:2]))
-    if len(told) > 3:
-        told[2:] = ["，".join(told[2:])]
-    return opening + "".join(f"{text}。" for text in told)
-
-
-def _placed(scene: Scene, unit: tuple[Thing, ...], sides: set[str], rng: random.Random) -> str:
-    """A clause that locates a unit; `sides` are those already mentioned."""
+def placed(scene: Scene, unit: tuple[Thing, ...], known: bool, rng: random.Random) -> str:
+    """A clause that locates a unit; known: another on its side has been mentioned."""
     thing, side = unit[0], SIDES[unit[0].side]
     what = noun_phrase(thing)
-    again = "还" if thing.side in sides else ""
+    again = "还" if known else ""
     if len(unit) == 2:
-        return f"{side}{again}有{related(scene, what, noun_phrase(unit[1]), thing)}"
+        return f"{side}{again}有{what}{doing(scene, unit)}"
     if in_sky(thing):
         return sky_word(scene) + ("飘着" if thing.kind == "cloud" else "挂着") + what
     if is_aloft(thing):
-        return f"{side}的空中{again}" + (f"有{what}{doing(thing)}" if thing.action else f"飘着{what}")
-    if thing.action in ("standing", "sitting"):
+        return f"{side}的空中{again}" + (f"有{what}{doing(scene, unit)}" if thing.action else f"飘着{what}")
+    if thing.action in STATES:
         return f"{side}{again}{ACTIONS_ZH[thing.action]}{what}"
     if thing.action:
-        return f"{side}{again}有{what}{doing(thing)}"
+        return f"{side}{again}有{what}{doing(scene, unit)}"
     return f"{side}还有{what}" if again else side + rng.choice(("有", "是")) + what
 
 
-def _long(scene: Scene, rng: random.Random) -> str:
-    place = PLACES[scene.place].zh
-    parts = units(scene)
-    told = [rng.choice(OPENINGS).format(place, listing([unit[0] for unit in parts]))]
-    told += [f"{_detail(scene, unit, rng)}。" for unit in parts]
-    row = in_a_row(scene)
-    if row and len(parts) < 4:
-        told.append(f"从左到右依次是{join([KINDS[thing.kind].zh for thing in row])}。")
-    told += [f"{text}。" for text in BACKGROUNDS[scene.place][: {1: 3, 2: 2}.get(len(parts), 1)]]
-    return "".join(told) + rng.choice(MOODS)
-
-
-def _detail(scene: Scene, unit: tuple[Thing, ...], rng: random.Random) -> str:
+def detail(scene: Scene, unit: tuple[Thing, ...], rng: random.Random) -> str:
     """A clause on a thing already mentioned: where it is, what it does; what it rides or holds is introduced here."""
     thing, side = unit[0], SIDES[unit[0].side]
-    noun = KINDS[thing.kind].zh
-    what = noun if thing.count == 1 else f"{counted(thing)}{noun}都"
+    what = noun(thing) if thing.count == 1 else f"{counted(thing)}{noun(thing)}都"
     if len(unit) == 2:
-        return f"{what}在画面的{side}，{_related_verb(scene, noun_phrase(unit[1]), thing)}"
+        return f"{what}在画面的{side}，{doing(scene, unit)}"
     if in_sky(thing):
         return f"{what}{'飘' if thing.kind == 'cloud' else '挂'}在{sky_word(scene)}"
     if is_aloft(thing):
         return f"{what}在{side}的空中飞翔" if thing.action else f"{what}飘在{side}的空中"
-    if thing.action in ("standing", "sitting"):
+    if thing.action in STATES:
         return f"{what}在画面的{side}{ACTIONS_ZH[thing.action]}"
     if thing.action:
-        acting = rng.choice((f"在画面的{side}{ACTIONS_ZH[thing.action]}", f"在{side}，{doing(thing)}"))
+        acting = rng.choice((f"在画面的{side}{ACTIONS_ZH[thing.action]}", f"在{side}，{doing(scene, unit)}"))
         return what + acting
     return what + rng.choice((f"在画面的{side}", f"位于画面{side}"))

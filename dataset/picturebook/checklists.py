@@ -10,14 +10,12 @@ after the key, and late if it is buried in sentences.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 from dataset.picturebook import captions_en as en
 from dataset.picturebook import captions_zh as zh
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, Scene, Thing
 from dataset.picturebook.questions import mixed_absent
 from dataset.picturebook.telling import in_sky
-from dataset.picturebook.words import column
 
 SWEEPS = 4  # per checklist
 PROMPTS = {
@@ -45,50 +43,38 @@ def checklist(scene: Scene, rng: random.Random, language: str) -> str:
     chinese = language == "zh"
     told = []
     for name in rng.sample(list(TITLES), len(TITLES)):
-        entries = ENTRIES[name](scene, rng, chinese)
+        entries = _entries(name, scene, rng, chinese)
         if entries:
-            told.append(_sweep(TITLES[name][0 if chinese else 1], entries, chinese))
+            title = TITLES[name][0 if chinese else 1]
+            told.append(f"{title}：{'，'.join(entries)}。" if chinese else f"{title}: {', '.join(entries)}.")
         if len(told) == SWEEPS:
             break
     return "".join(told) if chinese else " ".join(told)
 
 
-def _sweep(title: str, entries: list[str], chinese: bool) -> str:
-    return f"{title}：{'，'.join(entries)}。" if chinese else f"{title}: {', '.join(entries)}."
+def _entries(name: str, scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
+    """The entries of a sweep; of the attribute of that name unless it is one of the last three of TITLES."""
+    if name == "presence":
+        return _presence(scene, rng, chinese)
+    if name == "sides":
+        return _sides(scene, chinese)
+    nouns = [zh.noun(thing) if chinese else en.noun(thing) for thing in scene.things]
+    if name == "things":
+        return nouns
+    values = [_value(name, thing, chinese) for thing in scene.things]
+    space = "" if chinese else " "
+    return [f"{noun}{space}{value}" for noun, value in zip(nouns, values, strict=True) if value]
 
 
-def _of_each(value: Callable[[Thing, bool], str | None]) -> Callable[[Scene, random.Random, bool], list[str]]:
-    """A sweep of one attribute over the things that have it."""
-
-    def entries(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
-        told = []
-        for thing in scene.things:
-            said = value(thing, chinese)
-            if said:
-                told.append(KINDS[thing.kind].zh + said if chinese else f"{en.noun(thing)} {said}")
-        return told
-
-    return entries
-
-
-def _colour(thing: Thing, chinese: bool) -> str | None:
-    return thing.colour and (COLOURS[thing.colour].zh if chinese else thing.colour)
-
-
-def _number(thing: Thing, chinese: bool) -> str:
-    return zh.counted(thing) if chinese else en.NUMBERS[thing.count]
-
-
-def _side(thing: Thing, chinese: bool) -> str:
-    return zh.SIDES[thing.side] if chinese else thing.side
-
-
-def _column(thing: Thing, chinese: bool) -> str:
-    return column(thing)
-
-
-def _action(thing: Thing, chinese: bool) -> str | None:
-    return thing.action and (ACTIONS_ZH[thing.action] if chinese else thing.action)
+def _value(name: str, thing: Thing, chinese: bool) -> str | None:
+    """colour | number | side | column | action of a thing in one word; None if it has none."""
+    if name == "number":
+        return zh.counted(thing) if chinese else en.NUMBERS[thing.count]
+    value = getattr(thing, name)
+    if name == "colour" and chinese:
+        return value and COLOURS[value].zh
+    words = {"side": zh.SIDES, "action": ACTIONS_ZH}.get(name, {}) if chinese else {}
+    return value if value is None else words.get(value, str(value))
 
 
 def _presence(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
@@ -101,24 +87,13 @@ def _presence(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
     return [f"{KINDS[kind].en} {'yes' if there else 'no'}" for kind, there in asked]
 
 
-def _sides(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
+def _sides(scene: Scene, chinese: bool) -> list[str]:
     """The things on each side: from position to noun."""
     told = []
     for side in zh.SIDES:
         there = [thing for thing in scene.things if thing.side == side and not in_sky(thing)]
         if chinese:
-            told.append(zh.SIDES[side] + ("和".join(KINDS[thing.kind].zh for thing in there) or "没有"))
+            told.append(zh.SIDES[side] + ("和".join(map(zh.noun, there)) or "没有"))
         else:
-            told.append(f"{side} {' and '.join(en.noun(thing) for thing in there) or 'nothing'}")
+            told.append(f"{side} {' and '.join(map(en.noun, there)) or 'nothing'}")
     return told
-
-
-def _things(scene: Scene, rng: random.Random, chinese: bool) -> list[str]:
-    """All things."""
-    return [KINDS[thing.kind].zh if chinese else en.noun(thing) for thing in scene.things]
-
-
-ENTRIES: dict[str, Callable[[Scene, random.Random, bool], list[str]]] = {
-    "colour": _of_each(_colour), "number": _of_each(_number), "side": _of_each(_side), "column": _of_each(_column),
-    "action": _of_each(_action), "presence": _presence, "sides": _sides, "things": _things,
-}  # fmt: skip

@@ -11,16 +11,7 @@ from PIL import Image
 from dataset.picturebook.drawing.picture import draw
 from dataset.picturebook.world import SPLITS, make_scene
 
-
-def sheet(pictures: list[Image.Image], columns: int, gap: int = 4) -> Image.Image:
-    """Pictures of one size, row by row on a white page. Raises ValueError if there are none."""
-    if not pictures:
-        raise ValueError("found no pictures for the sheet; expected at least one")
-    size = pictures[0].width + gap
-    page = Image.new("RGB", (columns * size + gap, math.ceil(len(pictures) / columns) * size + gap), "white")
-    for i, picture in enumerate(pictures):
-        page.paste(picture, (gap + i % columns * size, gap + i // columns * size))
-    return page
+GAP = 4  # pixels between two pictures
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -32,8 +23,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--size", type=int, default=128, help="side of a picture in pixels")
     parser.add_argument("--columns", type=int, default=10)
     args = parser.parse_args(argv)
-    scenes = [make_scene(args.split, i) for i in range(args.first, args.first + args.n)]
-    sheet([draw(scene, args.size) for scene in scenes], args.columns).save(args.out)
+    if args.n < 1:
+        parser.error(f"--n is {args.n}; expected 1 or more")
+    step = args.size + GAP
+    page = Image.new("RGB", (args.columns * step + GAP, math.ceil(args.n / args.columns) * step + GAP), "white")
+    for i in range(args.n):
+        picture = draw(make_scene(args.split, args.first + i), args.size)
+        page.paste(picture, (GAP + i % args.columns * step, GAP + i // args.columns * step))
+    page.save(args.out)
 
 
 if __name__ == "__main__":

@@ -167,6 +167,7 @@ ACTIONS_ZH = {
 
 SIDE_LINES = (0.38, 0.62)  # where the middle begins and ends, as fractions of the picture's width
 COLUMNS = 10  # positions from left to right in words and checklists, finer than sides
+Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 @dataclass(frozen=True)
@@ -193,6 +194,19 @@ class Thing:
     def column(self) -> int:
         """The tenth of the picture's width in which the centre lies, 0 (left) to 9."""
         return min(int(self.x * COLUMNS), COLUMNS - 1)
+
+    @property
+    def box(self) -> Box:
+        """The box of the whole group, roughly; related things are drawn off their position."""
+        half = KINDS[self.kind].aspect * self.height * self.count / 2
+        return self.x - half, self.y - self.height, self.x + half, self.y
+
+
+def shared_area(one: Box, other: Box) -> float:
+    """The area of the intersection of two boxes."""
+    wide = min(one[2], other[2]) - max(one[0], other[0])
+    tall = min(one[3], other[3]) - max(one[1], other[1])
+    return max(wide, 0.0) * max(tall, 0.0)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from itertools import combinations
 
 from dataset.picturebook import captions_en as en
 from dataset.picturebook import captions_zh as zh
+from dataset.picturebook.captions import LANGUAGES
 from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Scene, Thing
-from dataset.picturebook.telling import NEAR, clear_side, in_sky, units
+from dataset.picturebook.telling import NEAR, clear_side, in_sky, relation_form, units
 from dataset.picturebook.world import HELD_OUT_PLACES, kind_weights
 
 TYPES = ("what", "colour", "count", "where", "order", "action", "exists")
@@ -23,6 +24,51 @@ ARGUABLE_KINDS = {"elder": ("man", "woman"), "dancer": ("man", "woman"), "astron
 ARGUABLE_PLACES = {"street": ("house",), "park": ("chair",), "stage": ("lamp",), "space": ("moon",)}
 
 
+# language -> name, of which the first word is the question's type -> question, answer. {the} thing is named without a
+# number, which would answer another question.
+TEMPLATES: dict[str, dict[str, tuple[str, str]]] = {
+    "zh": {
+        "what": ("图里画了什么？", "图里有{things}。"),
+        "what side": ("画面{side}有什么？", "画面{side}有{things}。"),
+        "what on": ("{other}上有{who}？", "{other}上有{phrase}。"),
+        "what in": ("{other}上有{who}？", "{other}上有{phrase}。"),
+        "what riding": ("{the}骑着什么？", "{the}骑着{another}。"),
+        "what holding": ("{the}拿着什么？", "{the}拿着{another}。"),
+        "colour": ("{the}是什么颜色的？", "{the}是{colour}的。"),
+        "colour clothes": ("{the}穿着什么颜色的衣服？", "{the}穿着{colour}衣服。"),
+        "count": ("图里有几{measure}{the}？", "图里有{number}{the}。"),
+        "where place": ("这是在哪里？", "这是在{place}。"),
+        "where sky": ("{the}在哪里？", "{the}在{sky}。"),
+        "where side": ("{the}在哪里？", "{the}在画面的{side}。"),
+        "order": ("{the}在{other}的左边还是右边？", "{the}在{other}的{side}。"),
+        "action": ("{the}在做什么？", "{the}{doing}。"),
+        "exists yes": ("图里有{kind}吗？", "有，图里有{phrase}。"),
+        "exists no": ("图里有{kind}吗？", "没有，图里没有{kind}。"),
+    },
+    "en": {
+        "what": ("What is in the picture?", "The picture shows: {things}."),
+        "what side": ("What is {side}?", "{side} there {be} {things}."),
+        "what on": ("{who} is on {other}?", "{phrase} is on {other}."),
+        "what in": ("{who} is in {other}?", "{phrase} is in {other}."),
+        "what riding": ("What is {the} riding?", "{the} is riding {another}."),
+        "what holding": ("What is {the} holding?", "{the} is holding {another}."),
+        "colour": ("What colour {be} {the}?", "{the} {be} {colour}."),
+        "colour clothes": ("What colour {be} {the} wearing?", "{the} {be} wearing {colour}."),
+        "count": ("How many {plural} are there?", "There {be} {number} {noun}."),
+        "where place": ("Where is this?", "This is {place}."),
+        "where sky": ("Where {be} {the}?", "{the} {be} {sky}."),
+        "where side": ("Where {be} {the}?", "{the} {be} {side}."),
+        "order": ("{be} {the} to the left or to the right of {other}?", "{the} {be} to the {side} of {other}."),
+        "action": ("What {be} {the} doing?", "{the} {be} {doing}."),
+        "exists yes": ("Is there {article} {kind}?", "Yes, there {be} {phrase}."),
+        "exists no": ("Is there {article} {kind}?", "No, there is no {kind}."),
+        "exists unique yes": ("Is the {kind} there?", "Yes, the {kind} is in the picture."),
+        "exists unique no": ("Is the {kind} there?", "No, the {kind} is not in the picture."),
+    },
+}
+WHO = {"zh": ("谁", "什么"), "en": ("who", "what")}  # of persons, of others
+
+
 @dataclass(frozen=True)
 class Question:
     text: str
@@ -32,24 +78,19 @@ class Question:
 
 def questions(scene: Scene, rng: random.Random, language: str) -> list[Question]:
     """All questions of every type, in random order, as many with yes as with no. language: zh | en."""
-    if language not in ("zh", "en"):
-        raise ValueError(f"unknown language {language!r}; there are zh and en")
-    asked = [
-        *_what(scene, language),
-        *_colour(scene, language),
-        *_count(scene, language),
-        *_where(scene, language),
-        *_order(scene, rng, language),
-        *_action(scene, language),
-        *_exists(scene, rng, language),
-    ]
+    if language not in LANGUAGES:
+        raise ValueError(f"unknown language {language!r}; there are {' and '.join(LANGUAGES)}")
+    asked = _what(scene, language) + _colour(scene, language)
+    asked += [_ask(language, "count", thing) for thing in scene.things if not in_sky(thing)]
+    asked += _where(scene, language) + _order(scene, rng, language)
+    doing = LANGUAGES[language].doing
+    asked += [_ask(language, "action", unit[0], doing=doing(scene, unit)) for unit in units(scene) if unit[0].action]
+    asked += _exists(scene, rng, language)
     rng.shuffle(asked)
     return asked
 
 
-def pope_questions(
-    scene: Scene, sampling: str, rng: random.Random, language: str = "zh"
-) -> list[tuple[str, bool]]:
+def pope_questions(scene: Scene, sampling: str, rng: random.Random, language: str = "zh") -> list[tuple[str, bool]]:
     """(question, whether yes is correct) as in POPE (Li 2023): each present kind, and as many absent ones.
 
     sampling of the absent kinds: random (any), popular (most common in the world), adversarial (most common at the
@@ -59,8 +100,7 @@ def pope_questions(
         raise ValueError(f"unknown sampling {sampling!r}; there are {', '.join(SAMPLINGS)}")
     present = [thing.kind for thing in scene.things]
     absent = pick_absent(scene, sampling, len(present), rng)
-    asked = [(ask_exists(kind, language), True) for kind in present]
-    asked += [(ask_exists(kind, language), False) for kind in absent]
+    asked = [(_ask_exists(kind, language).text, kind in present) for kind in (*present, *absent)]
     rng.shuffle(asked)
     return asked
 
@@ -91,10 +131,9 @@ def absent_kinds(scene: Scene) -> list[str]:
 
     A pair held out of training must not be denied in training either.
     """
-    out = {thing.kind for thing in scene.things}
+    out = {*ARGUABLE_PLACES.get(scene.place, ())}
     for thing in scene.things:
-        out.update(ARGUABLE_KINDS.get(thing.kind, ()))
-    out.update(ARGUABLE_PLACES.get(scene.place, ()))
+        out.update((thing.kind, *ARGUABLE_KINDS.get(thing.kind, ())))
     return [kind for kind in KINDS if kind not in out and (kind, scene.place) not in HELD_OUT_PLACES]
 
 
@@ -109,117 +148,64 @@ def popularity() -> dict[str, float]:
     return shares
 
 
-def ask_exists(kind: str, language: str = "zh") -> str:
-    """图里有小狗吗？ Is there a dog? The noun is close to where the answer begins, in both languages."""
+def _ask(language: str, name: str, thing: Thing | None = None, **words: str) -> Question:
+    """The question of that name in TEMPLATES, about a thing if it is about one."""
+    if thing:
+        words |= _words(thing, language)
+    text, answer = (en.capital(template.format(**words)) for template in TEMPLATES[language][name])
+    return Question(text, answer, name.split()[0])
+
+
+def _words(thing: Thing, language: str) -> dict[str, str]:
+    """What templates say of a thing."""
+    told = {"the": _the(thing, language), "phrase": LANGUAGES[language].noun_phrase(thing)}
     if language == "zh":
-        return f"图里有{KINDS[kind].zh}吗？"
-    name = KINDS[kind].en
-    return f"Is the {name} there?" if kind in en.UNIQUE else f"Is there {en.article(name)} {name}?"
+        return told | {"measure": KINDS[thing.kind].measure, "number": zh.counted(thing)}
+    noun, plural = en.noun(thing), KINDS[thing.kind].en_plural
+    return told | {"be": en.be(thing), "noun": noun, "plural": plural, "number": en.NUMBERS[thing.count]}
 
 
-def _the(thing: Thing) -> str:
-    """the dog, the dogs: without a number, which would answer another question."""
-    return f"the {en.noun(thing)}"
-
-
-def _related(scene: Scene) -> set[str]:
-    """The kinds in the relation."""
-    pair = (scene.relation.subject, scene.relation.object) if scene.relation else ()
-    return {scene.things[i].kind for i in pair}
+def _the(thing: Thing, language: str) -> str:
+    return zh.noun(thing) if language == "zh" else f"the {en.noun(thing)}"
 
 
 def _what(scene: Scene, language: str) -> list[Question]:
     """What is in the picture, on each unambiguous side, and in the relation."""
-    things = list(scene.things)
-    if language == "zh":
-        asked = [Question("图里画了什么？", f"图里有{zh.listing(things)}。", "what")]
-    else:
-        asked = [Question("What is in the picture?", f"The picture shows: {en.inventory(things)}.", "what")]
-    for side in ("left", "middle", "right"):
+    things, texts = list(scene.things), LANGUAGES[language]
+    asked = [_ask(language, "what", things=texts.inventory(things))]
+    for side, told in texts.SIDES.items():
         there = [thing for thing in things if thing.side == side]
-        if not there or any(in_sky(thing) for thing in there) or not all(map(clear_side, things)):
-            continue
-        if language == "zh":
-            where = f"画面{zh.SIDES[side]}有"
-            asked.append(Question(f"{where}什么？", f"{where}{zh.listing(there)}。", "what"))
-        else:
-            answer = f"{en.capital(en.SIDES[side])} there {en.be(there[0])} {en.listing(there)}."
-            asked.append(Question(f"What is {en.SIDES[side]}?", answer, "what"))
-    return asked + _what_related(scene, language)
-
-
-def _what_related(scene: Scene, language: str) -> list[Question]:
-    """What the subject rides or holds, or who is on the object."""
-    if scene.relation is None:
-        return []
-    subject, thing = scene.things[scene.relation.subject], scene.things[scene.relation.object]
-    name, boat = scene.relation.name, thing.kind == "boat"
-    if name == "on" or (name == "riding" and boat):
-        person = KINDS[subject.kind].group == "person"
-        if language == "zh":
-            where, who = f"{KINDS[thing.kind].zh}上有", "谁" if person else "什么"
-            return [Question(f"{where}{who}？", f"{where}{zh.noun_phrase(subject)}。", "what")]
-        where = f"{'in' if boat else 'on'} {_the(thing)}"
-        answer = f"{en.capital(en.noun_phrase(subject))} is {where}."
-        return [Question(f"{'Who' if person else 'What'} is {where}?", answer, "what")]
-    if language == "zh":
-        start = KINDS[subject.kind].zh + ("骑着" if name == "riding" else "拿着")
-        return [Question(f"{start}什么？", f"{start}{zh.noun_phrase(thing)}。", "what")]
-    answer = f"{en.capital(_the(subject))} is {name} {en.noun_phrase(thing)}."
-    return [Question(f"What is {_the(subject)} {name}?", answer, "what")]
+        if there and not any(map(in_sky, there)) and all(map(clear_side, things)):
+            asked.append(_ask(language, "what side", there[0], side=told, things=texts.listing(there)))
+    if scene.relation:  # what the subject rides or holds, or who is on the object
+        subject, thing = things[scene.relation.subject], things[scene.relation.object]
+        name = "in" if relation_form(scene, subject) == "in" else scene.relation.name
+        who = WHO[language][0 if KINDS[subject.kind].group == "person" else 1]
+        other, another = _the(thing, language), texts.noun_phrase(thing)
+        asked.append(_ask(language, f"what {name}", subject, who=who, other=other, another=another))
+    return asked
 
 
 def _colour(scene: Scene, language: str) -> list[Question]:
     asked = []
     for thing in scene.things:
-        if thing.colour is None:
-            continue
-        noun, colour = KINDS[thing.kind].zh, COLOURS[thing.colour]
-        person = KINDS[thing.kind].group == "person"
-        if language == "zh" and person:
-            asked.append((f"{noun}穿着什么颜色的衣服？", f"{noun}穿着{colour.zh_short}衣服。"))
-        elif language == "zh":
-            asked.append((f"{noun}是什么颜色的？", f"{noun}是{colour.zh}的。"))
-        else:
-            wearing = " wearing" if person else ""
-            text = f"What colour {en.be(thing)} {_the(thing)}{wearing}?"
-            asked.append((text, f"{en.capital(_the(thing))} {en.be(thing)}{wearing} {thing.colour}."))
-    return [Question(text, answer, "colour") for text, answer in asked]
-
-
-def _count(scene: Scene, language: str) -> list[Question]:
-    asked = []
-    for thing in scene.things:
-        kind = KINDS[thing.kind]
-        if in_sky(thing):
-            continue
-        if language == "zh":
-            asked.append((f"图里有几{kind.measure}{kind.zh}？", f"图里有{zh.counted(thing)}{kind.zh}。"))
-        else:
-            text = f"How many {kind.en_plural} are there?"
-            asked.append((text, f"There {en.be(thing)} {en.NUMBERS[thing.count]} {en.noun(thing)}."))
-    return [Question(text, answer, "count") for text, answer in asked]
+        if thing.colour:
+            worn, colour = KINDS[thing.kind].group == "person", COLOURS[thing.colour]
+            told = thing.colour if language == "en" else colour.zh_short if worn else colour.zh
+            asked.append(_ask(language, "colour clothes" if worn else "colour", thing, colour=told))
+    return asked
 
 
 def _where(scene: Scene, language: str) -> list[Question]:
     """The place, and where in the picture each thing is."""
-    place = PLACES[scene.place]
-    chinese = language == "zh"
-    asked = [("这是在哪里？", f"这是在{place.zh}。")]
-    if not chinese:
-        asked = [("Where is this?", f"This is {place.en}.")]
+    texts = LANGUAGES[language]
+    asked = [_ask(language, "where place", place=texts.place(scene))]
     for thing in scene.things:
-        if not in_sky(thing) and not clear_side(thing):
-            continue
-        if chinese:
-            noun = KINDS[thing.kind].zh
-            where = zh.sky_word(scene) if in_sky(thing) else f"画面的{zh.SIDES[thing.side]}"
-            asked.append((f"{noun}在哪里？", f"{noun}在{where}。"))
-        else:
-            where = en.sky_words(scene) if in_sky(thing) else en.SIDES[thing.side]
-            text = f"Where {en.be(thing)} {_the(thing)}?"
-            asked.append((text, f"{en.capital(_the(thing))} {en.be(thing)} {where}."))
-    return [Question(text, answer, "where") for text, answer in asked]
+        if in_sky(thing):
+            asked.append(_ask(language, "where sky", thing, sky=texts.sky_word(scene)))
+        elif clear_side(thing):
+            asked.append(_ask(language, "where side", thing, side=texts.SIDES[thing.side]))
+    return asked
 
 
 def _order(scene: Scene, rng: random.Random, language: str) -> list[Question]:
@@ -230,57 +216,20 @@ def _order(scene: Scene, rng: random.Random, language: str) -> list[Question]:
     for pair in rng.sample(pairs, min(2, len(pairs))):
         one, other = rng.sample(pair, 2)
         side = "left" if one.x < other.x else "right"
-        if language == "zh":
-            start = f"{KINDS[one.kind].zh}在{KINDS[other.kind].zh}的"
-            asked.append((f"{start}左边还是右边？", f"{start}{zh.SIDES[side]}。"))
-        else:
-            be, names = en.be(one), (_the(one), _the(other))
-            text = f"{en.capital(be)} {names[0]} to the left or to the right of {names[1]}?"
-            asked.append((text, f"{en.capital(names[0])} {be} to the {side} of {names[1]}."))
-    return [Question(text, answer, "order") for text, answer in asked]
-
-
-def _action(scene: Scene, language: str) -> list[Question]:
-    """What each acting thing is doing; for a rider or holder, that is riding or holding."""
-    related = _related(scene)
-    asked = []
-    for unit in units(scene):
-        thing = unit[0]
-        noun = KINDS[thing.kind].zh
-        if thing.action is None or (len(unit) == 1 and thing.kind in related):
-            continue
-        if language == "zh":
-            told = noun + zh.doing(thing)
-            if len(unit) == 2:
-                told = zh.related(scene, noun, zh.noun_phrase(unit[1]), thing)
-            asked.append((f"{noun}在做什么？", f"{told}。"))
-        else:
-            told = en.doing(thing)
-            if len(unit) == 2:
-                told = en.related_verb(scene, en.noun_phrase(unit[1]), thing)
-            start = f"{en.be(thing)} {_the(thing)}"
-            asked.append((f"What {start} doing?", f"{en.capital(_the(thing))} {en.be(thing)} {told}."))
-    return [Question(text, answer, "action") for text, answer in asked]
+        told = zh.SIDES[side] if language == "zh" else side
+        asked.append(_ask(language, "order", one, other=_the(other, language), side=told))
+    return asked
 
 
 def _exists(scene: Scene, rng: random.Random, language: str) -> list[Question]:
     """Two questions answered yes (one if there is one thing) and as many answered no, of varying difficulty."""
     present = rng.sample(list(scene.things), min(2, len(scene.things)))
-    asked = [(thing.kind, _yes(thing, language)) for thing in present]
-    asked += [(kind, _no(kind, language)) for kind in mixed_absent(scene, len(present), rng)]
-    return [Question(ask_exists(kind, language), answer, "exists") for kind, answer in asked]
+    asked = [_ask_exists(thing.kind, language, thing) for thing in present]
+    return asked + [_ask_exists(kind, language) for kind in mixed_absent(scene, len(present), rng)]
 
 
-def _yes(thing: Thing, language: str) -> str:
-    if language == "zh":
-        return f"有，图里有{zh.noun_phrase(thing)}。"
-    if thing.kind in en.UNIQUE:
-        return f"Yes, {_the(thing)} is in the picture."
-    return f"Yes, there {en.be(thing)} {en.noun_phrase(thing)}."
-
-
-def _no(kind: str, language: str) -> str:
-    if language == "zh":
-        return f"没有，图里没有{KINDS[kind].zh}。"
-    name = KINDS[kind].en
-    return f"No, the {name} is not in the picture." if kind in en.UNIQUE else f"No, there is no {name}."
+def _ask_exists(kind: str, language: str, thing: Thing | None = None) -> Question:
+    """Whether a kind is there: yes if its thing is given. The noun is close to where the answer begins."""
+    unique = " unique" if language == "en" and kind in en.UNIQUE else ""
+    name = KINDS[kind].zh if language == "zh" else KINDS[kind].en
+    return _ask(language, f"exists{unique} {'yes' if thing else 'no'}", thing, kind=name, article=en.article(name))

@@ -24,6 +24,20 @@ def units(scene: Scene) -> list[tuple[Thing, ...]]:
     return grouped
 
 
+def acting_and_still(scene: Scene) -> tuple[list[tuple[Thing, ...]], list[Thing]]:
+    """(units that do something, things that only stand or lie there, without those in the sky), each in order."""
+    acting = [unit for unit in units(scene) if len(unit) == 2 or unit[0].action]
+    return acting, [unit[0] for unit in units(scene) if unit not in acting and not in_sky(unit[0])]
+
+
+def relation_form(scene: Scene, subject: Thing) -> str:
+    """How the scene's relation is put into words: riding, in (a boat), holding, on (of a thing), or an action on it."""
+    assert scene.relation
+    if scene.relation.name == "riding" and scene.things[scene.relation.object].kind == "boat":
+        return "in"
+    return subject.action if scene.relation.name == "on" and subject.action else scene.relation.name
+
+
 def in_sky(thing: Thing) -> bool:
     return KINDS[thing.kind].where == "sky"
 

@@ -14,18 +14,16 @@ from collections.abc import Sequence
 import torch
 
 from dataset.batching import PictureLoader
-from dataset.picturebook.captions_en import NUMBERS as NUMBERS_EN
-from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene, Thing
+from dataset.picturebook.captions import LANGUAGES
+from dataset.picturebook.captions_zh import SIDES as SIDES_ZH
+from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Box, Scene, Thing, shared_area
 from dataset.record import Picture
 from tokenizer.tokenizer import Tokenizer
 
 JITTER = 0.04  # of the picture's side
 GRID = 4  # cells per side: 16 slots, as many as the default projector has tokens
 BAND = 2  # rows of cells that are read together, column by column: things are told from the air down, left to right
-COUNTS_ZH = {1: "一", 2: "两", 3: "三"}
 RELATIONS_ZH = {"riding": "骑", "on": "上", "holding": "拿"}
-SIDES_ZH = {"left": "左边", "middle": "中间", "right": "右边"}
-LANGUAGES = ("zh", "en")
 
 
 def languages_of(english: float) -> tuple[str, ...]:
@@ -40,12 +38,10 @@ def word_picture(scene: Scene, rng: random.Random, languages: Sequence[str] = ("
     them has no other.
     """
     cells: list[list[str]] = [[] for _ in range(GRID * GRID)]
-    owners = cell_owners(scene, rng)
-    for i, thing in enumerate(scene.things):
+    for i, (thing, owned) in enumerate(zip(scene.things, cell_owners(scene, rng), strict=True)):
         relation = scene.relation.name if scene.relation and i == scene.relation.subject else None
-        words = [word for language in languages for word in thing_words(thing, language, relation)]
-        for cell in owners[i]:
-            cells[cell] += words
+        for cell in owned:
+            cells[cell] += [word for language in languages for word in thing_words(thing, language, relation)]
     background = tuple(place_word(scene.place, language) for language in languages)
     return tuple(tuple(dict.fromkeys(cell)) if cell else background for cell in cells)
 
@@ -55,25 +51,18 @@ def thing_words(thing: Thing, language: str = "zh", relation: str | None = None)
 
     English words have a leading space, as in text, and nouns come in singular and plural, as questions use both.
     """
-    kind = KINDS[thing.kind]
-    number = thing.count if thing.count > 1 else None
+    kind, column = KINDS[thing.kind], str(thing.column)
+    number = LANGUAGES[language].NUMBERS[thing.count] if thing.count > 1 else None
     if language == "zh":
-        words = [kind.zh, SIDES_ZH[thing.side], column(thing), thing.colour and COLOURS[thing.colour].zh,
-                 number and COUNTS_ZH[number], thing.action and ACTIONS_ZH[thing.action],
-                 relation and RELATIONS_ZH[relation]]  # fmt: skip
+        words = [kind.zh, SIDES_ZH[thing.side], column, thing.colour and COLOURS[thing.colour].zh, number,
+                 thing.action and ACTIONS_ZH[thing.action], relation and RELATIONS_ZH[relation]]  # fmt: skip
         return [word for word in words if word]
-    words = [*dict.fromkeys((kind.en, kind.en_plural)), thing.side, thing.colour, number and NUMBERS_EN[number],
-             thing.action, relation]  # fmt: skip
-    return [column(thing), *(f" {word}" for word in words if word)]
+    words = [*dict.fromkeys((kind.en, kind.en_plural)), thing.side, thing.colour, number, thing.action, relation]
+    return [column, *(f" {word}" for word in words if word)]
 
 
 def place_word(place: str, language: str) -> str:
     return PLACES[place].zh_words[0] if language == "zh" else f" {PLACES[place].en_words[0]}"
-
-
-def column(thing: Thing) -> str:
-    """The thing's column as a digit."""
-    return str(thing.column)
 
 
 def cell_owners(scene: Scene, rng: random.Random) -> list[list[int]]:
@@ -97,12 +86,9 @@ def cell_owners(scene: Scene, rng: random.Random) -> list[list[int]]:
     return owners
 
 
-def boxes(scene: Scene) -> list[tuple[float, float, float, float]]:
-    """(left, top, right, bottom) of each thing as drawn, roughly; related things are drawn off their position."""
-    found = []
-    for thing in scene.things:
-        half = KINDS[thing.kind].aspect * thing.height * thing.count / 2
-        found.append((thing.x - half, thing.y - thing.height, thing.x + half, thing.y))
+def boxes(scene: Scene) -> list[Box]:
+    """The box of each thing as drawn, roughly."""
+    found = [thing.box for thing in scene.things]
     if scene.relation:
         one, other = scene.relation.subject, scene.relation.object
         subject, thing = scene.things[one], scene.things[other]
@@ -118,20 +104,15 @@ def boxes(scene: Scene) -> list[tuple[float, float, float, float]]:
     return found
 
 
-def _moved(box: tuple[float, ...], right: float, down: float) -> tuple[float, float, float, float]:
+def _moved(box: Box, right: float, down: float) -> Box:
     return box[0] + right, box[1] + down, box[2] + right, box[3] + down
 
 
-def _filled(box: tuple[float, float, float, float], rng: random.Random) -> list[float]:
+def _filled(box: Box, rng: random.Random) -> list[float]:
     """The fraction of each cell that the box fills, after jittering it by up to JITTER."""
-    left, top, right, bottom = _moved(box, rng.uniform(-JITTER, JITTER), rng.uniform(-JITTER, JITTER))
-    shares = []
-    for row in range(GRID):
-        for column in range(GRID):
-            wide = min(right, (column + 1) / GRID) - max(left, column / GRID)
-            tall = min(bottom, (row + 1) / GRID) - max(top, row / GRID)
-            shares.append(max(wide, 0.0) * max(tall, 0.0) * GRID * GRID)
-    return shares
+    box = _moved(box, rng.uniform(-JITTER, JITTER), rng.uniform(-JITTER, JITTER))
+    cells = [(x / GRID, y / GRID, (x + 1) / GRID, (y + 1) / GRID) for y in range(GRID) for x in range(GRID)]
+    return [shared_area(box, cell) * GRID * GRID for cell in cells]
 
 
 def word_loader(tokenizer: Tokenizer, english: float = 0.0, band: int = BAND) -> PictureLoader:

@@ -8,8 +8,9 @@ only in the compositional split, which tests compositional generalisation.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
-from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Kind, Relation, Scene, Thing
+from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Box, Kind, Relation, Scene, Thing, shared_area
 
 SPLITS = ("train", "free", "val", "test", "compositional")
 
@@ -52,6 +53,10 @@ RIDDEN = ("bicycle", "horse", "boat")
 HELD = ("umbrella", "balloon", "kite")
 SITTERS = ("man", "woman", "child", "elder")
 PERCHES = {"chair": ("elder", "cat", "child", "woman", "man"), "table": ("cat", "lamp")}
+# relation -> its object -> its subjects
+RELATED: dict[str, Mapping[str, tuple[str, ...]]] = {
+    "riding": dict.fromkeys(RIDDEN, SITTERS), "holding": dict.fromkeys(HELD, SITTERS), "on": PERCHES,
+}  # fmt: skip
 THINGS = (0.2, 0.4, 0.3, 0.1)  # probabilities of one, two, three and four things in a scene
 DENSE = (0.12, 0.28, 0.35, 0.25)  # the same in training: lists of two can be told without learning what comes next
 SIZES = {"small": 0.82, "medium": 1.0, "large": 1.18}
@@ -67,10 +72,21 @@ def make_scene(split: str, index: int) -> Scene:
     rng = random.Random(f"picture book {split} {index}")
     forced = rng.choice(HELD_OUT_COLOURS + HELD_OUT_PLACES) if split == "compositional" else None
     free = split == "free" or (split == "train" and rng.random() < FREE)
-    while True:
-        scene = _try_scene(rng, forced, free, DENSE if split == "train" else THINGS)
-        if scene is not None:
-            return scene
+    while True:  # until the things fit
+        place = forced[1] if forced in HELD_OUT_PLACES else rng.choice(list(PLACES))
+        if forced and forced[0] in IMPOSSIBLE.get(place, ()):
+            continue
+        number = rng.choices((1, 2, 3, 4), weights=DENSE if split == "train" else THINGS)[0]
+        kinds = _pick_kinds(rng, kind_weights(place, free), forced[:1] if forced else (), number)
+        relation = _pick_relation(rng, kinds)
+        things = [_pick_thing(rng, KINDS[kind], place, free) for kind in kinds]
+        if forced in HELD_OUT_COLOURS:
+            things[kinds.index(forced[0])]["colour"] = forced[1]
+        if relation:
+            _join(rng, things, relation)
+        if _lay_out(rng, place, things, relation):
+            placed = tuple(Thing(**thing) for thing in things)
+            return in_reading_order(Scene(rng.getrandbits(31), place, placed, relation))
 
 
 def kind_weights(place: str, free: bool = False) -> dict[str, float]:
@@ -95,26 +111,6 @@ def _pick(rng: random.Random, weights: dict[str, float]) -> str:
     return rng.choices(list(weights), weights=list(weights.values()))[0]
 
 
-def _try_scene(
-    rng: random.Random, forced: tuple[str, str] | None, free: bool, things: tuple[float, ...]
-) -> Scene | None:
-    """One attempt; None if the things do not fit."""
-    place = forced[1] if forced in HELD_OUT_PLACES else rng.choice(list(PLACES))
-    if forced and forced[0] in IMPOSSIBLE.get(place, ()):
-        return None
-    kinds = _pick_kinds(rng, kind_weights(place, free), forced[0] if forced else None, things)
-    relation = _pick_relation(rng, kinds)
-    drawn = [_pick_thing(rng, KINDS[kind], place, free) for kind in kinds]
-    if forced in HELD_OUT_COLOURS:
-        drawn[kinds.index(forced[0])]["colour"] = forced[1]
-    if relation:
-        _join(rng, drawn, relation)
-    placed = _lay_out(rng, place, drawn, relation)
-    if placed is None:
-        return None
-    return in_reading_order(Scene(rng.getrandbits(31), place, tuple(Thing(**thing) for thing in placed), relation))
-
-
 def in_reading_order(scene: Scene) -> Scene:
     """The scene with its things in reading order: first those in the air, then those on the ground, each from left to
     right by tenths of the picture's width, the higher first; in a relation, the subject before the object.
@@ -122,22 +118,16 @@ def in_reading_order(scene: Scene) -> Scene:
     Image tokens come row by row under a causal mask. In this order a thing mostly follows its predecessor in the
     picture too, so that its token can know whom it follows.
     """
-    pair = (scene.relation.subject, scene.relation.object) if scene.relation else ()
-    things = scene.things
-    up = [KINDS[thing.kind].where != "ground" and i not in pair for i, thing in enumerate(things)]
-    second = pair[1] if pair else -1
-    order = sorted(range(len(things)), key=lambda i: (not up[i], things[i].column, things[i].y, i == second))
-    relation = scene.relation and Relation(
-        scene.relation.name, order.index(scene.relation.subject), order.index(scene.relation.object)
-    )
+    things, relation = scene.things, scene.relation
+    subject, thing = (relation.subject, relation.object) if relation else (-1, -1)
+    low = [KINDS[one.kind].where == "ground" or i in (subject, thing) for i, one in enumerate(things)]
+    order = sorted(range(len(things)), key=lambda i: (low[i], things[i].column, things[i].y, i == thing))
+    relation = relation and Relation(relation.name, order.index(subject), order.index(thing))
     return Scene(scene.seed, scene.place, tuple(things[i] for i in order), relation)
 
 
-def _pick_kinds(
-    rng: random.Random, weights: dict[str, float], first: str | None, things: tuple[float, ...]
-) -> list[str]:
-    wanted = rng.choices((1, 2, 3, 4), weights=things)[0]
-    kinds = [first] if first else []
+def _pick_kinds(rng: random.Random, weights: dict[str, float], first: tuple[str, ...], wanted: int) -> list[str]:
+    kinds = list(first)
     if rng.random() < 0.22:  # a pair that can be related, so that relations are not rare
         objects = [kind for kind in (*RIDDEN, *HELD, *PERCHES) if weights.get(kind, 0) > ODD or rng.random() < 0.15]
         if objects:
@@ -152,15 +142,13 @@ def _pick_kinds(
 
 
 def _pick_relation(rng: random.Random, kinds: list[str]) -> Relation | None:
-    options = []
-    for i, subject in enumerate(kinds):
-        for j, thing in enumerate(kinds):
-            if subject in SITTERS and thing in RIDDEN:
-                options.append(Relation("riding", i, j))
-            if subject in SITTERS and thing in HELD:
-                options.append(Relation("holding", i, j))
-            if subject in PERCHES.get(thing, ()):
-                options.append(Relation("on", i, j))
+    options = [
+        Relation(name, i, j)
+        for i, subject in enumerate(kinds)
+        for j, thing in enumerate(kinds)
+        for name in RELATED
+        if subject in RELATED[name].get(thing, ())
+    ]
     return rng.choice(options) if options and rng.random() < 0.75 else None
 
 
@@ -194,37 +182,35 @@ def _join(rng: random.Random, things: list[dict], relation: Relation) -> None:
         subject["action"] = rng.choice(("sitting", "sleeping"))
 
 
-def _lay_out(rng: random.Random, place: str, things: list[dict], relation: Relation | None) -> list[dict] | None:
-    """Give each thing x, y and height so that all are inside and none hides another; None if that fails."""
+def _lay_out(rng: random.Random, place: str, things: list[dict], relation: Relation | None) -> bool:
+    """Give each thing x, y and height so that all are inside and none hides another; False if that fails."""
     for thing in things:
         thing["height"] = KINDS[thing["kind"]].height * SIZES[thing["size"]]
-    partner = {relation.subject: relation.object} if relation else {}
-    ground = [i for i, t in enumerate(things) if KINDS[t["kind"]].where == "ground" and i not in partner]
+    subject = relation.subject if relation else -1  # is placed with the object
+    ground = [i for i, t in enumerate(things) if KINDS[t["kind"]].where == "ground" and i != subject]
     if relation and relation.object not in ground:  # a held balloon goes where its holder goes
         ground.append(relation.object)
     rng.shuffle(ground)
     if not _lay_out_ground(rng, place, things, ground, relation):
-        return None
-    aloft = [i for i in range(len(things)) if i not in ground and i not in partner]
+        return False
+    aloft = [i for i in range(len(things)) if i not in ground and i != subject]
     for i in aloft:
         _lift(rng, place, things[i])
-    for i, j in partner.items():
-        things[i].update(x=things[j]["x"], y=things[j]["y"])
-    boxes = {i: _box(things[i]) for i in (*aloft, *ground)}
-    if relation:
-        boxes[relation.object] = _related_box(things[relation.subject], things[relation.object], relation.name)
-    for i in aloft:
-        if any(i != j and _overlap(boxes[i], boxes[j]) > 0.15 for j in boxes):
-            return None
-    return things
+    boxes = {i: Thing(**things[i]).box for i in (*aloft, *ground)}
+    if relation:  # one box for a rider and its mount, or a holder and what it holds
+        things[subject].update(x=things[relation.object]["x"], y=things[relation.object]["y"])
+        left, top, right, bottom = boxes[relation.object]
+        aside, height = 0.1 if relation.name == "holding" else 0.0, things[subject]["height"]
+        boxes[relation.object] = left - aside, max(top - 0.75 * height, 0.0), right + aside, bottom
+    return not any(i != j and _overlap(boxes[i], boxes[j]) > 0.15 for i in aloft for j in boxes)
 
 
 def _lay_out_ground(rng, place: str, things: list[dict], ground: list[int], relation: Relation | None) -> bool:
     def width(i: int) -> float:
-        one = KINDS[things[i]["kind"]].aspect * things[i]["height"]
-        joined = relation if relation and i == relation.object else None
-        beside = 0.2 if joined and joined.name == "holding" else 0.0
-        return max(one * things[i]["count"], 0.26 if joined else 0.0) + beside
+        wide = KINDS[things[i]["kind"]].aspect * things[i]["height"] * things[i]["count"]
+        if relation and i == relation.object:
+            wide = max(wide, 0.26) + (0.2 if relation.name == "holding" else 0.0)
+        return wide
 
     room = 0.96
     while sum(map(width, ground)) > room * 1.5:  # too crowded to shrink: reduce the count of the widest
@@ -233,8 +219,7 @@ def _lay_out_ground(rng, place: str, things: list[dict], ground: list[int], rela
             return False
         things[widest]["count"] -= 1
     shrink = min(1.0, room / max(sum(map(width, ground)), 1e-6))
-    members = set(ground) | ({relation.subject} if relation else set())
-    for i in members:
+    for i in {*ground, relation.subject} if relation else ground:
         things[i]["height"] *= shrink
     spare = max(0.0, 1.0 - sum(map(width, ground)))
     cuts = [rng.random() + 0.1 for _ in range(len(ground) + 1)]
@@ -243,12 +228,10 @@ def _lay_out_ground(rng, place: str, things: list[dict], ground: list[int], rela
         x += spare * cut / sum(cuts)
         things[i]["x"] = round(x + width(i) / 2, 4)
         x += width(i)
-        low = max(horizon + 0.3 * (1 - horizon), 0.55 if relation and i == relation.object else 0.0)
-        things[i]["y"] = round(rng.uniform(low, 0.96), 4)
-        tall = things[i]["height"]
+        low, tall = horizon + 0.3 * (1 - horizon), things[i]["height"]
         if relation and i == relation.object:
-            tall += things[relation.subject]["height"] * 0.7
-        things[i]["y"] = max(things[i]["y"], min(0.97, round(tall + 0.02, 4)))
+            low, tall = max(low, 0.55), tall + things[relation.subject]["height"] * 0.7
+        things[i]["y"] = max(round(rng.uniform(low, 0.96), 4), min(0.97, round(tall + 0.02, 4)))
     return True
 
 
@@ -263,23 +246,6 @@ def _lift(rng: random.Random, place: str, thing: dict) -> None:
     thing["y"] = round(rng.uniform(highest, min(lowest, 0.6)), 4)
 
 
-def _box(thing: dict) -> tuple[float, float, float, float]:
-    half = KINDS[thing["kind"]].aspect * thing["height"] * thing["count"] / 2
-    return thing["x"] - half, thing["y"] - thing["height"], thing["x"] + half, thing["y"]
-
-
-def _related_box(subject: dict, thing: dict, name: str) -> tuple[float, float, float, float]:
-    """The box of a rider and its mount, or of a holder and what it holds, together."""
-    left, top, right, bottom = _box(thing)
-    aside = 0.1 if name == "holding" else 0.0
-    return left - aside, max(top - 0.75 * subject["height"], 0.0), right + aside, bottom
-
-
-def _overlap(a: tuple, b: tuple) -> float:
+def _overlap(one: Box, other: Box) -> float:
     """The intersection as a fraction of the smaller box."""
-    wide = min(a[2], b[2]) - max(a[0], b[0])
-    tall = min(a[3], b[3]) - max(a[1], b[1])
-    if wide <= 0 or tall <= 0:
-        return 0.0
-    smaller = min((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b))
-    return wide * tall / smaller
+    return shared_area(one, other) / min((box[2] - box[0]) * (box[3] - box[1]) for box in (one, other))

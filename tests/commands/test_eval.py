@@ -17,7 +17,7 @@ from tiny import conversation, png, write_encoder, write_jsonl, write_parquet
 import eval_vlm
 from dataset.bad_rows import DataError
 from dataset.picturebook.book import prompt_for
-from dataset.picturebook.captions_zh import caption
+from dataset.picturebook.captions import caption
 from dataset.picturebook.questions import SAMPLINGS
 from dataset.picturebook.world import make_scene
 from engine.arguments import UsageError

@@ -25,7 +25,7 @@ LENGTHS = ("phrase", "sentence", "paragraph", "long")
 COUNT = 1500
 KIND_OF_PROMPT = {
     prompt: (length, language)
-    for language, prompts in (("zh", captions_zh.PROMPTS_ZH), ("en", captions_en.PROMPTS_EN))
+    for language, prompts in (("zh", captions_zh.PROMPTS), ("en", captions_en.PROMPTS))
     for length in LENGTHS
     for prompt in prompts[length]
 } | {prompt: ("checklist", language) for language, prompts in PROMPTS.items() for prompt in prompts}

@@ -11,7 +11,8 @@ from PIL import Image
 
 from dataset.picturebook.contact import main as contact_main
 from dataset.picturebook.drawing.pen import Pen
-from dataset.picturebook.drawing.picture import DRAWINGS, PAINTERS, blank, draw
+from dataset.picturebook.drawing.picture import DRAWINGS, blank, draw
+from dataset.picturebook.drawing.places import PAINTERS
 from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Relation, Scene, Thing
 from dataset.picturebook.sft_scenes import main as sft_main
 from dataset.picturebook.sft_scenes import sft_scenes

@@ -7,15 +7,13 @@ import random
 import pytest
 import torch
 
+from dataset.picturebook.captions import LANGUAGES
+from dataset.picturebook.captions_zh import NUMBERS, SIDES
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, COLUMNS, KINDS, PLACES, Relation, Scene, Thing
 from dataset.picturebook.words import (
-    COUNTS_ZH,
     GRID,
-    LANGUAGES,
     RELATIONS_ZH,
-    SIDES_ZH,
     cell_owners,
-    column,
     languages_of,
     place_word,
     thing_words,
@@ -145,7 +143,7 @@ def test_the_words_of_a_thing_are_its_facts():
     elder = Thing("elder", "gray", 1, "sitting", "medium", 0.2, 0.9, 0.46, False)
     assert thing_words(elder, "en", "on") == ["2", " old man", " old men", " left", " gray", " sitting", " on"]
     assert [thing_words(dog(x=x))[1] for x in (0.2, 0.9)] == ["左边", "右边"]
-    assert [column(dog(x=x)) for x in (0.0, 0.09, 0.1, 0.45, 1.0)] == ["0", "0", "1", "4", "9"]
+    assert [dog(x=x).column for x in (0.0, 0.09, 0.1, 0.45, 1.0)] == [0, 0, 1, 4, 9]
 
 
 def test_the_relation_is_told_by_its_subject():
@@ -166,9 +164,9 @@ def test_every_word_is_a_token_or_a_few_and_no_two_words_have_the_same():
     tokenizer = load_tokenizer(default_folder())
     words = {kind.zh for kind in KINDS.values()} | {colour.zh for colour in COLOURS.values()}
     words |= {place_word(place, language) for place in PLACES for language in LANGUAGES} | set(ACTIONS_ZH.values())
-    words |= {*COUNTS_ZH.values(), *RELATIONS_ZH.values()} | {str(n) for n in range(COLUMNS)}
+    words |= {*NUMBERS.values(), *RELATIONS_ZH.values()} | {str(n) for n in range(COLUMNS)}
     english = {word for kind in KINDS.values() for word in (kind.en, kind.en_plural)}
-    words |= {f" {word}" for word in (*english, *COLOURS, *ACTIONS_ZH, *RELATIONS_ZH, *SIDES_ZH)}
+    words |= {f" {word}" for word in (*english, *COLOURS, *ACTIONS_ZH, *RELATIONS_ZH, *SIDES)}
     ids = {word: tuple(tokenizer.encode(word)) for word in words}
     assert max(map(len, ids.values())) <= 3
     assert len({frozenset(tokens) for tokens in ids.values()}) == len(words)

@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from dataset.picturebook import captions_en, captions_zh
+from dataset.picturebook import captions_en
+from dataset.picturebook.captions import caption
 from dataset.picturebook.questions import SAMPLINGS, TYPES, questions
 from dataset.picturebook.world import make_scene
 from dataset.record import IMAGE, Record, Turn, turn_from_text
@@ -21,7 +22,7 @@ CAPTION_METRICS = {
 
 def test_true_captions_score_fully_and_all_names_are_there():
     task = picture_book_task("test", 30)
-    texts = [captions_zh.caption(scene, "long", random.Random(i)) for i, scene in enumerate(task.scenes)]
+    texts = [caption(scene, "long", random.Random(i)) for i, scene in enumerate(task.scenes)]
     scores = task.score(texts, stopped=[True] * 30, tokens=[9] * 30)
     assert CAPTION_METRICS | {f"{name}_ci95" for name in CAPTION_METRICS} <= set(scores)
     for name in ("f1", "precision", "recall", "colour_binding", "count_accuracy", "place_accuracy", "stopped_share"):
@@ -33,7 +34,7 @@ def test_true_captions_score_fully_and_all_names_are_there():
 
 def test_captions_of_other_scenes_score_low():
     task = picture_book_task("test", 60)
-    texts = [captions_en.caption(make_scene("val", i), "sentence", random.Random(i)) for i in range(60)]
+    texts = [caption(make_scene("val", i), "sentence", random.Random(i), "en") for i in range(60)]
     scores = task.score(texts)
     assert scores["f1"] < 0.3 and scores["chair_i"] > 0.7 and scores["place_accuracy"] < 0.3
     assert "stopped_share" not in scores
@@ -43,7 +44,7 @@ def test_asks_give_the_picture_and_the_prompt():
     task = picture_book_task("test", 2, length="sentence", language="en")
     ask = task.asks()[1]
     assert ask.images == (task.scenes[1],) and ask.turns[-1].parts[0] is IMAGE
-    assert ask.turns[-1].parts[1].strip() == captions_en.PROMPTS_EN["sentence"][0]
+    assert ask.turns[-1].parts[1].strip() == captions_en.PROMPTS["sentence"][0]
 
 
 def test_a_wrong_number_of_answers_is_an_error():

@@ -59,12 +59,6 @@ def vary(colour: RGB, rng: random.Random, by: int = 10) -> RGB:
     return red, green, blue
 
 
-def mix(one: RGB, other: RGB, share: float) -> RGB:
-    """Blend `share` of the other colour into the one."""
-    red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
-    return red, green, blue
-
-
 def sky(canvas: Canvas, horizon: float, rng: random.Random) -> RGB:
     """Paint the sky; returns its colour just above the horizon, for distant things."""
     top, low = rng.choices(SKIES, weights=(5, 4, 2, 2, 2, 1.5))[0]

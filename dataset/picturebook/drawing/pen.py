@@ -83,12 +83,15 @@ def arc(x: float, y: float, rx: float, ry: float, start: float, end: float, turn
     return points
 
 
+def mix(one: RGB, other: RGB, share: float) -> RGB:
+    """Blend `share` of the other colour into the one."""
+    red, green, blue = (round(a + (b - a) * share) for a, b in zip(one, other, strict=True))
+    return red, green, blue
+
+
 def shade(colour: RGB, amount: float) -> RGB:
     """The colour made darker (amount < 0, to black at -1) or lighter (amount > 0, to white at 1)."""
-    towards = 255 if amount > 0 else 0
-    a = abs(amount)
-    red, green, blue = (round(c + (towards - c) * a) for c in colour)
-    return red, green, blue
+    return mix(colour, (255, 255, 255) if amount > 0 else (0, 0, 0), abs(amount))
 
 
 Part = Callable[[Pen, RGB, float], None]  # draws itself in a colour, made larger all round by a length

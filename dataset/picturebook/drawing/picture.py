@@ -10,21 +10,14 @@ from PIL import Image
 
 from dataset.picturebook.drawing.animals import ANIMALS
 from dataset.picturebook.drawing.backdrop import Canvas
-from dataset.picturebook.drawing.figure import HAND, SEAT_HEIGHT, SEATED
-from dataset.picturebook.drawing.pen import Pen
-from dataset.picturebook.drawing.people import PEOPLE
-from dataset.picturebook.drawing.places_built import garden, park, room, stage, street
-from dataset.picturebook.drawing.places_nature import grassland, mountains, sea, space, waterfall
+from dataset.picturebook.drawing.pen import RGB, Pen, shade
+from dataset.picturebook.drawing.people import HAND, PEOPLE, SEAT_HEIGHT, SEATED
+from dataset.picturebook.drawing.places import PAINTERS
 from dataset.picturebook.drawing.things import THINGS
-from dataset.picturebook.drawing.vehicles import VEHICLES, boat_hull, tinted
+from dataset.picturebook.drawing.vehicles import VEHICLES, boat_hull
 from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Scene, Thing
 
 DRAWINGS: dict[str, Callable[..., None]] = {**PEOPLE, **ANIMALS, **VEHICLES, **THINGS}
-# Backgrounds: plainer than the things before them, without anything that is itself a kind.
-PAINTERS = {
-    "street": street, "sea": sea, "grassland": grassland, "space": space, "waterfall": waterfall, "stage": stage,
-    "garden": garden, "park": park, "room": room, "mountains": mountains,
-}  # fmt: skip
 # Where another thing's lowest point (of a seated person, the seat) is when it is on this one, in this one's frame.
 SPOTS = {"bicycle": (-0.18, 0.92), "horse": (-0.05, 0.66), "boat": (-0.3, 0.05), "chair": (0.09, 0.37),
          "table": (0.0, 0.9)}  # fmt: skip
@@ -80,22 +73,22 @@ def within(x: float, side: float) -> float:
     return min(max(x, side), 1 - side)
 
 
-def draw_one(image: Image.Image, scene: Scene, thing: Thing, n: int = 0, shadow: bool = True, turn: float = 0) -> Pen:
-    """Draw the n-th individual of a thing at the thing's x, y and height; returns the pen that drew it."""
+def draw_one(
+    image: Image.Image, scene: Scene, thing: Thing, n: int = 0, shadow: bool = True, turn: float = 0
+) -> tuple[Pen, RGB | None]:
+    """Draw the n-th individual of a thing at the thing's x, y and height; returns the pen and the colour used."""
     size = image.width
     if shadow and thing.kind == "boat":
         water(image, thing)
     elif shadow and KINDS[thing.kind].where == "ground" and thing.action != "floating":
         draw_shadow(image, thing)
     pen = Pen(image, thing.x * size, thing.y * size, thing.height * size, thing.flip, turn)
+    rng = random.Random(f"{scene.seed} {thing.kind} {n}")
     colour = COLOURS[thing.colour].rgb if thing.colour else None
-    DRAWINGS[thing.kind](pen, colour, thing.action, individual(scene, thing, n))
-    return pen
-
-
-def individual(scene: Scene, thing: Thing, n: int) -> random.Random:
-    """The random generator of the n-th individual of a thing."""
-    return random.Random(f"{scene.seed} {thing.kind} {n}")
+    if colour and thing.kind in (*VEHICLES, *THINGS):  # a little lighter or darker from one to the next
+        colour = shade(colour, rng.uniform(-0.05, 0.05))
+    DRAWINGS[thing.kind](pen, colour, thing.action, rng)
+    return pen, colour
 
 
 def draw_shadow(image: Image.Image, thing: Thing) -> None:
@@ -123,7 +116,7 @@ def draw_related(image: Image.Image, scene: Scene) -> None:
         draw_holding(image, scene, subject, thing)
         return
     x = within(thing.x, max(reach(subject, 0.2), KINDS[thing.kind].aspect / 2 * thing.height))
-    pen = draw_one(image, scene, replace(thing, x=x))
+    pen, colour = draw_one(image, scene, replace(thing, x=x))
     x, y = pen.pixel(SPOTS[thing.kind])
     x, y, height, action = x / image.width, y / image.width, subject.height, subject.action
     if subject.kind in PEOPLE:
@@ -133,8 +126,8 @@ def draw_related(image: Image.Image, scene: Scene) -> None:
             y += SEAT_HEIGHT * height
         action = SEATED.get(str(action), action)
     draw_one(image, scene, replace(subject, x=x, y=y, height=height, action=action), shadow=False)
-    if thing.kind == "boat":  # its hull hides the legs of whoever stands in it
-        boat_hull(pen, tinted(COLOURS[str(thing.colour)].rgb, individual(scene, thing, 0)))
+    if thing.kind == "boat" and colour:  # its hull hides the legs of whoever stands in it
+        boat_hull(pen, colour)
 
 
 def draw_holding(image: Image.Image, scene: Scene, subject: Thing, thing: Thing) -> None:

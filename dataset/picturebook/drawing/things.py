@@ -6,15 +6,14 @@ import random
 from itertools import pairwise
 
 from dataset.picturebook.drawing.pen import RGB, Pen, arc, edge, shade
-from dataset.picturebook.drawing.vehicles import GLASS, outlined, tinted
+from dataset.picturebook.drawing.vehicles import GLASS, outlined
 
 STEM = (64, 136, 62)
 RAINBOW = ((226, 74, 66), (244, 150, 58), (250, 220, 84), (96, 184, 96), (72, 140, 220), (128, 84, 190))
 
 
-def tree(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+def tree(pen: Pen, leaves: RGB, action: str | None, rng: random.Random) -> None:
     """A leafy tree with a round, tall or wide crown."""
-    leaves = tinted(colour, rng)
     bark = shade((112, 76, 48), rng.uniform(-0.1, 0.1))
     pen.shape([(-0.075, 0.45), (-0.06, 0.1), (-0.12, 0.0), (0.12, 0.0), (0.06, 0.1), (0.075, 0.45)], bark)
     pen.line([(0.0, 0.3), (0.16, 0.5)], 0.04, bark)
@@ -26,26 +25,24 @@ def tree(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
         ((-0.2, 0.6, 0.16), (0.21, 0.6, 0.15), (0.02, 0.54, 0.17), (-0.1, 0.78, 0.17), (0.12, 0.77, 0.19),
          (0.0, 0.84, 0.15)),
     ))  # fmt: skip
-    for x, y, r in blobs:
-        pen.oval(x, y, r + 0.012, fill=shade(leaves, -0.38))
-    for x, y, r in blobs:
-        pen.oval(x, y, r - 0.008, fill=shade(leaves, -0.14))
-    for x, y, r in blobs:
-        pen.oval(x - 0.03, y + 0.035, r * 0.72, fill=leaves)
+    for left, up, share, grow, tone in ((0, 0, 1, 0.012, -0.38), (0, 0, 1, -0.008, -0.14), (0.03, 0.035, 0.72, 0, 0)):
+        for x, y, r in blobs:
+            pen.oval(x - left, y + up, r * share + grow, fill=shade(leaves, tone))
     for _ in range(7):
         x, y, r = rng.choice(blobs)
         pen.oval(x + rng.uniform(-0.1, 0.05), y + rng.uniform(-0.05, 0.1), 0.035, fill=shade(leaves, 0.22))
 
 
-def flower(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+def flower(pen: Pen, petals: RGB, action: str | None, rng: random.Random) -> None:
     """A daisy-like flower or a tulip on its stem, with two leaves."""
-    petals = tinted(colour, rng)
     pen.line([(0.0, 0.0), (0.015, 0.3), (0.0, 0.6)], 0.055, STEM)
     for side in (-1, 1):
         leaf = [(0.0, 0.06), (side * 0.14, 0.14), (side * 0.27, 0.36), (side * 0.09, 0.27)]
         outlined(pen, leaf, (82, 160, 76), (44, 108, 52), 0.02)
-    if rng.random() < 0.3:
-        tulip(pen, petals)
+    if rng.random() < 0.3:  # the cup of a tulip
+        points = [(0.23, 0.97), (0.1, 0.84), (0.0, 1.0), (-0.1, 0.84), (-0.23, 0.97)]
+        outlined(pen, arc(0, 0.68, 0.2, 0.17, 180, 360) + points, petals, width=0.025)
+        pen.shape([*arc(0, 0.68, 0.1, 0.14, 180, 360), (0.0, 0.96)], shade(petals, 0.22))
         return
     number, start = rng.choice((6, 7, 8)), rng.uniform(0, 60)
     turns = [start + 360 * i / number for i in range(number)]
@@ -59,16 +56,8 @@ def flower(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> Non
     pen.oval(0, 0.71, 0.075, fill=(140, 92, 52) if yellow else (252, 208, 70))
 
 
-def tulip(pen: Pen, petals: RGB) -> None:
-    """The head of a tulip."""
-    cup = [*arc(0, 0.68, 0.2, 0.17, 180, 360), (0.23, 0.97), (0.1, 0.84), (0.0, 1.0), (-0.1, 0.84), (-0.23, 0.97)]
-    outlined(pen, cup, petals, width=0.025)
-    pen.shape([*arc(0, 0.68, 0.1, 0.14, 180, 360), (0.0, 0.96)], shade(petals, 0.22))
-
-
-def chair(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+def chair(pen: Pen, paint: RGB, action: str | None, rng: random.Random) -> None:
     """A chair seen from a little above."""
-    paint = tinted(colour, rng)
     dark = shade(paint, -0.25)
     line = edge(paint)
     for x in (-0.22, 0.24):
@@ -86,9 +75,8 @@ def chair(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None
         outlined(pen, [(x - 0.045, 0.0), (x + 0.045, 0.0), (x + 0.05, 0.28), (x - 0.05, 0.28)], paint, line, 0.018)
 
 
-def table(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+def table(pen: Pen, paint: RGB, action: str | None, rng: random.Random) -> None:
     """A table with four legs, seen from a little above."""
-    paint = tinted(colour, rng)
     line, dark = edge(paint), shade(paint, -0.28)
     for x in (-0.5, 0.5):
         outlined(pen, [(x - 0.04, 0.2), (x + 0.04, 0.2), (x + 0.04, 0.75), (x - 0.04, 0.75)], dark, line, 0.018)
@@ -102,9 +90,8 @@ def table(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None
     outlined(pen, [(-0.75, 0.73), (-0.75, 0.83), (0.75, 0.83), (0.75, 0.73)], paint, line, 0.025)
 
 
-def umbrella(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+def umbrella(pen: Pen, cloth: RGB, action: str | None, rng: random.Random) -> None:
     """An open umbrella, its hooked handle at the bottom."""
-    cloth = tinted(colour, rng)
     pen.line([(0.0, 0.08), (0.0, 0.98)], 0.035, (96, 80, 70))
     pen.line([(0.0, 0.14), *arc(0.05, 0.055, 0.05, 0.04, 180, 350)], 0.045, (120, 78, 46))
     rim = [-0.475, -0.29, -0.1, 0.1, 0.29, 0.475]
@@ -121,9 +108,8 @@ def umbrella(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> N
     pen.line([(0.0, 0.92), (0.0, 1.0)], 0.035, (96, 80, 70))
 
 
-def ball(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+def ball(pen: Pen, paint: RGB, action: str | None, rng: random.Random) -> None:
     """A beach ball: panels in its colour with narrow white ones between, meeting in a white cap."""
-    paint = tinted(colour, rng)
     start = rng.uniform(0, 120)
     px, py = -0.1, 0.62
     pen.oval(0, 0.5, 0.5, fill=edge(paint))
@@ -136,9 +122,8 @@ def ball(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
     pen.oval(-0.2, 0.76, 0.08, 0.05, fill=shade(paint, 0.7), turn=35)
 
 
-def balloon(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+def balloon(pen: Pen, paint: RGB, action: str | None, rng: random.Random) -> None:
     """A round balloon on a string; the string's end is at (0, 0)."""
-    paint = tinted(colour, rng)
     sway = rng.uniform(-0.05, 0.05)
     pen.line([(0.0, 0.0), (sway, 0.14), (-sway, 0.28), (0.0, 0.42)], 0.014, (90, 90, 100))
     pen.shape([(-0.045, 0.39), (0.045, 0.39), (0.0, 0.45)], edge(paint))
@@ -148,9 +133,8 @@ def balloon(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> No
     pen.oval(-0.09, 0.83, 0.055, 0.085, fill=shade(paint, 0.6), turn=-25)
 
 
-def kite(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+def kite(pen: Pen, cloth: RGB, action: str | None, rng: random.Random) -> None:
     """A diamond kite with a tail of bows; the tail's end is at (0, 0)."""
-    cloth = tinted(colour, rng)
     sway = rng.choice((-1, 1)) * rng.uniform(0.05, 0.08)
     tail = [(0.0, 0.36), (sway, 0.26), (-sway, 0.14), (0.0, 0.02)]
     pen.line(tail, 0.018, (96, 90, 100))
@@ -165,9 +149,8 @@ def kite(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
     pen.line([left, right], 0.018, edge(cloth))
 
 
-def lamp(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+def lamp(pen: Pen, cloth: RGB, action: str | None, rng: random.Random) -> None:
     """A table lamp with a wide shade, lit."""
-    cloth = tinted(colour, rng)
     metal = rng.choice(((120, 92, 66), (88, 92, 104)))
     outlined(pen, arc(0, 0.055, 0.2, 0.055, 0, 360), metal, width=0.02)
     pen.line([(0.0, 0.08), (0.0, 0.55)], 0.055, metal)
@@ -179,9 +162,8 @@ def lamp(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
     outlined(pen, arc(0, 0.5, 0.3, 0.055, 0, 360), (255, 246, 196), edge(cloth), 0.018)
 
 
-def house(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+def house(pen: Pen, paint: RGB, action: str | None, rng: random.Random) -> None:
     """A cottage with a pitched roof, a door, two windows and a chimney."""
-    paint = tinted(colour, rng)
     white = sum(paint) > 690
     roof = shade(paint, -0.22) if not white else (206, 208, 214)
     line = edge(paint) if not white else (128, 130, 140)

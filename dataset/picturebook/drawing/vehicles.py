@@ -12,11 +12,6 @@ RIM = (196, 200, 206)
 STEEL = (150, 154, 162)
 
 
-def tinted(colour: RGB, rng: random.Random) -> RGB:
-    """The colour, a little lighter or darker from one individual to the next."""
-    return shade(colour, rng.uniform(-0.05, 0.05))
-
-
 def outlined(pen: Pen, points: list[Point], fill: RGB, line: RGB | None = None, width: float = 0.025) -> None:
     """A filled polygon with a thin outline."""
     pen.shape(points, fill)
@@ -32,14 +27,12 @@ def ring(pen: Pen, x: float, y: float, radius: float, width: float, fill: RGB) -
 
 def wheel(pen: Pen, x: float, y: float, radius: float) -> None:
     """A car's wheel."""
-    pen.oval(x, y, radius, fill=TYRE)
-    pen.oval(x, y, radius * 0.58, fill=RIM)
-    pen.oval(x, y, radius * 0.22, fill=(110, 112, 120))
+    for share, ink in ((1, TYRE), (0.58, RIM), (0.22, (110, 112, 120))):
+        pen.oval(x, y, radius * share, fill=ink)
 
 
-def car(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+def car(pen: Pen, paint: RGB, action: str | None, rng: random.Random) -> None:
     """A small saloon or hatchback from the side."""
-    paint = tinted(colour, rng)
     back = rng.choice((-0.44, -0.66))  # a saloon's boot, or a hatchback
     body = [
         (-0.94, 0.17), (-0.98, 0.34), (-0.95, 0.60), (back - 0.18, 0.66), (back + 0.06, 0.95), (back + 0.18, 1.0),
@@ -60,9 +53,8 @@ def car(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
     pen.box(-0.97, 0.44, -0.88, 0.54, (170, 30, 34) if sum(paint) > 320 else (230, 60, 60))
 
 
-def bus(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+def bus(pen: Pen, paint: RGB, action: str | None, rng: random.Random) -> None:
     """A city bus from the side, its door near the front."""
-    paint = tinted(colour, rng)
     pale = (250, 250, 246) if sum(paint) < 700 else (150, 160, 176)
     body = [
         (-0.88, 0.12), (-0.9, 0.2), (-0.9, 0.9), (-0.84, 0.98), (-0.76, 1.0), (0.76, 1.0), (0.85, 0.96), (0.89, 0.86),
@@ -87,9 +79,8 @@ def bus(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
     pen.oval(0.86, 0.3, 0.04, fill=(255, 246, 190))
 
 
-def bicycle(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+def bicycle(pen: Pen, paint: RGB, action: str | None, rng: random.Random) -> None:
     """A town bicycle; its handlebar is at (0.26, 1)."""
-    paint = tinted(colour, rng)
     back, front, crank, head = (-0.41, 0.33), (0.43, 0.33), (-0.03, 0.32), (0.27, 0.82)
     for x, y in (back, front):
         for dx, dy in ((0.3, 0.0), (0.21, 0.21), (0.0, 0.3), (-0.21, 0.21)):
@@ -113,9 +104,8 @@ def bicycle(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> No
         outlined(pen, [(0.36, 0.72), (0.62, 0.72), (0.67, 0.92), (0.34, 0.92)], (206, 164, 108), width=0.02)
 
 
-def boat(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+def boat(pen: Pen, paint: RGB, action: str | None, rng: random.Random) -> None:
     """A small sailing boat."""
-    paint = tinted(colour, rng)
     sail = (252, 250, 240) if sum(paint) < 690 else (244, 246, 248)
     lean = rng.uniform(-0.01, 0.02)
     pen.line([(0.04, 0.2), (0.04 + lean, 1.0)], 0.035, (120, 84, 56))
@@ -135,9 +125,8 @@ def boat_hull(pen: Pen, paint: RGB) -> None:
     pen.shape([(-0.47, 0.215), (-0.455, 0.18), (0.485, 0.18), (0.505, 0.215)], stripe)
 
 
-def rocket(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+def rocket(pen: Pen, paint: RGB, action: str | None, rng: random.Random) -> None:
     """A rocket on its three fins, sometimes with its engine lit."""
-    paint = tinted(colour, rng)
     trim = (206, 66, 58) if abs(paint[0] - paint[2]) < 40 else shade(paint, 0.55)
     if sum(paint) > 690:
         trim = (176, 182, 194)
@@ -160,9 +149,8 @@ def rocket(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> Non
     outlined(pen, [(-0.03, 0.4), (0.03, 0.4), (0.03, 0.08), (-0.03, 0.08)], fin, width=0.012)
 
 
-def plane(pen: Pen, colour: RGB, action: str | None, rng: random.Random) -> None:
+def plane(pen: Pen, paint: RGB, action: str | None, rng: random.Random) -> None:
     """An airliner from the side, climbing a little."""
-    paint = tinted(colour, rng)
     dark = shade(paint, -0.2)
     outlined(pen, [(-0.1, 0.56), (-0.42, 0.86), (-0.28, 0.88), (0.22, 0.58)], shade(paint, -0.3), width=0.02)
     outlined(pen, [(-0.92, 1.0), (-0.74, 1.0), (-0.44, 0.6), (-0.84, 0.56)], dark, width=0.025)
