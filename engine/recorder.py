@@ -146,6 +146,8 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
             distributed.barrier()  # the main process writes the file
             kept, val_loss = progress.best_step, progress.best_loss
             load_best(self.run, kept, self.model)
+        if distributed.is_main():
+            self.run.previous_file.unlink(missing_ok=True)
         return Summary(end, progress.loss, val_loss, progress.seconds, progress.tokens, kept)
 
     def _save(self, step: int) -> None:
