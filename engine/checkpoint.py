@@ -104,6 +104,8 @@ def check_same(run: Run, wanted: dict) -> None:
     if isinstance(found.get("settings"), dict):
         defaults = {key: getattr(TrainArguments(), key) for key in ADDED if key in wanted["settings"]}
         found["settings"] = {**defaults, **found["settings"]}
+    if isinstance(found.get("facts"), dict) and "data" in wanted["facts"]:  # not in older runs
+        found["facts"] = {"data": wanted["facts"]["data"], **found["facts"]}
     differ = differences(found, json.loads(json.dumps(wanted)))
     if differ:
         raise RunError(

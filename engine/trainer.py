@@ -178,10 +178,11 @@ def _train_and_save(
     """run_training's second half, for one process at a time."""
     examples = feed.examples
     seen = [len(examples), int(examples.lengths.sum()), int(examples.supervised.sum())]
+    data = [each.examples.fingerprint for each in (feed, val_feed) if each]
     feed, val_feed = own_parts(args, feed), own_parts(args, val_feed) if val_feed else None
     run = Run(Path(args.out))
     if distributed.is_main():
-        facts = {**facts, "samples, tokens, supervised": seen}
+        facts = {**facts, "samples, tokens, supervised": seen, "data": data}
         run = open_run(args.out, settings(args), facts, arithmetic(model, here.device, here.dtype))
         feed.bad.write(run.path / "bad_rows.json")
     distributed.barrier()

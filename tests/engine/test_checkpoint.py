@@ -259,6 +259,23 @@ def test_a_run_begun_with_another_language_model_is_refused(parts, tmp_path, cap
     assert "facts.start" in capsys.readouterr().err
 
 
+def test_a_run_does_not_resume_on_other_pictures_of_the_same_rows(parts, tmp_path, capsys):
+    """Their number, names, sizes and texts are the same; two pictures are exchanged."""
+    make_parts(tmp_path)
+    argv = pretrain_flags(tmp_path, tmp_path / "run")
+    train_pretrain.main(argv)
+    (tmp_path / "run" / "finished.json").unlink()
+    one, other = (tmp_path / "pictures" / name for name in ("1.png", "2.png"))
+    contents = one.read_bytes(), other.read_bytes()
+    for file, content in zip((other, one), contents, strict=True):
+        file.write_bytes(content)
+    assert guarded(lambda: train_pretrain.main(argv)) == 1
+    assert "facts.data" in capsys.readouterr().err
+    for file, content in zip((one, other), contents, strict=True):
+        file.write_bytes(content)
+    assert guarded(lambda: train_pretrain.main(argv)) == 0
+
+
 def weights_after(parts: Path, run: Path, **changes) -> dict[str, bytes]:
     train_pretrain.main(pretrain_flags(parts, run, **changes))
     return {name: tensor.numpy().tobytes() for name, tensor in read_tensors(run / "model.safetensors").items()}
