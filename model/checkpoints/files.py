@@ -273,8 +273,8 @@ def load_strict(
 ) -> Module:  # fmt: skip
     """The module that make() gives, with every weight from `tensors` in its own dtype, on the CPU; or WeightsError.
 
-    `tensors` has the file's own names, to which `table` maps ours. Missing, unexpected and misshaped tensors are
-    errors, apart from BUFFERS and names that start with one of `other_parts`.
+    `tensors` has the file's own names, to which `table` maps ours. Missing, unexpected and misshaped tensors, integers
+    and values that are not finite are errors, apart from BUFFERS and names that start with one of `other_parts`.
     """
     with torch.device("meta"):
         module = make()
@@ -288,6 +288,16 @@ def load_strict(
             f"{name} (found {tuple(tensors[name].shape)}, expected {tuple(state[key].shape)})"
             for name, key in expected.items()
             if name in tensors and tensors[name].shape != state[key].shape
+        ],
+        "not floating point": [
+            f"{name} ({tensors[name].dtype})"
+            for name in expected.keys() & tensors.keys()
+            if not tensors[name].is_floating_point()
+        ],
+        "not finite": [
+            name
+            for name in expected.keys() & tensors.keys()
+            if tensors[name].is_floating_point() and not tensors[name].float().isfinite().all()
         ],
     }
     if any(problems.values()):
