@@ -11,7 +11,7 @@ import eval_vlm
 import train_pretrain
 from engine.arguments import UsageError
 from engine.checkpoint import Run
-from engine.command import guarded
+from engine.command import RESUMES, guarded
 from model.checkpoints import write_json
 from model.config import PROJECTORS
 from scoring.report import read_scores, score_table
@@ -76,4 +76,4 @@ def run_arm(run: Path, flags: list[str], seed: int, n: int) -> dict:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(guarded(main, RESUMES))

@@ -15,7 +15,7 @@ from dataset.splits import stage_data
 from dataset.views import Changed, without_pictures
 from engine.arguments import TrainArguments, parse, placed
 from engine.build import get_language, get_tokenizer
-from engine.command import guarded
+from engine.command import RESUMES, guarded
 from engine.dataloader import make_feeds
 from engine.device import accelerate
 from engine.trainer import is_done, machine, run_training
@@ -63,4 +63,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(guarded(main, RESUMES))

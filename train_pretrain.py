@@ -15,7 +15,7 @@ from dataset.splits import stage_data
 from engine.arguments import TrainArguments, UsageError, parse, passed_on, placed, with_projector_rate
 from engine.build import EMBEDDED_LANGUAGE, get_encoder, get_language, get_tokenizer, join
 from engine.cells import name_cells
-from engine.command import guarded
+from engine.command import RESUMES, guarded
 from engine.device import accelerate
 from engine.trainer import is_done, machine, train_vlm
 
@@ -88,4 +88,4 @@ def find_language(args: TrainArguments) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(guarded(main, RESUMES))

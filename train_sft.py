@@ -13,7 +13,7 @@ from dataset.curriculum import stage_records
 from dataset.splits import stage_data
 from engine.arguments import TrainArguments, UsageError, parse, passed_on, placed, with_projector_rate
 from engine.build import check_vocabulary, get_tokenizer, run_encoder
-from engine.command import guarded
+from engine.command import RESUMES, guarded
 from engine.device import accelerate
 from engine.trainer import is_done, machine, train_vlm
 from model.checkpoints import load_vlm
@@ -77,4 +77,4 @@ def find_start(args: TrainArguments) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(guarded(main, RESUMES))

@@ -21,7 +21,7 @@ from dataset.record import IGNORE, Batch, Example, Picture, Record
 from dataset.splits import stage_data
 from engine.arguments import TrainArguments, parse, placed
 from engine.build import get_tokenizer
-from engine.command import guarded
+from engine.command import RESUMES, guarded
 from engine.dataloader import make_feeds
 from engine.device import accelerate
 from engine.trainer import is_done, machine, run_training
@@ -168,4 +168,4 @@ AUGMENTATIONS = {
 
 
 if __name__ == "__main__":
-    sys.exit(guarded(main))
+    sys.exit(guarded(main, RESUMES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from dataset.bad_rows import BadRow, BadRows, DataError
-from dataset.pictures import load_pixels
+from dataset.pictures import load_pixels, picture_sample
 from dataset.preprocess import PreprocessSpec
 from dataset.record import IGNORE, Batch, Example, Picture, Record
 
@@ -40,7 +41,8 @@ class Examples:
     """The usable rows of some records as a map-style dataset, encoded on access, so that memory stays bounded.
 
     The constructor encodes every row once: bad rows are counted in `bad` and skipped, and only the lengths that batch
-    planning needs are kept. Raises TooManyBadRows, and DataError if no row is usable.
+    planning needs are kept, and a fingerprint that changes with any token, label or picture. Raises TooManyBadRows, and
+    DataError if no row is usable.
     progress: wraps the row indices, as tqdm does.
     """
 
@@ -56,6 +58,7 @@ class Examples:
         bad = bad or BadRows()
         kept = array("q")  # row index, tokens and supervised tokens of each example
         self.truncated = 0  # examples truncated to the length limit
+        digest = hashlib.sha256()
         for row in progress(range(len(records))):
             bad.seen()
             name = f"row {row}"
@@ -63,14 +66,18 @@ class Examples:
                 record = records[row]
                 name = record.id
                 example = encode(record)
+                sampled = [picture_sample(picture) for picture in example.images]
             except BadRow as error:
                 bad.add(error.row_id or name, error)
                 continue
             kept.extend((row, len(example.ids), example.supervised_tokens))
             self.truncated += example.truncated
+            for part in (example.ids.tobytes(), example.labels.tobytes(), *sampled):
+                digest.update(len(part).to_bytes(8, "little") + part)
         bad.finish()
         if not kept:
             raise DataError(f"no row can be trained on; expected at least one.\n{bad.report()}")
+        self.fingerprint = digest.hexdigest()[:16]
         # of each example: the index of its record, its tokens, image tokens included, and its supervised tokens
         self.rows, self.lengths, self.supervised = np.array(kept, np.int64).reshape(-1, 3).T
 

@@ -2,6 +2,7 @@
 
 run.json               the settings, and fingerprints of what else the run depends on; written first
 training_state.safetensors   trainable weights and the optimizer's moments after a step; replaced atomically
+previous_state.safetensors   the one before, until the run is finished
 config.json, model.safetensors   the finished model without a frozen encoder, adapters merged
 lora.safetensors       the adapters alone, if there are any
 familiar.safetensors   statistics of the training images' features (engine/familiar.py), if there are enough
@@ -15,6 +16,7 @@ finished.json          the summary; a run without it is not finished
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -37,6 +39,7 @@ class Run:
     def __init__(self, path: Path):
         self.path = path
         self.state_file = path / "training_state.safetensors"
+        self.previous_file = path / "previous_state.safetensors"
         self.log_file = path / "log.jsonl"
 
     def best_file(self, step: int) -> Path:
@@ -101,6 +104,8 @@ def check_same(run: Run, wanted: dict) -> None:
     if isinstance(found.get("settings"), dict):
         defaults = {key: getattr(TrainArguments(), key) for key in ADDED if key in wanted["settings"]}
         found["settings"] = {**defaults, **found["settings"]}
+    if isinstance(found.get("facts"), dict) and "data" in wanted["facts"]:  # not in older runs
+        found["facts"] = {"data": wanted["facts"]["data"], **found["facts"]}
     differ = differences(found, json.loads(json.dumps(wanted)))
     if differ:
         raise RunError(
@@ -135,25 +140,37 @@ def save_state(
     if not distributed.is_main():
         return
     kept = "the state before is still there, whole" if run.state_file.exists() else "nothing was kept before"
+    new = run.path / "next_state.safetensors"
     try:
-        save_safetensors(run.state_file, tensors, {"step": str(step), "progress": json.dumps(progress or {})})
+        save_safetensors(new, tensors, {"step": str(step), "progress": json.dumps(progress or {})})
+        if run.state_file.exists():
+            os.replace(run.state_file, run.previous_file)
+        os.replace(new, run.state_file)
     except OSError as error:
         advice = "free some space and repeat the command, which resumes from there"
         raise OSError(f"{run.state_file}: step {step} could not be saved ({error}); {kept}; {advice}") from error
 
 
 def load_state(run: Run, model: torch.nn.Module, optimizer: Optimizer) -> tuple[int, dict]:
-    """Load what save_state wrote and return its step and progress; (0, {}) if nothing was saved."""
-    if not run.state_file.is_file():
+    """Load what save_state wrote and return its step and progress; (0, {}) if nothing was saved.
+
+    If the last state is damaged, the one before is loaded, and a line says so; RunError if that is damaged too.
+    """
+    damaged = ""
+    for file in (run.state_file, run.previous_file):
+        try:
+            if file.is_file():
+                step, progress, tensors = _read_state(file)
+                break
+        except (ValueError, KeyError, TypeError) as error:
+            damaged = f"{file}: not a training state ({error})"
+            print(f"{damaged}; trying the one before")
+    else:
+        if damaged:
+            raise RunError(f"{damaged}, nor is there one before; delete {run.path} to start this run anew")
         return 0, {}
-    try:
-        metadata = read_metadata(run.state_file)
-        step, progress = int(metadata["step"]), json.loads(metadata.get("progress", "{}"))
-        tensors = read_tensors(run.state_file)
-    except (ValueError, KeyError) as error:
-        raise RunError(f"{run.state_file}: not a training state ({error}); delete it to start this run anew") from error
     weights = {name: tensors.pop(name) for name in list(tensors) if name.startswith("weight.")}
-    _load_weights(model, {name.removeprefix("weight."): weight for name, weight in weights.items()}, run.state_file)
+    _load_weights(model, {name.removeprefix("weight."): weight for name, weight in weights.items()}, file)
     fused = optimizer.defaults.get("fused")
     for entry, value in tensors.items():
         key, _, name = entry.partition(".")
@@ -162,6 +179,11 @@ def load_state(run: Run, model: torch.nn.Module, optimizer: Optimizer) -> tuple[
         value = value.to(parameter.device) if on_device else value
         optimizer.state[parameter][key] = distributed.shard_like(value, parameter) if value.dim() else value
     return step, progress
+
+
+def _read_state(file: Path) -> tuple[int, dict, dict[str, torch.Tensor]]:
+    metadata = read_metadata(file)
+    return int(metadata["step"]), json.loads(metadata.get("progress", "{}")), read_tensors(file)
 
 
 def _load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], file: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 from collections.abc import Callable
 
 from dataset.bad_rows import BadRow, DataError
@@ -11,6 +14,7 @@ from engine.checkpoint import RunError
 from engine.device import DeviceError
 from engine.freeze import FreezeError
 from engine.recorder import NotFiniteError
+from engine.signals import raise_interrupted
 from model.checkpoints.files import WeightsError
 from tokenizer.tokenizer import TokenizerError
 
@@ -18,14 +22,27 @@ MENDABLE = (BadRow, DataError, FreezeError, NotFiniteError, RunError, DeviceErro
             TokenizerError, OSError)  # fmt: skip
 
 
-def guarded(main: Callable[[], None]) -> int:
-    """Run main() and return the exit status. Errors that the user can fix are printed, others keep their traceback."""
+RESUMES = "repeat the command to resume"  # what training commands advise
+
+
+def guarded(main: Callable[[], None], advice: str = "") -> int:
+    """Run main() and return the exit status. Errors that the user can fix are printed, others keep their traceback.
+
+    advice: how to go on after a signal that came when there was nothing to save.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, raise_interrupted)
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # as by `| head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except MENDABLE as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; repeat the command to resume from the last checkpoint", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        said = str(stop) or signal.Signals(signal.SIGINT).name
+        print("\n" + "; ".join(part for part in (said, advice if advice not in said else "") if part), file=sys.stderr)
+        return 128 + getattr(stop, "number", signal.SIGINT)
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import signal
 import time
 from dataclasses import dataclass, field
 
@@ -13,10 +14,12 @@ from engine import distributed
 from engine.arguments import Plan
 from engine.checkpoint import Run, drop_best, load_best, load_state, save_best, save_state
 from engine.log import Log
+from engine.signals import Interrupted, Postponed
 from model.captioner import Captioner
 from model.vlm import VLM
 
 Trainee = VLM | Captioner  # or any module with such a loss()
+SAVE_SECONDS = 120.0  # a checkpoint is due after so long, if not earlier by its interval
 
 
 class NotFiniteError(RuntimeError):
@@ -60,7 +63,9 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         self.run, self.plan, self.model, self.optimizer = run, plan, model, optimizer
         self.start, before = load_state(run, model, optimizer)
         self.progress = Progress(**before)
-        self._saved = self.start
+        self._saved, self._saved_at = self.start, time.perf_counter()
+        self._late = self._stopping = False  # a checkpoint is due by time; a signal asks to stop: in any of the ranks
+        self._signals = Postponed()
         self._began = time.perf_counter() - self.progress.seconds
         self._clock, self._counted = time.perf_counter(), self.progress.tokens
         quiet = not distributed.is_main()
@@ -68,8 +73,15 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         if self.start:
             self.log.say(f"resuming after step {self.start} of {plan.steps}")
 
+    def __enter__(self) -> Recorder:
+        self._signals.__enter__()
+        return self
+
     def __exit__(self, *error) -> None:
+        self._signals.__exit__(*error)
         self.log.close()
+        if self._signals.noted and error == (None, None, None):  # during the last step
+            raise self._interrupted(self.last)
 
     @property
     def last(self) -> int:
@@ -78,16 +90,22 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
 
     def check(self, step: int, loss: float, norm: float) -> None:
         """Raise NotFiniteError unless the loss and gradient norm after `step` steps are finite; else save a checkpoint
-        if one is due, so that weights are saved only once their loss is known to be finite."""
+        if one is due, so that weights are saved only once their loss is known to be finite. Then heed signals."""
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise self._not_finite(f"step {step + 1}: loss {loss}, gradient norm {norm}")
-        if self._saved < step and step % self.plan.save_interval == 0:
+        if self._saved < step and (step % self.plan.save_interval == 0 or self._late or self._stopping):
             self._save(step)
+        if self._stopping:
+            raise self._interrupted(step)
 
     def step(self, done: int, loss: float, norm: float, rate: float, micro_batches: list) -> None:
         """Count and log a finished step."""
         progress = self.progress
-        tokens, trained_on = distributed.all_reduce_sum(sum(b.tokens for b in micro_batches), len(micro_batches))
+        late = distributed.is_main() and time.perf_counter() - self._saved_at > SAVE_SECONDS
+        tokens, trained_on, late_ranks, stopping = distributed.all_reduce_sum(
+            sum(b.tokens for b in micro_batches), len(micro_batches), late, self._signals.noted
+        )
+        self._late, self._stopping = late_ranks > 0, stopping > 0
         progress.tokens += int(tokens)
         progress.losses += [loss] if trained_on else []
         shown = {}
@@ -128,12 +146,14 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
             distributed.barrier()  # the main process writes the file
             kept, val_loss = progress.best_step, progress.best_loss
             load_best(self.run, kept, self.model)
+        if distributed.is_main():
+            self.run.previous_file.unlink(missing_ok=True)
         return Summary(end, progress.loss, val_loss, progress.seconds, progress.tokens, kept)
 
     def _save(self, step: int) -> None:
         save_state(self.run, step, self.model, self.optimizer, vars(self.progress))
         drop_best(self.run, self.progress.best_step)
-        self._saved = step
+        self._saved, self._saved_at = step, time.perf_counter()
 
     def is_due(self, done: int, interval: int) -> bool:
         """Whether something done every `interval` steps, and at the last one, is due after step `done`."""
@@ -146,6 +166,10 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         if progress.losses:
             self.log.write(done, loss=progress.take_loss())
         self.log.say(f"stopped after step {done}: no validation loss below that of step {progress.best_step} since")
+
+    def _interrupted(self, step: int) -> Interrupted:
+        kept = f"stopped after step {step} of {self.plan.steps}, which is kept in {self.run.state_file}"
+        return Interrupted(f"{kept}; repeat the command to resume from there", self._signals.noted or signal.SIGTERM)
 
     def _not_finite(self, found: str) -> NotFiniteError:
         saved, file = self._saved, self.run.state_file

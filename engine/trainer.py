@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from engine.device import arithmetic, frozen_in, keep_in, peak_memory, pick_devi
 from engine.familiar import describe_training, save_familiar
 from engine.freeze import LORA, check_frozen, frozen_sums, parameter_table, rate_table, set_trainable
 from engine.inference import SAMPLES, write_samples
+from engine.lock import locked
 from engine.log import draw_curve
 from engine.loop import mean_loss, train
 from engine.memory import memory_plan, memory_table
@@ -164,12 +166,23 @@ def run_training(
     print(describe(args, feed, plan, model, here))
     if args.dry_run:
         return None
+    with locked(Path(args.out)) if distributed.is_main() else contextlib.nullcontext():
+        return _train_and_save(args, model, prefixes, plan, feed, val_feed, facts, here, save, change, show)
+
+
+def _train_and_save(
+    args: TrainArguments, model: Trainee, prefixes: tuple[str, ...], plan: Plan, feed: Feed, val_feed: Feed | None,
+    facts: dict, here: Machine, save: Callable[[Path], None], change: Callable[[int, Batch], Batch] | None,
+    show: Callable[[Run], None] | None,
+) -> Run:  # fmt: skip
+    """run_training's second half, for one process at a time."""
     examples = feed.examples
     seen = [len(examples), int(examples.lengths.sum()), int(examples.supervised.sum())]
+    data = [each.examples.fingerprint for each in (feed, val_feed) if each]
     feed, val_feed = own_parts(args, feed), own_parts(args, val_feed) if val_feed else None
     run = Run(Path(args.out))
     if distributed.is_main():
-        facts = {**facts, "samples, tokens, supervised": seen}
+        facts = {**facts, "samples, tokens, supervised": seen, "data": data}
         run = open_run(args.out, settings(args), facts, arithmetic(model, here.device, here.dtype))
         feed.bad.write(run.path / "bad_rows.json")
     distributed.barrier()

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import shutil
+import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +24,8 @@ BUFFERS = ("position_ids", "rotary_emb.inv_freq", "freqs_cos", "freqs_sin", "pos
 # A folder's weights in order of preference; an index maps each tensor to the file (shard) that holds it.
 INDEX_SUFFIX = ".index.json"
 WEIGHT_FILES = tuple(name + end for name in ("model.safetensors", "pytorch_model.bin") for end in ("", INDEX_SUFFIX))
+
+CHECKSUMS = "crc32"  # key of the metadata in our safetensors files: a JSON object of tensors' names and checksums
 
 # A key table: (our prefix, their prefix) pairs; the first pair whose prefix a key starts with renames it.
 KeyTable = tuple[tuple[str, str], ...]
@@ -101,16 +104,38 @@ def write_json(path: Path | str, value: dict) -> None:
 
 
 def save_safetensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Writes `tensors` to `path`, atomically; OSError (and the old file untouched) when the disk is full."""
+    """Writes `tensors` to `path`, atomically; OSError (and the old file untouched) when the disk is full.
+
+    The metadata gets each tensor's checksum, which read_tensors compares. Equal content gives equal bytes.
+    """
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+    sums = json.dumps({name: checksum(tensor) for name, tensor in sorted(ready.items())})
 
     def write(temporary: Path) -> None:
         try:
-            save_file(ready, str(temporary), metadata={"format": "pt", **(metadata or {})})
+            save_file(ready, str(temporary), metadata={"format": "pt", CHECKSUMS: sums, **(metadata or {})})
         except SafetensorError as error:
             raise OSError(f"{path}: could not be written ({error}); is the disk full?") from error
+        sort_header(temporary)
 
     _replace(Path(path), write)
+
+
+def checksum(tensor: Tensor) -> int:
+    """CRC-32 of a contiguous CPU tensor's bytes."""
+    return zlib.crc32(tensor.view(-1).view(torch.uint8).numpy())
+
+
+def sort_header(path: Path) -> None:
+    """Sorts the keys of a safetensors file's header, which come in random order: its own metadata is a hash map."""
+    with open(path, "rb+") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        text = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= length, f"{path}: the sorted header has {len(text)} bytes, the file's {length}"
+        file.seek(8)
+        file.write(text.ljust(length))
 
 
 def save_pickle(path: Path | str, tensors: dict[str, Tensor]) -> None:
@@ -155,7 +180,9 @@ def read_tensors(path: Path | str, wanted: Callable[[str], bool] = lambda name: 
         return _read_shards(path, wanted)
     if path.suffix == ".safetensors":
         with _open_safetensors(path) as file:
-            return {name: file.get_tensor(name) for name in file.keys() if wanted(name)}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys() if wanted(name)}  # noqa: SIM118
+            _compare_checksums(path, tensors, (file.metadata() or {}).get(CHECKSUMS, "{}"))
+            return tensors
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
@@ -169,6 +196,17 @@ def read_tensors(path: Path | str, wanted: Callable[[str], bool] = lambda name: 
             "Save model.state_dict() alone and load that"
         )
     return {name: tensor for name, tensor in state.items() if wanted(name)}
+
+
+def _compare_checksums(path: Path, tensors: dict[str, Tensor], listed: str) -> None:
+    """WeightsError where a tensor is not what was written; one without a checksum, as in others' files, may be any."""
+    sums = json.loads(listed)
+    damaged = [name for name, tensor in tensors.items() if name in sums and checksum(tensor) != sums[name]]
+    if damaged:
+        raise WeightsError(
+            f"{path}: {_listed(damaged)}: the checksum is not that of what was written, so the file was damaged since; "
+            "copy it again, or train again"
+        )
 
 
 def find_weights(folder: Path | str) -> Path:
@@ -235,8 +273,8 @@ def load_strict(
 ) -> Module:  # fmt: skip
     """The module that make() gives, with every weight from `tensors` in its own dtype, on the CPU; or WeightsError.
 
-    `tensors` has the file's own names, to which `table` maps ours. Missing, unexpected and misshaped tensors are
-    errors, apart from BUFFERS and names that start with one of `other_parts`.
+    `tensors` has the file's own names, to which `table` maps ours. Missing, unexpected and misshaped tensors, integers
+    and values that are not finite are errors, apart from BUFFERS and names that start with one of `other_parts`.
     """
     with torch.device("meta"):
         module = make()
@@ -250,6 +288,16 @@ def load_strict(
             f"{name} (found {tuple(tensors[name].shape)}, expected {tuple(state[key].shape)})"
             for name, key in expected.items()
             if name in tensors and tensors[name].shape != state[key].shape
+        ],
+        "not floating point": [
+            f"{name} ({tensors[name].dtype})"
+            for name in expected.keys() & tensors.keys()
+            if not tensors[name].is_floating_point()
+        ],
+        "not finite": [
+            name
+            for name in expected.keys() & tensors.keys()
+            if tensors[name].is_floating_point() and not tensors[name].float().isfinite().all()
         ],
     }
     if any(problems.values()):

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -451,12 +452,20 @@ def test_answers_longer_than_a_models_positions_are_cut_not_a_crash(tiny, tmp_pa
 # how a command ends
 
 
-def test_an_interrupted_command_says_how_to_go_on(capsys):
-    def stop():
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_command_with_its_name_and_how_to_go_on(capsys, number, status):
+    assert guarded(lambda: os.kill(os.getpid(), number), "repeat the command") == status
+    assert capsys.readouterr().err == f"\n{number.name}; repeat the command\n"
+    assert guarded(lambda: os.kill(os.getpid(), number)) == status
+    assert capsys.readouterr().err == f"\n{number.name}\n"
 
-    assert guarded(stop) == 130
-    assert "repeat the command to resume from the last checkpoint" in capsys.readouterr().err
+
+def test_a_reader_who_closes_the_pipe_is_no_error():
+    """As `eval_vlm.py ... | head -1` does."""
+    code = "from engine.command import guarded; guarded(lambda: [print(i) for i in range(100_000)])"
+    command = f"{sys.executable} -c '{code}' | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=ROOT)
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(capsys):

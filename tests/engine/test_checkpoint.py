@@ -73,11 +73,33 @@ def test_a_torn_state_is_refused_by_name(tmp_path):
     whole = run.state_file.read_bytes()
     for length in (0, 5, len(whole) // 2, len(whole) - 1):
         run.state_file.write_bytes(whole[:length])
-        with pytest.raises(RunError, match="not a training state .*; delete it to start this run anew"):
+        with pytest.raises(RunError, match="not a training state .*; delete .* to start this run anew"):
             load_state(run, model, optimizer)
     save_safetensors(run.state_file, {"weight.a": torch.zeros(1)}, {"step": "many"})
     with pytest.raises(RunError, match="not a training state"):
         load_state(run, model, optimizer)
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.99])
+def test_one_flipped_bit_is_noticed_and_the_state_before_is_loaded(tmp_path, capsys, place):
+    model, optimizer = trained(1)
+    run = run_in(tmp_path)
+    for step in (1, 2):
+        save_state(run, step, model, optimizer, {"step": step})
+    assert load_state(run, *trained(0)) == (2, {"step": 2})
+    flip(run.state_file, place)
+    assert load_state(run, *trained(0)) == (1, {"step": 1})
+    assert "training_state.safetensors: not a training state" in capsys.readouterr().out
+    flip(run.previous_file, place)
+    with pytest.raises(RunError, match="previous_state.safetensors: not a training state .*nor is there one before"):
+        load_state(run, *trained(0))
+
+
+def flip(file: Path, place: float) -> None:
+    """Flips one bit at this share of the file's length."""
+    content = bytearray(file.read_bytes())
+    content[int(place * len(content))] ^= 4
+    file.write_bytes(content)
 
 
 def test_a_state_of_other_weights_is_refused(tmp_path):
@@ -235,6 +257,23 @@ def test_a_run_begun_with_another_language_model_is_refused(parts, tmp_path, cap
     save_safetensors(start / "model.safetensors", tensors)
     assert guarded(lambda: train_pretrain.main(argv)) == 1
     assert "facts.start" in capsys.readouterr().err
+
+
+def test_a_run_does_not_resume_on_other_pictures_of_the_same_rows(parts, tmp_path, capsys):
+    """Their number, names, sizes and texts are the same; two pictures are exchanged."""
+    make_parts(tmp_path)
+    argv = pretrain_flags(tmp_path, tmp_path / "run")
+    train_pretrain.main(argv)
+    (tmp_path / "run" / "finished.json").unlink()
+    one, other = (tmp_path / "pictures" / name for name in ("1.png", "2.png"))
+    contents = one.read_bytes(), other.read_bytes()
+    for file, content in zip((other, one), contents, strict=True):
+        file.write_bytes(content)
+    assert guarded(lambda: train_pretrain.main(argv)) == 1
+    assert "facts.data" in capsys.readouterr().err
+    for file, content in zip((one, other), contents, strict=True):
+        file.write_bytes(content)
+    assert guarded(lambda: train_pretrain.main(argv)) == 0
 
 
 def weights_after(parts: Path, run: Path, **changes) -> dict[str, bytes]:

@@ -38,6 +38,29 @@ def test_a_truncated_file_gives_a_clear_error(tmp_path):
             load_vlm(tmp_path)
 
 
+def test_a_flipped_bit_is_noticed_and_the_tensor_named(tmp_path):
+    file = tmp_path / "a.safetensors"
+    save_safetensors(file, {"first": torch.arange(4.0), "second": torch.ones(8, dtype=torch.bfloat16)})
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1  # of the last tensor
+    file.write_bytes(content)
+    with pytest.raises(WeightsError, match="a.safetensors: second: the checksum is not that of what was written"):
+        read_tensors(file)
+    assert torch.equal(read_tensors(file, lambda name: name == "first")["first"], torch.arange(4.0))
+
+
+def test_equal_content_gives_equal_bytes(tmp_path):
+    """safetensors alone writes the keys of its metadata in another order each time."""
+    tensors = {name: torch.full((3,), float(number)) for number, name in enumerate("cab")}
+    metadata = {"rank": "8", "alpha": "16", "targets": "q_proj", "é": '"'}
+    for number in range(6):
+        save_safetensors(tmp_path / f"{number}.safetensors", tensors, metadata)
+    assert len({(tmp_path / f"{number}.safetensors").read_bytes() for number in range(6)}) == 1
+    found = files.read_metadata(tmp_path / "0.safetensors")
+    assert {name: found[name] for name in metadata} == metadata and found["format"] == "pt"
+    assert torch.equal(read_tensors(tmp_path / "0.safetensors")["a"], tensors["a"])
+
+
 def test_a_torn_pickle_and_a_pointer_give_clear_errors(tmp_path):
     torch.save(LanguageModel(LM).state_dict(), tmp_path / "whole.pth")
     whole = (tmp_path / "whole.pth").read_bytes()

@@ -88,6 +88,21 @@ def test_int8_without_its_scales_is_refused(tmp_path, scale):
         load_language(tmp_path)
 
 
+@pytest.mark.parametrize("change, said", [
+    (lambda x: x.to(torch.uint8), r"not floating point: {name} \(torch.uint8\)"),
+    (lambda x: x > 0, r"not floating point: {name} \(torch.bool\)"),
+    (lambda x: x.to(torch.complex64), r"not floating point: {name} \(torch.complex64\)"),
+    (lambda x: x * torch.nan, "not finite: {name}"),
+    (lambda x: x + torch.where(torch.arange(len(x)) == 1, torch.inf, 0), "not finite: {name}"),
+], ids=["uint8", "bool", "complex", "nan", "one-inf"])  # fmt: skip
+def test_tensors_that_are_no_weights_are_refused_by_name(tmp_path, change, said):
+    save_vlm(tmp_path, seeded())
+    name = "llm.model.norm.weight"
+    rewrite(tmp_path, lambda tensors: tensors | {name: change(tensors[name])})
+    with pytest.raises(WeightsError, match=said.format(name=name)):
+        load_language(tmp_path)
+
+
 def test_a_language_only_folder_loads(tmp_path):
     vlm = VLM(VLMConfig(LM))
     save_vlm(tmp_path, vlm)
