@@ -22,7 +22,7 @@ class Projector(nn.Module):
     ldp is MobileVLM V2's LDPv2 (arXiv 2402.03766): average pooling over the grid, then a depthwise 3x3
     convolution with a residual connection, which encodes position. It pools to half the grid's side,
     rounded up, where MobileVLM pools to a fixed 12x12. All layers have biases.
-    Tokens come in bands of config.band rows: under a causal mask one sees the bands above and, in its own, what is left.
+    Tokens come in bands of config.band rows: causally, one sees the bands above and what lies left of it in its own.
     """
 
     def __init__(self, config: ProjectorConfig):
