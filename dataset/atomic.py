@@ -11,7 +11,8 @@ from typing import BinaryIO
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that becomes `path`, synced to disk, when the block ends; an error leaves `path` as it was."""
+    """A file to write in a folder made for it: `path` once the block ends, synced; an error leaves `path` as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:

@@ -7,7 +7,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from dataset.formats.rows import recognise, stream_rows
 from dataset.formats.sources import RecordFile, record_from_row
 from dataset.formats.writing import write_rows
 from dataset.record import Record
+from dataset.views import change_answers
 
 DROPS = {"looping": looping, "mojibake": mojibake}
 SHOWN = 200  # characters of a text that the report quotes
@@ -124,7 +125,7 @@ def _judge_text(verdicts: Verdicts, place: int, record: Record, rules: Rules) ->
             return None
         entry = {"why": why, "cut off": text[len(whole) :][:SHOWN], "left": whole[-SHOWN:]}
         verdicts.changed.setdefault(place, {"row": record.id, "action": "cut", "rule": "unfinished", **entry})
-    return cut_record(record)
+    return change_answers(record, cut_if_unfinished)
 
 
 def _repeats(verdicts: Verdicts, place: int, record: Record, rule: str, first: str) -> None:
@@ -134,7 +135,7 @@ def _repeats(verdicts: Verdicts, place: int, record: Record, rule: str, first: s
 def _judge_near(verdicts: Verdicts, records: RecordFile, near: NearIndex) -> None:
     @lru_cache(maxsize=256)
     def read(place: int) -> Record:
-        return cut_record(records[place]) if place in verdicts.changed else records[place]
+        return change_answers(records[place], cut_if_unfinished) if place in verdicts.changed else records[place]
 
     for place, first in sorted(near.duplicates(read).items()):
         _repeats(verdicts, place, read(place), "near duplicate", read(first).id)
@@ -157,12 +158,6 @@ def _balance(
             continue
         for place in places:
             verdicts.remove(place, rows[place], "balance", why)
-
-
-def cut_record(record: Record) -> Record:
-    """The record with each unfinished answer truncated to its last full stop."""
-    turns = (replace(t, parts=(cut_if_unfinished(t.text),)) if t.role == "assistant" else t for t in record.turns)
-    return replace(record, turns=tuple(turns))
 
 
 def clean(path: Path, out: Path, rules: Rules, report: Path, images: Path | None = None) -> Verdicts:
