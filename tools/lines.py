@@ -33,8 +33,8 @@ READING = modules({
 # A file counts in full even if only one short function of it is called.
 PATH = modules({
     "": "train_pretrain",
-    "engine/": "command arguments trainer build device distributed cells dataloader freeze memory checkpoint lock signals "
-               "log optimizer recorder loop",
+    "engine/": "command arguments trainer build device distributed cells dataloader freeze memory checkpoint "
+               "lock signals log optimizer recorder loop",
     "model/": "config layers language vision projector vlm lora init",
     "model/checkpoints/": "files int8 load own vision_families",
     "tokenizer/": "tokenizer template chat",
