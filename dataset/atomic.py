@@ -9,6 +9,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def encoded(text: str) -> bytes:
+    """UTF-8; half a surrogate pair, from broken JSON or a file's name, as an escape that JSON reads back."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file to write in a folder made for it: `path` once the block ends, synced; an error leaves `path` as it was."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from dataset.atomic import replacing
+from dataset.atomic import encoded, replacing
 from dataset.picturebook.questions import SAMPLINGS
 from dataset.picturebook.questions import TYPES as QUESTION_TYPES
 from scoring.statements import TYPES
@@ -48,7 +48,7 @@ def write_scores(
     content = {"command": command, "n": n, "seed": seed, "checkpoint": checkpoint, "metrics": dict(metrics)}
     text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
     with replacing(Path(path)) as file:
-        file.write(text.encode())
+        file.write(encoded(text))
 
 
 def score_table(columns: Mapping[str, Mapping[str, object]], markdown: bool = False) -> str:

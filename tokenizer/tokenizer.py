@@ -64,7 +64,7 @@ def _rows(model_text: str) -> int:
     try:
         config = json.loads(model_text)
         rows = config.get("lm", config).get("vocab_size", 0)  # ours has it under lm, Hugging Face's at the top
-    except (json.JSONDecodeError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return 0  # loading the model reports what is wrong with it
     return rows if isinstance(rows, int) else 0
 
@@ -192,15 +192,19 @@ def _parse(json_text: str, where: str) -> dict:
     what = "Expected the tokenizer.json of a byte-level BPE tokenizer: give another folder, or copy it again."
     try:
         data = json.loads(json_text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise TokenizerError(f"{where} is not JSON ({error}). {what}") from error
     model = data.get("model") if isinstance(data, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict) or "merges" not in model:
         raise TokenizerError(f"{where} is JSON, but holds no BPE vocabulary with merges. {what}")
-    decoder = data.get("decoder") or {}
-    if decoder.get("type") != "ByteLevel":
-        raise TokenizerError(f"{where} has the decoder {decoder.get('type')!r}, not 'ByteLevel'. {what}")
+    decoder = data.get("decoder")
+    kind = decoder.get("type") if isinstance(decoder, dict) else decoder
+    if kind != "ByteLevel":
+        raise TokenizerError(f"{where} has the decoder {kind!r}, not 'ByteLevel'. {what}")
     data["added_tokens"] = data.get("added_tokens") or []
+    for token in data["added_tokens"] if isinstance(data["added_tokens"], list) else [data["added_tokens"]]:
+        if not (isinstance(token, dict) and isinstance(token.get("content"), str) and isinstance(token.get("id"), int)):
+            raise TokenizerError(f"{where} has the added token {token!r:.60}, which has no content and id. {what}")
     return data
 
 
@@ -208,7 +212,7 @@ def _beside(name: str, texts: Mapping[str, str], where: str) -> dict:
     """The JSON object in a file beside tokenizer.json; empty if there is no such file."""
     try:
         value = json.loads(texts.get(name, "{}"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise TokenizerError(f"{name} beside {where} is not JSON ({error}); copy it again.") from error
     if not isinstance(value, dict):
         raise TokenizerError(f"{name} beside {where} holds {type(value).__name__}, expected an object; copy it again.")

@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dataset.atomic import replacing
+from dataset.atomic import encoded, replacing
 from dataset.batching import PictureLoader, collate, pixel_loader
 from dataset.encoding import encode_prompt
 from dataset.picturebook.book import prompt_for
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> None:
     print(table(report))
     if args.json:
         with replacing(Path(args.json)) as file:
-            file.write((json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
+            file.write(encoded(json.dumps(report, indent=2, ensure_ascii=False) + "\n"))
 
 
 @dataclass(frozen=True)
