@@ -111,7 +111,7 @@ class BadRows:
             for reason, fault in sorted(faults.items(), key=lambda item: -item[1].count):
                 more = ", ..." if fault.count > len(fault.examples) else ""
                 text.append(f"  {fault.count} × {title}{reason}: {', '.join(fault.examples)}{more}")
-        return "\n".join(text)
+        return encoded("\n".join(text)).decode()
 
     def write(self, path: Path) -> None:
         """Write the report as JSON, atomically."""

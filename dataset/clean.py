@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dataset.atomic import replacing
+from dataset.atomic import encoded, replacing
 from dataset.bad_rows import BadRow, DataError
 from dataset.curation.duplicates import NearIndex, exact_key
 from dataset.curation.quality import cut_if_unfinished, cut_unfinished, looping, mojibake, unfinished
@@ -61,7 +61,7 @@ class Verdicts:
             lines.append(f"  {count:,} × {rule}, e.g. {example['row']}: {example['why']}")
         if cut:
             lines.append(f"  {len(cut):,} × truncated to the last full stop, e.g. {cut[0]['row']}: {cut[0]['why']}")
-        return "\n".join(lines)
+        return encoded("\n".join(lines)).decode()
 
 
 def judge(path: Path, rules: Rules, images: Path | None = None) -> Verdicts:
@@ -172,7 +172,7 @@ def clean(path: Path, out: Path, rules: Rules, report: Path, images: Path | None
         raise DataError(f"no row of {path} would be left; nothing is written.\n{verdicts.report()}")
     with replacing(report) as file:
         for _, entry in sorted([*verdicts.removed.items(), *verdicts.changed.items()]):
-            file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+            file.write(encoded(json.dumps(entry, ensure_ascii=False) + "\n"))
         write_rows(path, out, verdicts.removed, verdicts.changed, cut_if_unfinished)
     return verdicts
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dataset.atomic import replacing
+from dataset.atomic import encoded, replacing
 from dataset.bad_rows import BadImage
 from dataset.pictures import open_picture
 from dataset.record import IGNORE, Example, Picture, Record
@@ -68,7 +68,7 @@ def write_html(path: Path, title: str, style: str, parts: Iterable[str], root: s
         + "\n".join(parts) + "\n</body></html>\n"
     )  # fmt: skip
     with replacing(path) as file:
-        file.write(page.encode("utf-8", "replace"))
+        file.write(encoded(page))
 
 
 def _article(record: Record, example: Example, tokenizer: Tokenizer) -> str:
