@@ -52,14 +52,14 @@ def main(argv: list[str] | None = None) -> None:
         train, val = (Changed(records, without_pictures) for records in (data.train, data.val))
         data = dataclasses.replace(data, train=train, val=val)
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=GRID * GRID, max_seq_len=args.max_seq_len)
-    feed, val_feed = make_feeds(args, data, encode, tokenizer, word_loader(tokenizer, args.english))
+    feeds = make_feeds(args, data, encode, tokenizer, word_loader(tokenizer, args.english))
     facts = {"tokenizer": tokenizer.fingerprint, "start": fingerprint(model)}
 
     def save(folder) -> None:
         save_vlm(folder, model)
         tokenizer.save(folder)
 
-    run_training(args, model, ("llm",), feed, val_feed, facts, here, save)
+    run_training(args, model, ("llm",), feeds, facts, here, save)
 
 
 if __name__ == "__main__":

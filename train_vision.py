@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     if not args.data:  # the words of each cell are known
         pixels, words = load, word_loader(tokenizer, band=1)
         load = lambda pictures: {**pixels(pictures), **words(pictures)}  # noqa: E731
-    feed, val_feed = make_feeds(args, data, encode, tokenizer, load)
+    feed, *validation = make_feeds(args, data, encode, tokenizer, load)
     facts = {"tokenizer": tokenizer.fingerprint, "start": fingerprint(model)}
     change = partial(AUGMENTATIONS[args.augment], args.seed) if args.augment != "none" else None
     if args.augment == "colours":  # the ids that name a colour, in both languages
@@ -88,7 +88,8 @@ def main(argv: list[str] | None = None) -> None:
     def save(folder: Path) -> None:
         save_vision(folder, model.vision.half(), spec.to_settings())
 
-    run_training(args, model, ("vision", "decoder", "words"), feed, val_feed, facts, here, save, change)
+    feeds = [dataclasses.replace(feed, change=change), *validation]
+    run_training(args, model, ("vision", "decoder", "words"), feeds, facts, here, save)
 
 
 def encode_caption(record: Record, tokenizer: Tokenizer, image_tokens: int) -> Example:

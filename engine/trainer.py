@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,6 @@ from dataset.bad_rows import DataError
 from dataset.batching import PictureLoader, pixel_loader
 from dataset.encoding import encode_record
 from dataset.features import FeatureCache
-from dataset.record import Batch
 from dataset.splits import Data
 from engine import distributed
 from engine.arguments import Plan, TrainArguments, UsageError, rates_of, settings
@@ -34,7 +33,7 @@ from engine.lock import locked
 from engine.log import draw_curve
 from engine.loop import mean_loss, train
 from engine.memory import memory_plan, memory_table
-from engine.recorder import Trainee
+from engine.recorder import Summary, Trainee
 from model.checkpoints import fingerprint, save_safetensors, save_vlm, write_json
 from model.language import LanguageModel
 from model.lora import add_lora, lora_tensors, merge_lora
@@ -53,9 +52,12 @@ class Machine:
 def machine(args: TrainArguments) -> Machine:
     """Set up and return the device and dtype of this run; under torchrun each rank has its own device.
 
-    UsageError for --fsdp without torchrun.
+    UsageError for --fsdp without torchrun, and for a batch with fewer samples than there are ranks.
     """
-    if args.fsdp and distributed.world_size() == 1:
+    count = distributed.world_size()
+    if not args.token_budget and args.batch_size < count:
+        raise UsageError(f"--batch_size {args.batch_size} for {count} processes; give each at least one sample")
+    if args.fsdp and count == 1:
         raise UsageError(
             "--fsdp divides a model among several processes, and this is the only one; start more of them with "
             "torchrun --nproc_per_node 2, or leave it out"
@@ -95,8 +97,7 @@ def train_vlm(
     """
     longest = min(args.max_seq_len, model.config.lm.max_position_embeddings)
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=longest)
-    feed, val_feed = make_feeds(args, data, encode, tokenizer)
-    feeds = [feed, val_feed] if val_feed else [feed]
+    feeds = make_feeds(args, data, encode, tokenizer)
     sees = any(prefix.strip().split(".")[0] == "vision" for prefix in trained)
     facts = {
         "tokenizer": tokenizer.fingerprint,
@@ -116,8 +117,7 @@ def train_vlm(
                 encoder, pictures, count, cache, args.cache_gb, here.device, here.dtype, args.num_workers
             )
     cached = isinstance(getattr(load, "__self__", None), FeatureCache)
-    loading = partial(dataclasses.replace, load=load, workers=0 if cached else args.num_workers)
-    feed, val_feed = loading(feed), loading(val_feed) if val_feed else None
+    feeds = [dataclasses.replace(each, load=load, workers=0 if cached else args.num_workers) for each in feeds]
     if begin and not args.dry_run:
         begin(load)
 
@@ -127,38 +127,36 @@ def train_vlm(
             write_json(folder / "preprocessor_config.json", encoder.spec.to_settings())
         tokenizer.save(folder)
         if cached:  # else the features changed in training, or would have to be computed again, which can take minutes
-            val = val_feed.examples if val_feed else None
-            familiar = describe_training(feed.examples, val, load, encoder.fingerprint, args.seed)
+            familiar = describe_training([each.examples for each in feeds], load, encoder.fingerprint, args.seed)
             if familiar:
                 save_familiar(folder, familiar)
 
     def show(run: Run) -> None:
-        records = [data.val[int(row)] for row in val_feed.examples.rows[:SAMPLES]] if val_feed else []
+        records = [data.val[int(row)] for val in feeds[1:] for row in val.examples.rows[:SAMPLES]]
         write_samples(run, model, tokenizer, records, load, here.dtype)
 
-    return run_training(args, model, trained, feed, val_feed, facts, here, save, show=show)
+    return run_training(args, model, trained, feeds, facts, here, save, show)
 
 
 def run_training(
-    args: TrainArguments, model: Trainee, trained: tuple[str, ...], feed: Feed, val_feed: Feed | None, facts: dict,
-    here: Machine, save: Callable[[Path], None], change: Callable[[int, Batch], Batch] | None = None,
-    show: Callable[[Run], None] | None = None,
+    args: TrainArguments, model: Trainee, trained: tuple[str, ...], feeds: list[Feed], facts: dict, here: Machine,
+    save: Callable[[Path], None], show: Callable[[Run], None] | None = None,
 ) -> Run | None:  # fmt: skip
     """Train `model` and save it in the run's folder; None for a dry run.
 
-    trained: prefixes of the modules to train. facts: what the run depends on beside its settings. save(folder) writes
-    the trained weights. change(step, batch) returns the batch to train on in its place. show(run) writes samples of the
-    trained model.
+    trained: prefixes of the modules to train. feeds: of make_feeds(). facts: what the run depends on beside its
+    settings. save(folder) writes the trained weights. show(run) writes samples of the trained model.
     """
     prefixes = tuple(prefix.strip() for prefix in trained)
     if LORA in prefixes:
         add_adapters(args, model)
     set_trainable(model, prefixes)
     print(parameter_table(model))
+    feed, *validation = feeds
     plan = plan_of(args, feed, here)
     if plan.learning_rates:
         print(rate_table(model, plan.learning_rate, plan.learning_rates))
-    if val_feed is None and (args.keep == "best" or args.patience):
+    if not validation and (args.keep == "best" or args.patience):
         raise UsageError(
             f"--keep {args.keep} --patience {args.patience} go by the validation loss, and the data is too little to "
             "keep some apart; give --val_data, or leave them out"
@@ -166,69 +164,58 @@ def run_training(
     print(describe(args, feed, plan, model, here))
     if args.dry_run:
         return None
-    with locked(Path(args.out)) if distributed.is_main() else contextlib.nullcontext():
-        return _train_and_save(args, model, prefixes, plan, feed, val_feed, facts, here, save, change, show)
-
-
-def _train_and_save(
-    args: TrainArguments, model: Trainee, prefixes: tuple[str, ...], plan: Plan, feed: Feed, val_feed: Feed | None,
-    facts: dict, here: Machine, save: Callable[[Path], None], change: Callable[[int, Batch], Batch] | None,
-    show: Callable[[Run], None] | None,
-) -> Run:  # fmt: skip
-    """run_training's second half, for one process at a time."""
-    examples = feed.examples
-    seen = [len(examples), int(examples.lengths.sum()), int(examples.supervised.sum())]
-    data = [each.examples.fingerprint for each in (feed, val_feed) if each]
-    feed, val_feed = own_parts(args, feed), own_parts(args, val_feed) if val_feed else None
     run = Run(Path(args.out))
-    if distributed.is_main():
-        facts = {**facts, "samples, tokens, supervised": seen, "data": data}
-        run = open_run(args.out, settings(args), facts, arithmetic(model, here.device, here.dtype))
-        feed.bad.write(run.path / "bad_rows.json")
-    distributed.barrier()
-    for module in model.modules():
-        if isinstance(module, LanguageModel):
-            module.checkpointing = args.gradient_checkpointing
-    frozen = frozen_sums(model)
-    log_options = {"wandb_project": args.wandb_project if args.use_wandb else "", "settings": settings(args)}
-
-    def steps_from(start: int) -> Iterator[list[Batch]]:
-        for step, batches in enumerate(feed.steps_from(start, args.accumulation_steps), start):
-            yield [change(step, batch) for batch in batches] if change else batches
-
-    validate = None
-    try:
-        with in_training(args, model, here) as trainee:
-            if val_feed is not None:
-                validate = partial(mean_loss, trainee, val_feed.some(VALIDATION_EXAMPLES), here.dtype)
-            summary = train(trainee, plan, steps_from, run, log_options, validate)
-    except DataError:  # too many unreadable pictures, which are opened while training
+    with locked(run.path) if distributed.is_main() else contextlib.nullcontext():
+        if distributed.is_main():
+            examples = feed.examples
+            seen = [len(examples), int(examples.lengths.sum()), int(examples.supervised.sum())]
+            data = [each.examples.fingerprint for each in feeds]
+            facts = {**facts, "samples, tokens, supervised": seen, "data": data}
+            open_run(run.path, settings(args), facts, arithmetic(model, here.device, here.dtype))
+            feed.bad.write(run.path / "bad_rows.json")
+        distributed.barrier()
+        frozen = frozen_sums(model)
+        try:
+            summary = fit(args, model, plan, feeds, run, here)
+        except DataError:  # too many unreadable pictures, which are opened while training
+            if distributed.is_main():
+                feed.bad.write(run.path / "bad_rows.json")
+            raise
+        check_frozen(model, frozen)
         if distributed.is_main():
             feed.bad.write(run.path / "bad_rows.json")
-        raise
-    check_frozen(model, frozen)
-    if not distributed.is_main():
+            if LORA in prefixes:
+                adapters = {"rank": str(args.lora_rank), "alpha": str(args.lora_alpha), "targets": args.lora_targets}
+                save_safetensors(run.path / "lora.safetensors", lora_tensors(model), adapters)
+                merge_lora(model)
+            save(run.path)
+            draw_curve(run.log_file, run.path / "loss.png")
+            if show:
+                if args.fsdp:  # the whole model, in as little memory as possible
+                    keep_in(here.dtype, model)
+                model.to(here.device)
+                show(run)
+            done = {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()}
+            write_json(run.path / "finished.json", done)  # last, as it marks the run as finished
         distributed.barrier()
-        return run
-    feed.bad.write(run.path / "bad_rows.json")
-    if LORA in prefixes:
-        adapters = {"rank": str(args.lora_rank), "alpha": str(args.lora_alpha), "targets": args.lora_targets}
-        save_safetensors(run.path / "lora.safetensors", lora_tensors(model), adapters)
-        merge_lora(model)
-    save(run.path)
-    draw_curve(run.log_file, run.path / "loss.png")
-    if show:
-        if args.fsdp:  # the whole model, in as little memory as possible
-            keep_in(here.dtype, model)
-        model.to(here.device)
-        show(run)
-    done = {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()}
-    write_json(run.path / "finished.json", done)  # last, as it marks the run as finished
-    distributed.barrier()
     val = "" if summary.val_loss is None else f", validation {summary.val_loss:.4f}"
     best = f", the weights after step {summary.kept_step} kept" if plan.keep_best else ""
     print(f"{run.path}: {summary.steps} steps, loss {summary.loss:.4f}{val}{best}, {summary.seconds:.0f} s")
     return run
+
+
+def fit(args: TrainArguments, model: Trainee, plan: Plan, feeds: list[Feed], run: Run, here: Machine) -> Summary:
+    """Run the loop on the device: on the model itself, or with --fsdp on a copy sharded over all ranks."""
+    feed, *validation = feeds
+    for module in model.modules():
+        if isinstance(module, LanguageModel):
+            module.checkpointing = args.gradient_checkpointing
+    log_options = {"wandb_project": args.wandb_project if args.use_wandb else "", "settings": settings(args)}
+    steps_from = partial(feed.steps_from, accumulation=args.accumulation_steps)
+    with in_training(args, model, here) as trainee:
+        batches = [batch for val in validation for batch in val.some(VALIDATION_EXAMPLES)]
+        validate = partial(mean_loss, trainee, batches, here.dtype) if validation else None
+        return train(trainee, plan, steps_from, run, log_options, validate)
 
 
 def in_training(args: TrainArguments, model: Trainee, here: Machine) -> AbstractContextManager[Trainee]:
@@ -239,14 +226,6 @@ def in_training(args: TrainArguments, model: Trainee, here: Machine) -> Abstract
 
     assert isinstance(model, VLM)  # only commands that train one have --fsdp
     return divided(model, here.device, here.dtype)
-
-
-def own_parts(args: TrainArguments, feed: Feed) -> Feed:
-    """The feed of this rank's shard of every batch. UsageError if a batch has fewer samples than there are ranks."""
-    count = distributed.world_size()
-    if not args.token_budget and args.batch_size < count:
-        raise UsageError(f"--batch_size {args.batch_size} for {count} processes; give each at least one sample")
-    return dataclasses.replace(feed, rank=distributed.rank(), processes=count)
 
 
 def add_adapters(args: TrainArguments, model: nn.Module) -> None:
