@@ -23,7 +23,6 @@ from engine.arguments import TrainArguments, parse, placed
 from engine.build import get_tokenizer
 from engine.command import RESUMES, guarded
 from engine.dataloader import make_feeds
-from engine.device import accelerate
 from engine.trainer import is_done, machine, run_training
 from model.captioner import Captioner
 from model.checkpoints import WeightsError, fingerprint, load_vision, save_vision
@@ -69,7 +68,6 @@ def main(argv: list[str] | None = None) -> None:
         if module.config != config:
             raise WeightsError(f"--from {args.from_run}: that encoder is {module.config}, asked for was {config}")
         model.vision.load_state_dict(module.float().state_dict())
-    accelerate(model, args.fast)
     spec = PreprocessSpec.square(args.image_size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     data = stage_data(args, "vision", args.scenes, "free")
     encode = partial(encode_caption, tokenizer=tokenizer, image_tokens=model.image_tokens)

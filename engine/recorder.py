@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from torch.optim import Optimizer
 
 from engine import distributed
-from engine.arguments import Plan
+from engine.arguments import TrainArguments
 from engine.checkpoint import Run, drop_best, load_best, load_state, save_best, save_state
 from engine.log import Log
 from engine.signals import Interrupted, Postponed
@@ -59,7 +59,7 @@ class Summary:
 class Recorder(contextlib.AbstractContextManager["Recorder"]):
     """Resumes a run from its last checkpoint, taken after step `start`; saves, logs and stops it as the plan says."""
 
-    def __init__(self, run: Run, plan: Plan, model: Trainee, optimizer: Optimizer, log_options: dict):
+    def __init__(self, run: Run, plan: TrainArguments, model: Trainee, optimizer: Optimizer, log_options: dict):
         self.run, self.plan, self.model, self.optimizer = run, plan, model, optimizer
         self.start, before = load_state(run, model, optimizer)
         self.progress = Progress(**before)
@@ -130,7 +130,7 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
             progress.worse += 1
         else:
             progress.best_loss, progress.best_step, progress.worse = loss, done, 0
-            if plan.keep_best:
+            if plan.keep == "best":
                 save_best(self.run, done, self.model)
         if plan.patience and progress.worse >= plan.patience and done < plan.steps:
             self._stop(done)
@@ -142,7 +142,7 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         if self.start < end:
             self._save(end)
         kept, val_loss = end, progress.val_loss
-        if self.plan.keep_best:
+        if self.plan.keep == "best":
             distributed.barrier()  # the main process writes the file
             kept, val_loss = progress.best_step, progress.best_loss
             load_best(self.run, kept, self.model)

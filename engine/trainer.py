@@ -21,11 +21,11 @@ from dataset.encoding import encode_record
 from dataset.features import FeatureCache
 from dataset.splits import Data
 from engine import distributed
-from engine.arguments import Plan, TrainArguments, UsageError, rates_of, settings
+from engine.arguments import TrainArguments, UsageError, rates_of, settings
 from engine.build import Encoder
 from engine.checkpoint import Run, is_finished, open_run
 from engine.dataloader import Feed, feature_loader, make_feeds
-from engine.device import arithmetic, frozen_in, keep_in, peak_memory, pick_device, pick_dtype, prepare
+from engine.device import accelerate, arithmetic, frozen_in, keep_in, peak_memory, pick_device, pick_dtype, prepare
 from engine.familiar import describe_training, save_familiar
 from engine.freeze import LORA, check_frozen, frozen_sums, parameter_table, rate_table, set_trainable
 from engine.inference import SAMPLES, write_samples
@@ -77,14 +77,10 @@ def is_done(args: TrainArguments) -> bool:
     return True
 
 
-def plan_of(args: TrainArguments, feed: Feed, here: Machine) -> Plan:
-    """The loop's hyperparameters; unless --steps is given, the number of steps follows from epochs and data."""
+def plan_of(args: TrainArguments, feed: Feed, here: Machine) -> TrainArguments:
+    """The arguments for the loop, with dtype and steps settled: these follow from epochs and data if not given."""
     steps = args.steps or args.epochs * max(len(feed.plan(0)) // args.accumulation_steps, 1)
-    return Plan(
-        steps, args.learning_rate, args.min_lr_ratio, max(round(args.warmup_ratio * steps), 1), args.weight_decay,
-        args.grad_clip, args.save_interval, args.eval_interval, args.log_interval, here.dtype, args.optimizer,
-        rates_of(args.learning_rates), args.keep == "best", args.patience,
-    )  # fmt: skip
+    return dataclasses.replace(args, steps=steps, dtype=str(here.dtype).removeprefix("torch."))
 
 
 def train_vlm(
@@ -93,12 +89,15 @@ def train_vlm(
 ) -> Run | None:  # fmt: skip
     """Train `model` on the data and save it; None for a dry run.
 
-    begin: called with the picture loader before training starts, also when the run is resumed.
+    trained: prefixes of the modules to train, unless --train gives others. begin: called with the picture loader
+    before training starts, also when the run is resumed.
     """
+    accelerate(model, args.fast)  # its encoder too, which may run before the training
+    trained = tuple(prefix.strip() for prefix in args.train.split(",")) if args.train else trained
     longest = min(args.max_seq_len, model.config.lm.max_position_embeddings)
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=longest)
     feeds = make_feeds(args, data, encode, tokenizer)
-    sees = any(prefix.strip().split(".")[0] == "vision" for prefix in trained)
+    sees = any(prefix.split(".")[0] == "vision" for prefix in trained)
     facts = {
         "tokenizer": tokenizer.fingerprint,
         "start": fingerprint(model),
@@ -147,21 +146,21 @@ def run_training(
     trained: prefixes of the modules to train. feeds: of make_feeds(). facts: what the run depends on beside its
     settings. save(folder) writes the trained weights. show(run) writes samples of the trained model.
     """
-    prefixes = tuple(prefix.strip() for prefix in trained)
-    if LORA in prefixes:
+    accelerate(model, args.fast)
+    if LORA in trained:
         add_adapters(args, model)
-    set_trainable(model, prefixes)
+    set_trainable(model, trained)
     print(parameter_table(model))
     feed, *validation = feeds
     plan = plan_of(args, feed, here)
     if plan.learning_rates:
-        print(rate_table(model, plan.learning_rate, plan.learning_rates))
+        print(rate_table(model, plan.learning_rate, rates_of(plan.learning_rates)))
     if not validation and (args.keep == "best" or args.patience):
         raise UsageError(
             f"--keep {args.keep} --patience {args.patience} go by the validation loss, and the data is too little to "
             "keep some apart; give --val_data, or leave them out"
         )
-    print(describe(args, feed, plan, model, here))
+    print(describe(plan, feed, model, here))
     if args.dry_run:
         return None
     run = Run(Path(args.out))
@@ -176,7 +175,7 @@ def run_training(
         distributed.barrier()
         frozen = frozen_sums(model)
         try:
-            summary = fit(args, model, plan, feeds, run, here)
+            summary = fit(args, plan, model, feeds, run, here)
         except DataError:  # too many unreadable pictures, which are opened while training
             if distributed.is_main():
                 feed.bad.write(run.path / "bad_rows.json")
@@ -184,7 +183,7 @@ def run_training(
         check_frozen(model, frozen)
         if distributed.is_main():
             feed.bad.write(run.path / "bad_rows.json")
-            if LORA in prefixes:
+            if LORA in trained:
                 adapters = {"rank": str(args.lora_rank), "alpha": str(args.lora_alpha), "targets": args.lora_targets}
                 save_safetensors(run.path / "lora.safetensors", lora_tensors(model), adapters)
                 merge_lora(model)
@@ -199,12 +198,14 @@ def run_training(
             write_json(run.path / "finished.json", done)  # last, as it marks the run as finished
         distributed.barrier()
     val = "" if summary.val_loss is None else f", validation {summary.val_loss:.4f}"
-    best = f", the weights after step {summary.kept_step} kept" if plan.keep_best else ""
+    best = f", the weights after step {summary.kept_step} kept" if plan.keep == "best" else ""
     print(f"{run.path}: {summary.steps} steps, loss {summary.loss:.4f}{val}{best}, {summary.seconds:.0f} s")
     return run
 
 
-def fit(args: TrainArguments, model: Trainee, plan: Plan, feeds: list[Feed], run: Run, here: Machine) -> Summary:
+def fit(
+    args: TrainArguments, plan: TrainArguments, model: Trainee, feeds: list[Feed], run: Run, here: Machine
+) -> Summary:
     """Run the loop on the device: on the model itself, or with --fsdp on a copy sharded over all ranks."""
     feed, *validation = feeds
     for module in model.modules():
@@ -238,10 +239,10 @@ def add_adapters(args: TrainArguments, model: nn.Module) -> None:
         raise UsageError(f"--lora_targets {args.lora_targets}: {error}") from error
 
 
-def describe(args: TrainArguments, feed: Feed, plan: Plan, model: nn.Module, here: Machine) -> str:
-    """A summary of the training to come: samples, tokens, steps, padding, memory."""
+def describe(args: TrainArguments, feed: Feed, model: nn.Module, here: Machine) -> str:
+    """A summary of the training to come, with the arguments of plan_of(): samples, tokens, steps, padding, memory."""
     examples = feed.examples
-    epochs = plan.steps * args.accumulation_steps / len(feed.plan(0))
+    epochs = args.steps * args.accumulation_steps / len(feed.plan(0))
     memory = memory_plan(
         model, feed, here.dtype, args.optimizer, args.gradient_checkpointing, distributed.world_size(),
         here.device.type == "cuda", args.fsdp,
@@ -253,7 +254,7 @@ def describe(args: TrainArguments, feed: Feed, plan: Plan, model: nn.Module, her
         f"samples: {len(examples):,} ({examples.truncated} cut at {args.max_seq_len} tokens), "
         f"{int(examples.lengths.sum()):,} tokens, {int(examples.supervised.sum()):,} supervised an epoch",
         *feed.mixing(),
-        f"steps: {plan.steps:,} of {size} x {args.accumulation_steps} ({epochs:.2f} epochs), {feed.padding():.1%} "
+        f"steps: {args.steps:,} of {size} x {args.accumulation_steps} ({epochs:.2f} epochs), {feed.padding():.1%} "
         f"padding, on {here.device} in {used['dtype']}{compiled}",
         f"peak memory: about {sum(memory.values()) / 2**30:.1f} GiB for weights, gradients, optimizer "
         "and activations, beside about 0.5 GiB for the program",

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dataset.batching import collate, pixel_loader
 from dataset.encoding import encode_prompt
 from dataset.record import IGNORE, Batch
-from engine.arguments import Plan
+from engine.arguments import TrainArguments
 from engine.build import get_encoder, get_tokenizer
 from engine.dataloader import Feed
 from engine.freeze import set_trainable
@@ -89,7 +89,7 @@ def test_the_reference_has_our_loss_at_any_padding(job, what, length):
 @pytest.mark.parametrize("trained", [("projector",), ("projector", "llm")])
 def test_both_have_the_same_loss_curve_over_20_steps(job, trained):
     vlm, model = load(job, trained)
-    plan = Plan(20, 1e-3, 1.0, 1, 0.05, 1.0, 100, 100, 100, torch.float32, "adamw")
+    plan = TrainArguments(steps=20, min_lr_ratio=1.0, optimizer="adamw", dtype="float32")
     feed, some = batches(job, "sft", 20)
     mine, theirs = make_optimizer(vlm, plan), make_optimizer(model, plan)
     step = make_step(model, theirs, TINY.sft_pad, feed.pad_id, torch.float32)
