@@ -160,7 +160,8 @@ def load_state(run: Run, model: torch.nn.Module, optimizer: Optimizer) -> tuple[
     for file in (run.state_file, run.previous_file):
         try:
             if file.is_file():
-                step, progress, tensors = _read_state(file)
+                metadata, tensors = read_metadata(file), read_tensors(file)
+                step, progress = int(metadata["step"]), json.loads(metadata.get("progress", "{}"))
                 break
         except (ValueError, KeyError, TypeError) as error:
             damaged = f"{file}: not a training state ({error})"
@@ -179,11 +180,6 @@ def load_state(run: Run, model: torch.nn.Module, optimizer: Optimizer) -> tuple[
         value = value.to(parameter.device) if on_device else value
         optimizer.state[parameter][key] = distributed.shard_like(value, parameter) if value.dim() else value
     return step, progress
-
-
-def _read_state(file: Path) -> tuple[int, dict, dict[str, torch.Tensor]]:
-    metadata = read_metadata(file)
-    return int(metadata["step"]), json.loads(metadata.get("progress", "{}")), read_tensors(file)
 
 
 def _load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], file: Path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable
 
-import torch
 from torch import nn
 
+from model.checkpoints.files import checksum
 from model.lora import is_adapter
 
 LORA = "lora"  # the prefix of all adapters
@@ -107,16 +106,13 @@ def parameter_table(model: nn.Module) -> str:
     return "\n".join(lines)
 
 
-def frozen_sums(model: nn.Module) -> dict[str, str]:
+def frozen_sums(model: nn.Module) -> dict[str, int]:
     """A checksum of every frozen parameter, to find one that changed."""
-    return {
-        name: hashlib.sha256(p.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data).hexdigest()
-        for name, p in model.named_parameters()
-        if not p.requires_grad
-    }
+    frozen = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if not p.requires_grad}
+    return {name: checksum(weight) for name, weight in frozen.items()}
 
 
-def check_frozen(model: nn.Module, before: dict[str, str]) -> None:
+def check_frozen(model: nn.Module, before: dict[str, int]) -> None:
     """Raise FreezeError where a frozen parameter differs from `before`, an earlier frozen_sums()."""
     changed = [name for name, bits in frozen_sums(model).items() if before.get(name, bits) != bits]
     if changed:
