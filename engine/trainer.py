@@ -23,13 +23,12 @@ from dataset.splits import Data
 from engine import distributed
 from engine.arguments import TrainArguments, UsageError, rates_of, settings
 from engine.build import Encoder
-from engine.checkpoint import Run, is_finished, open_run
+from engine.checkpoint import Run, is_finished, locked, open_run
 from engine.dataloader import Feed, feature_loader, make_feeds
 from engine.device import accelerate, arithmetic, frozen_in, keep_in, peak_memory, pick_device, pick_dtype, prepare
 from engine.familiar import describe_training, save_familiar
 from engine.freeze import LORA, check_frozen, frozen_sums, parameter_table, rate_table, set_trainable
 from engine.inference import SAMPLES, write_samples
-from engine.lock import locked
 from engine.log import draw_curve
 from engine.loop import mean_loss, train
 from engine.memory import memory_plan, memory_table
