@@ -120,16 +120,13 @@ def write_samples(
 
     A record whose picture cannot be read, which the run has reported by then, is left out.
     """
-    asks, references = [], []
-    for record in records:
-        turns, pictures, reference = split_answer(record)
-        asks.append(Ask(turns, pictures, record.id))
-        references.append(reference)
+    parts = [split_answer(record) for record in records]
+    asks = [Ask(turns, pictures, record.id) for record, (turns, pictures, _) in zip(records, parts, strict=True)]
     longest = min(256, model.config.lm.max_position_embeddings // 2)
     answers = answer(model, tokenizer, asks, load, Decoding(longest, SAMPLES, dtype=dtype), BadRows(1.0))
     samples = [
         {"id": ask.id, "prompt": ask.turns[-1].text, "reference": reference, "answer": made.text}
-        for ask, reference, made in zip(asks, references, answers, strict=True)
+        for ask, (*_, reference), made in zip(asks, parts, answers, strict=True)
         if made
     ]
     write_json(run.path / "samples.json", {"samples": samples})

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vision import VisionTransformer
-from model.vlm import IGNORED, VLM
+from model.vlm import VLM
 
 WORD_WEIGHT = 0.2  # of the image's word loss, against the caption loss per token
 
@@ -49,12 +49,8 @@ class Captioner(nn.Module):
         features = self.vision(batch.pixels)  # (B, N, Dv)
         images = self.decoder.image_embeddings(features=features)
         hidden = self.decoder.llm(self.decoder.embed(batch.ids, batch.image_mask, images))
-        targets = batch.labels[:, 1:]
-        supervised = targets != IGNORED
-        logits = self.decoder.llm.logits(hidden[:, :-1][supervised]).float()
-        caption = F.cross_entropy(logits, targets[supervised], reduction="sum")
+        caption, count = self.decoder.token_loss(hidden, batch.labels)
         words = word_loss(self.words(features.mean(1)).float(), batch.labels)
-        count = int(supervised.sum())
         loss = caption + WORD_WEIGHT * words * count
         if batch.words is not None:
             cells = pool(features, batch.words.shape[1])  # (B, M, Dv)
