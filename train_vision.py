@@ -29,10 +29,8 @@ from model.checkpoints import WeightsError, fingerprint, load_vision, save_visio
 from model.config import VisionConfig
 from tokenizer.tokenizer import Tokenizer
 
-DEFAULTS = TrainArguments(
-    learning_rate=2e-3, batch_size=64, epochs=1, scenes=128_000, english=0.0, augment="colours",
-    log_interval=20, eval_interval=400, save_interval=200, cache_gb=4.0,
-)  # fmt: skip
+DEFAULTS = TrainArguments(learning_rate=2e-3, batch_size=64, scenes=128_000, augment="colours", log_interval=20,
+                          eval_interval=400, cache_gb=4.0)  # fmt: skip
 FLAGS = ("from_run", "images", "image_size", "patch_size", "hidden_size", "layers", "augment", "cache_gb")
 MAX_CAPTION = 128  # tokens
 SHIFT = 8  # pictures are shifted by up to an eighth of their side

@@ -39,12 +39,12 @@ class WeightsError(ValueError):
 
 @contextlib.contextmanager
 def refusing(where: Path | str) -> Iterator[None]:
-    """A ValueError, TypeError or ZeroDivisionError in this context becomes a WeightsError that names the file."""
+    """A context in which a ValueError, TypeError, KeyError or ZeroDivisionError becomes a WeightsError on that file."""
     try:
         yield
     except WeightsError:
         raise
-    except (ValueError, TypeError, ZeroDivisionError) as error:
+    except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
         raise WeightsError(f"{where}: {error}") from error
 
 

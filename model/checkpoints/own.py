@@ -28,8 +28,7 @@ SCALE = ".int8_scale"  # after the name of a matrix of int8, for its scales
 
 NESTED = {"lm": LMConfig, "vision": VisionConfig, "projector": ProjectorConfig, "rope_scaling": RopeScaling}
 # Absent in files of earlier versions, whose models have the defaults.
-LATER = ("patch_bias", "post_norm", "layer_scale", "pixel_shuffle", "head_width", "rope_scaling",
-         "band")
+LATER = ("patch_bias", "post_norm", "layer_scale", "pixel_shuffle", "head_width", "rope_scaling", "band")
 
 
 def from_dict(kind, values: object) -> Any:
