@@ -100,10 +100,9 @@ def generate_batch(
     """One answer per row of a left-padded batch. stream: as in model/generation.py."""
     with autocast(batch.ids.device, decoding.dtype):
         made = generate(
-            model, batch.ids, batch.attention_mask, batch.image_mask, pixels=batch.pixels, features=batch.features,
-            words=batch.words, max_new_tokens=decoding.max_new_tokens, end_id=tokenizer.end_ids, stream=stream,
+            model, batch, max_new_tokens=decoding.max_new_tokens, end_id=tokenizer.end_ids,
             temperature=decoding.temperature, top_p=decoding.top_p, repetition_penalty=decoding.repetition_penalty,
-            generator=generator,
+            generator=generator, stream=stream,
         )  # fmt: skip
     texts = (tokenizer.decode(ids).strip() for ids in made.ids)
     return [Answer(text, len(ids), end) for text, ids, end in zip(texts, made.ids, made.stopped, strict=True)]

@@ -68,6 +68,12 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def prompt_batch(ids, attention_mask, image_mask, pixels=None, features=None, words=None) -> SimpleNamespace:
+    """What generate() reads of a batch."""
+    return SimpleNamespace(ids=ids, attention_mask=attention_mask, image_mask=image_mask, pixels=pixels,
+                           features=features, words=words)  # fmt: skip
+
+
 def small_plan(warmup: int = 2, rates: dict[str, float] | None = None, **changes) -> TrainArguments:
     """rates: --learning_rates."""
     values = {

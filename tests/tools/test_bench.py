@@ -108,10 +108,7 @@ def test_the_reference_answers_as_we_do(job):
     prompts = [encode_prompt(ask.turns, tokenizer, vlm.image_tokens, ask.images) for ask in asks(job, 4)]
     load_pixels = pixel_loader(encoder.spec)
     batch = collate(prompts, tokenizer.pad_id, load_pixels, left=True)
-    ours = generate(
-        vlm.eval(), batch.ids, batch.attention_mask, batch.image_mask, max_new_tokens=16, end_id=tokenizer.end_id,
-        pixels=batch.pixels,
-    )  # fmt: skip
+    ours = generate(vlm.eval(), batch, max_new_tokens=16, end_id=tokenizer.end_id)
     for prompt, said in zip(prompts, ours.ids, strict=True):
         one = collate([prompt], tokenizer.pad_id, load_pixels, left=True)
         assert answer_one(model, one.ids, one.pixels, 16, tokenizer.end_id, len) == said
