@@ -20,9 +20,8 @@ Steps = Callable[[int], Iterator[list]]  # from step k on, the micro-batches of 
 
 
 def train(
-    model: Trainee, plan: TrainArguments, steps_from: Steps, run: Run, log_options: dict,
-    validate: Callable[[], float] | None = None,
-) -> Summary:  # fmt: skip
+    model: Trainee, plan: TrainArguments, steps_from: Steps, run: Run, validate: Callable[[], float] | None = None
+) -> Summary:
     """Train model's parameters that require a gradient for plan.steps optimizer steps, resuming `run`'s checkpoint.
 
     steps_from(k) yields the micro-batches of each step from k on and must depend on k alone, so that an interrupted run
@@ -32,7 +31,7 @@ def train(
     """
     optimizer = make_optimizer(model, plan)
     device = next(model.parameters()).device
-    with Recorder(run, plan, model, optimizer, log_options) as record:
+    with Recorder(run, plan, model, optimizer) as record:
         steps = steps_from(record.start)
         for step in range(record.start, record.last):
             micro_batches = [batch.to(device) for batch in next(steps)]

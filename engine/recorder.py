@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from torch.optim import Optimizer
 
 from engine import distributed
-from engine.arguments import TrainArguments
+from engine.arguments import TrainArguments, settings
 from engine.checkpoint import Run, drop_best, load_best, load_state, save_best, save_state
 from engine.log import Log
 from engine.signals import Interrupted, Postponed
@@ -59,7 +59,7 @@ class Summary:
 class Recorder(contextlib.AbstractContextManager["Recorder"]):
     """Resumes a run from its last checkpoint, taken after step `start`; saves, logs and stops it as the plan says."""
 
-    def __init__(self, run: Run, plan: TrainArguments, model: Trainee, optimizer: Optimizer, log_options: dict):
+    def __init__(self, run: Run, plan: TrainArguments, model: Trainee, optimizer: Optimizer):
         self.run, self.plan, self.model, self.optimizer = run, plan, model, optimizer
         self.start, before = load_state(run, model, optimizer)
         self.progress = Progress(**before)
@@ -69,7 +69,8 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         self._began = time.perf_counter() - self.progress.seconds
         self._clock, self._counted = time.perf_counter(), self.progress.tokens
         quiet = not distributed.is_main()
-        self.log = Log(run, plan.steps, self.start, self.progress.seconds, **log_options, quiet=quiet)
+        project = plan.wandb_project if plan.use_wandb else ""
+        self.log = Log(run, plan.steps, self.start, self.progress.seconds, project, settings(plan), quiet)
         if self.start:
             self.log.say(f"resuming after step {self.start} of {plan.steps}")
 

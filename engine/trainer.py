@@ -174,7 +174,7 @@ def run_training(
         distributed.barrier()
         frozen = frozen_sums(model)
         try:
-            summary = fit(args, plan, model, feeds, run, here)
+            summary = fit(plan, model, feeds, run, here)
         except DataError:  # too many unreadable pictures, which are opened while training
             if distributed.is_main():
                 feed.bad.write(run.path / "bad_rows.json")
@@ -202,20 +202,17 @@ def run_training(
     return run
 
 
-def fit(
-    args: TrainArguments, plan: TrainArguments, model: Trainee, feeds: list[Feed], run: Run, here: Machine
-) -> Summary:
+def fit(plan: TrainArguments, model: Trainee, feeds: list[Feed], run: Run, here: Machine) -> Summary:
     """Run the loop on the device: on the model itself, or with --fsdp on a copy sharded over all ranks."""
     feed, *validation = feeds
     for module in model.modules():
         if isinstance(module, LanguageModel):
-            module.checkpointing = args.gradient_checkpointing
-    log_options = {"wandb_project": args.wandb_project if args.use_wandb else "", "settings": settings(args)}
-    steps_from = partial(feed.steps_from, accumulation=args.accumulation_steps)
-    with in_training(args, model, here) as trainee:
+            module.checkpointing = plan.gradient_checkpointing
+    steps_from = partial(feed.steps_from, accumulation=plan.accumulation_steps)
+    with in_training(plan, model, here) as trainee:
         batches = [batch for val in validation for batch in val.some(VALIDATION_EXAMPLES)]
         validate = partial(mean_loss, trainee, batches, here.dtype) if validation else None
-        return train(trainee, plan, steps_from, run, log_options, validate)
+        return train(trainee, plan, steps_from, run, validate)
 
 
 def in_training(args: TrainArguments, model: Trainee, here: Machine) -> AbstractContextManager[Trainee]:

@@ -34,7 +34,7 @@ def go(path, losses, stop=None, **changes):
         return losses[seen["step"] - 1]
 
     plan = small_plan(**{**PLAN, **changes})
-    return train(model, plan, steps_from, open_run(path, {}, {}), {}, validate), model, seen
+    return train(model, plan, steps_from, open_run(path, {}, {}), validate), model, seen
 
 
 LOSSES = [5.0, 4.0, 3.0, 3.5, 2.5, 2.5, 2.75, 2.6]

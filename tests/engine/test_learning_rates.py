@@ -114,7 +114,7 @@ def test_a_run_with_rates_goes_on_bit_identically(tmp_path, kind):
 
     def go(path, stop=None):
         model = model_with("llm", "projector")
-        train(model, plan, broken_off(batches, stop), open_run(path, {}, {}), {})
+        train(model, plan, broken_off(batches, stop), open_run(path, {}, {}))
         return fingerprint(model)
 
     with pytest.raises(KeyboardInterrupt):
