@@ -68,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
         model.vision.load_state_dict(module.float().state_dict())
     spec = PreprocessSpec.square(args.image_size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     data = stage_data(args, "vision", args.scenes, "free")
-    encode = partial(encode_caption, tokenizer=tokenizer, image_tokens=model.image_tokens)
+    encode = partial(encode_caption, tokenizer=tokenizer, image_tokens=model.decoder.image_tokens)
     load = remembering_loader(spec, int(args.cache_gb * 1e9) if args.epochs > 1 else 0)
     if not args.data:  # the words of each cell are known
         pixels, words = load, word_loader(tokenizer, band=1)

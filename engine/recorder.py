@@ -134,7 +134,10 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
             if plan.keep == "best":
                 save_best(self.run, done, self.model)
         if plan.patience and progress.worse >= plan.patience and done < plan.steps:
-            self._stop(done)
+            progress.stopped = done
+            if progress.losses:  # since the last entry
+                self.log.write(done, loss=progress.take_loss())
+            self.log.say(f"stopped after step {done}: no validation loss below that of step {progress.best_step} since")
         progress.seconds = time.perf_counter() - self._began
 
     def finish(self) -> Summary:
@@ -159,14 +162,6 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
     def is_due(self, done: int, interval: int) -> bool:
         """Whether something done every `interval` steps, and at the last one, is due after step `done`."""
         return done % interval == 0 or done == self.plan.steps
-
-    def _stop(self, done: int) -> None:
-        """End the run at this step; log the losses since the last entry."""
-        progress = self.progress
-        progress.stopped = done
-        if progress.losses:
-            self.log.write(done, loss=progress.take_loss())
-        self.log.say(f"stopped after step {done}: no validation loss below that of step {progress.best_step} since")
 
     def _interrupted(self, step: int) -> Interrupted:
         kept = f"stopped after step {step} of {self.plan.steps}, which is kept in {self.run.state_file}"

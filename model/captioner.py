@@ -14,6 +14,7 @@ from model.vlm import VLM
 
 WORD_WEIGHT = 0.2  # of the image's word loss, against the caption loss per token
 
+
 class Captioner(nn.Module):
     """The encoder, a thin decoder that captions from its features, and a linear head that classifies into words.
 
@@ -35,10 +36,6 @@ class Captioner(nn.Module):
         self.vision = VisionTransformer(vision)
         self.decoder = VLM(VLMConfig(decoder, vision, projector))
         self.words = nn.Linear(vision.hidden_size, vocab_size)
-
-    @property
-    def image_tokens(self) -> int:
-        return self.decoder.image_tokens
 
     def loss(self, batch) -> tuple[Tensor, int]:
         """(loss, number of supervised tokens) of a batch with one image per row.
