@@ -77,7 +77,7 @@ def is_done(args: TrainArguments) -> bool:
 
 
 def plan_of(args: TrainArguments, feed: Feed, here: Machine) -> TrainArguments:
-    """The arguments for the loop, with dtype and steps settled: these follow from epochs and data if not given."""
+    """The arguments as the loop takes them: dtype by name, and steps, if not given, as epochs and data make them."""
     steps = args.steps or args.epochs * max(len(feed.plan(0)) // args.accumulation_steps, 1)
     return dataclasses.replace(args, steps=steps, dtype=str(here.dtype).removeprefix("torch."))
 
