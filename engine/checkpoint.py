@@ -31,11 +31,6 @@ from engine import distributed
 from engine.arguments import ADDED, TrainArguments
 from model.checkpoints.files import discard, read_json, read_metadata, read_tensors, save_safetensors, write_json
 
-try:
-    import fcntl
-except ImportError:  # Windows, where nothing is locked
-    fcntl = None  # type: ignore[assignment]
-
 FORMAT = 1
 
 
@@ -79,7 +74,9 @@ def locked(folder: Path) -> Iterator[None]:
     The operating system releases the lock of a process that ends, however it ends. Where the file system cannot lock,
     nothing is locked.
     """
-    if fcntl is None:
+    try:
+        import fcntl
+    except ImportError:  # Windows, where nothing is locked
         yield
         return
     try:
