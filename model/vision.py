@@ -69,7 +69,7 @@ class Embeddings(nn.Module):
 class Attention(nn.Module):
     """Bidirectional self-attention, with biases."""
 
-    attend = staticmethod(F.scaled_dot_product_attention)
+    attend: Callable[..., Tensor] = staticmethod(F.scaled_dot_product_attention)
 
     def __init__(self, config: VisionConfig):
         super().__init__()

@@ -124,7 +124,7 @@ def save_safetensors(path: Path | str, tensors: dict[str, Tensor], metadata: dic
 
 def checksum(tensor: Tensor) -> int:
     """CRC-32 of a contiguous CPU tensor's bytes."""
-    return zlib.crc32(tensor.view(-1).view(torch.uint8).numpy())
+    return zlib.crc32(tensor.view(-1).view(torch.uint8).numpy().data)
 
 
 def sort_header(path: Path) -> None:
