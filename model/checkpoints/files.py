@@ -39,12 +39,12 @@ class WeightsError(ValueError):
 
 @contextlib.contextmanager
 def refusing(where: Path | str) -> Iterator[None]:
-    """A ValueError, TypeError or ZeroDivisionError in this context becomes a WeightsError that names the file."""
+    """A context in which a ValueError, TypeError, KeyError or ZeroDivisionError becomes a WeightsError on that file."""
     try:
         yield
     except WeightsError:
         raise
-    except (ValueError, TypeError, ZeroDivisionError) as error:
+    except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
         raise WeightsError(f"{where}: {error}") from error
 
 
@@ -282,25 +282,19 @@ def load_strict(
     state = module.state_dict()
     expected = {their_name(key, table): key for key in state}
     skipped = {name for name in tensors if name.startswith(other_parts) or name.endswith(BUFFERS)}
-    problems: dict[str, Collection[str]] = {
-        "missing": expected.keys() - tensors.keys(),
-        "unexpected": tensors.keys() - expected.keys() - skipped,
-        "wrong shape": [
-            f"{name} (found {tuple(tensors[name].shape)}, expected {tuple(state[key].shape)})"
-            for name, key in expected.items()
-            if name in tensors and tensors[name].shape != state[key].shape
-        ],
-        "not floating point": [
-            f"{name} ({tensors[name].dtype})"
-            for name in expected.keys() & tensors.keys()
-            if not tensors[name].is_floating_point()
-        ],
-        "not finite": [
-            name
-            for name in expected.keys() & tensors.keys()
-            if tensors[name].is_floating_point() and not tensors[name].float().isfinite().all()
-        ],
-    }
+    problems: dict[str, list[str]] = {
+        "missing": [*expected.keys() - tensors.keys()],
+        "unexpected": [*tensors.keys() - expected.keys() - skipped],
+        "wrong shape": [], "not floating point": [], "not finite": [],
+    }  # fmt: skip
+    for name in expected.keys() & tensors.keys():
+        found, wanted = tensors[name], state[expected[name]]
+        if found.shape != wanted.shape:
+            problems["wrong shape"].append(f"{name} (found {tuple(found.shape)}, expected {tuple(wanted.shape)})")
+        if not found.is_floating_point():
+            problems["not floating point"].append(f"{name} ({found.dtype})")
+        elif not found.float().isfinite().all():
+            problems["not finite"].append(name)
     if any(problems.values()):
         listed = [f"  {problem}: {_listed(names)}\n" for problem, names in problems.items() if names]
         raise WeightsError(
