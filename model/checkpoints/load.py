@@ -5,10 +5,11 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from model.checkpoints.files import SAME, WeightsError, find_weights, load_strict, read_json, read_tensors, refusing
+from model.checkpoints.files import WeightsError, find_weights, read_json, read_tensors, refusing
 from model.checkpoints.llama import LLAMA_TYPES, llama_config
 from model.checkpoints.minimind import MINIMIND_V, MINIMIND_V_PROJECTOR, minimind_language, without_tied_head
 from model.checkpoints.own import CONFIG_FILE, FORMAT, PREPROCESSOR_FILE, WEIGHTS_FILE, read_config, read_weights
+from model.checkpoints.strict import SAME, load_strict
 from model.checkpoints.vision_families import processor_settings, read_vision
 from model.config import ProjectorConfig, VisionConfig, VLMConfig
 from model.language import LanguageModel
