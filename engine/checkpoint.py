@@ -209,7 +209,8 @@ def load_state(run: Run, model: torch.nn.Module, optimizer: Optimizer) -> tuple[
                 break
         except (ValueError, KeyError, TypeError) as error:
             damaged = f"{file}: not a training state ({error})"
-            print(f"{damaged}; trying the one before")
+            if file == run.state_file:
+                print(f"{damaged}; trying the one before")
     else:
         if damaged:
             raise RunError(f"{damaged}, nor is there one before; delete {run.path} to start this run anew")
