@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.manual_seed(args.seed)
     tokenizer = get_tokenizer(args.tokenizer, None if language_path == "random" else Path(language_path))
     language = get_language(language_path, tokenizer.vocab_size, args.init)
-    encoder = get_encoder(args.vision, args.feature_layer)
+    encoder = get_encoder(args.vision, args.feature_layer, args.projector)
     model = join(language, encoder, args.projector)
     data = stage_data(args, "pretrain", TEXTS)
 

@@ -15,6 +15,7 @@ from engine.device import accelerate, keep_in
 from engine.familiar import Familiar, load_familiar
 from model.checkpoints import WeightsError, fingerprint, load_language, load_vision, load_vlm
 from model.checkpoints.files import refusing
+from model.checkpoints.llava import ACTIVATIONS, llava_layer
 from model.config import LMConfig, ProjectorConfig, VLMConfig
 from model.init import match_like_with_like
 from model.language import LanguageModel
@@ -61,13 +62,16 @@ def get_tokenizer(folder: str, start: Path | None = None) -> Tokenizer:
     return tokenizer
 
 
-def get_encoder(folder: str, feature_layer: int = 0) -> Encoder:
+def get_encoder(folder: str, feature_layer: int = 0, projector: str = "") -> Encoder:
     """The encoder in a folder, by default the one in the repo. WeightsError if there is none.
 
-    feature_layer: the hidden state to use, -1 the last; 0: what the folder says.
+    feature_layer: the hidden state to use, -1 the last; 0: what the folder says, or with one of LLaVA's projectors
+    the last that LLaVA can take, which of a SigLIP is the one before its last.
     """
     where = Path(folder or EMBEDDED_ENCODER)
     module, settings = load_vision(where)
+    if not feature_layer and projector in ACTIVATIONS:
+        feature_layer = llava_layer(module.config)
     if feature_layer:
         with refusing(where):
             module.config = replace(module.config, feature_layer=feature_layer)

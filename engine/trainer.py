@@ -34,6 +34,7 @@ from engine.loop import mean_loss, train
 from engine.memory import memory_plan, memory_table
 from engine.recorder import Summary, Trainee
 from model.checkpoints import fingerprint, save_safetensors, save_vlm, write_json
+from model.checkpoints.exports import describe_exports
 from model.language import LanguageModel
 from model.lora import add_lora, lora_tensors, merge_lora
 from model.vlm import VLM
@@ -91,6 +92,7 @@ def train_vlm(
     trained: prefixes of the modules to train, unless --train gives others. begin: called with the picture loader
     before training starts, also when the run is resumed.
     """
+    print(describe_exports(model, in_full=args.dry_run))
     accelerate(model, args.fast)  # its encoder too, which may run before the training
     trained = tuple(prefix.strip() for prefix in args.train.split(",")) if args.train else trained
     longest = min(args.max_seq_len, model.config.lm.max_position_embeddings)

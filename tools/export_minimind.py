@@ -13,7 +13,8 @@ from pathlib import Path
 from engine.arguments import UsageError
 from engine.build import Trained, add_arguments, load_trained
 from engine.command import guarded
-from model.checkpoints import WeightsError, save_minimind_v
+from model.checkpoints import save_minimind_v
+from model.checkpoints.minimind import check_minimind_encoder
 from tokenizer.tokenizer import MINIMIND2_IMAGE_ID
 
 
@@ -26,24 +27,10 @@ def main(argv: list[str] | None = None) -> None:
     if out.suffix != ".pth":
         raise UsageError(f"{out}: expected a file that ends in .pth, as MiniMind-V's do")
     trained = load_trained(args.run, args.vision, args.tokenizer)
-    check_encoder(trained)
+    check_minimind_encoder(trained.encoder.module.config)
     save_minimind_v(out, trained.model)
     print(f"{out}: {out.stat().st_size:,} bytes")
     print_how_to_load(trained, out)
-
-
-def check_encoder(trained: Trained) -> None:
-    """WeightsError for an encoder that MiniMind-V's code does not run: CLIP ViT-B/16 is hard-coded there."""
-    vision = trained.model.config.vision
-    wanted = {"hidden_size": 768, "num_patches": 196, "stem": "patch", "class_token": True, "pre_norm": True,
-              "feature_layer": -1}  # fmt: skip
-    odd = [f"{name} {getattr(vision, name)!r} (expected {value!r})" for name, value in wanted.items()
-           if getattr(vision, name) != value]  # fmt: skip
-    if odd:
-        raise WeightsError(
-            f"{trained.path}: MiniMind-V takes the last hidden state of a CLIP ViT-B/16, this model's encoder has "
-            f"{', '.join(odd)}; train with such an encoder (--vision), or keep our own format"
-        )
 
 
 def print_how_to_load(trained: Trained, out: Path) -> None:

@@ -6,6 +6,7 @@ those of transformers up to 4.49, which later versions and vLLM still read.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, replace
 
 import torch
@@ -89,6 +90,17 @@ def vision_tower(config: VisionConfig) -> dict:
             "-2, LLaVA's default), and export that"
         )
     return vision_document(config, fitting[0])
+
+
+def llava_layer(config: VisionConfig) -> int:
+    """The hidden state to take of an encoder for LLaVA's sake: the one before, where only that can be exported."""
+    try:
+        vision_tower(config)
+    except WeightsError:
+        with contextlib.suppress(WeightsError):
+            vision_tower(replace(config, feature_layer=-2))
+            return -2
+    return config.feature_layer
 
 
 def text_config(config: LMConfig) -> dict:

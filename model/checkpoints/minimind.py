@@ -11,7 +11,7 @@ from torch import Tensor
 
 from model.checkpoints.files import WeightsError, read_tensors, refusing, save_pickle
 from model.checkpoints.strict import KeyTable, rename
-from model.config import LMConfig
+from model.config import LMConfig, VisionConfig
 from model.vlm import VLM
 
 # Our VLM's names and MiniMind2-V's. Its language model has Hugging Face's names, as ours does.
@@ -19,6 +19,10 @@ MINIMIND_V: KeyTable = (("llm.", ""), ("projector.linear_1.", "vision_proj.visio
 MINIMIND_V_PROJECTOR = "vision_proj."
 # What shapes do not determine, the same in every MiniMind2.
 ASSUMED: dict[str, Any] = {"num_attention_heads": 8, "num_key_value_heads": 2, "rope_theta": 1e6, "rms_norm_eps": 1e-5}
+
+# The encoder that MiniMind-V's code runs.
+ENCODER: dict[str, Any] = {"hidden_size": 768, "num_patches": 196, "stem": "patch", "class_token": True,
+                           "pre_norm": True, "feature_layer": -1}  # fmt: skip
 
 
 def minimind_config(tensors: dict[str, Tensor], config: dict, where: Path | str) -> LMConfig:
@@ -61,13 +65,13 @@ def without_tied_head(tensors: dict[str, Tensor], where: Path | str) -> dict[str
     return {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
 
 
-def save_minimind_v(path: Path | str, vlm: VLM) -> None:
-    """Writes `vlm` as MiniMind2-V saves it: its names, fp16, the tied head twice, no encoder.
+def check_minimind_v(vlm: VLM) -> None:
+    """WeightsError for what MiniMind2-V's format cannot hold.
 
-    WeightsError for what that format cannot hold: a projector other than `linear`, a language model with an untied
-    head or biases, and other values than MiniMind2's where shapes do not determine them, since readers assume those.
+    That is a projector other than `linear`, a language model with an untied head or biases, and other values than
+    MiniMind2's where shapes do not determine them, since readers assume those.
     """
-    state = {key: tensor for key, tensor in vlm.state_dict().items() if not key.startswith("vision.")}
+    state = _without_encoder(vlm)
     strange = [key for key in state if key.endswith("_proj.bias") or key.startswith("llm.lm_head.")]
     strange += [key for key in state if key.startswith("projector.") and "linear_1." not in key]
     if strange or "projector.linear_1.weight" not in state:
@@ -82,5 +86,28 @@ def save_minimind_v(path: Path | str, vlm: VLM) -> None:
                 f"MiniMind2-V's format does not tell {name}, which is {value} in every MiniMind2; found {found}. Keep "
                 "our own format for this model"
             )
-    theirs = rename({key: tensor.half() for key, tensor in state.items()}, MINIMIND_V)
+
+
+def check_minimind_encoder(config: VisionConfig) -> None:
+    """WeightsError for an encoder that MiniMind-V's code does not run: CLIP ViT-B/16 is hard-coded there."""
+    odd = [f"{name} {getattr(config, name)!r} (expected {value!r})" for name, value in ENCODER.items()
+           if getattr(config, name) != value]  # fmt: skip
+    if odd:
+        raise WeightsError(
+            f"MiniMind-V takes the last hidden state of a CLIP ViT-B/16, this model's encoder has {', '.join(odd)}; "
+            "train with such an encoder (--vision), or keep our own format"
+        )
+
+
+def _without_encoder(vlm: VLM) -> dict[str, Tensor]:
+    return {key: tensor for key, tensor in vlm.state_dict().items() if not key.startswith("vision.")}
+
+
+def save_minimind_v(path: Path | str, vlm: VLM) -> None:
+    """Writes `vlm` as MiniMind2-V saves it: its names, fp16, the tied head twice, no encoder.
+
+    WeightsError for a model that check_minimind_v() refuses.
+    """
+    check_minimind_v(vlm)
+    theirs = rename({key: tensor.half() for key, tensor in _without_encoder(vlm).items()}, MINIMIND_V)
     save_pickle(path, {**theirs, "lm_head.weight": theirs["model.embed_tokens.weight"]})
