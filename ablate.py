@@ -12,9 +12,9 @@ import train_pretrain
 from engine.arguments import UsageError
 from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
-from model.checkpoints import write_json
+from model.checkpoints import read_json, write_json
 from model.config import PROJECTORS
-from scoring.report import read_scores, score_table
+from scoring.report import score_table
 
 # ablation -> arm -> the flags of train_pretrain.py that set the arm apart
 ARMS: dict[str, dict[str, list[str]]] = {
@@ -71,7 +71,7 @@ def run_arm(run: Path, flags: list[str], seed: int, n: int) -> dict:
     summary = Run(run).summary()
     return {
         "run": str(run), "steps": summary["steps"], "tokens": summary["tokens"], "val_loss": summary["val_loss"],
-        "metrics": read_scores(scores)["metrics"],
+        "metrics": read_json(scores)["metrics"],
     }  # fmt: skip
 
 

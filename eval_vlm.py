@@ -27,9 +27,10 @@ from engine.freeze import count_parameters
 from engine.inference import Answer, Decoding, generate_batch, prompt_room
 from engine.looker import Looker, Watched, answer_all, one_image_loader, remembering
 from model.checkpoints import read_json, write_json
-from scoring.page import Shown, shown_scenes, write_page
+from scoring.metrics import with_prefix
+from scoring.page import Shown, write_page
 from scoring.report import contact_sheet, score_table, write_scores
-from scoring.tasks import picture_book_task, question_task, reference_task, with_blank
+from scoring.tasks import picture_book_task, question_task, reference_task
 from tokenizer.tokenizer import TextStream
 
 STAGES = ("sft3", "sft2", "sft1", "pretrain")  # the last first
@@ -196,9 +197,8 @@ def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
         metrics |= scored(brief, asked, answer_all(brief, asked), args.seed, args.blank is not False)
     report(looker, args, command, len(task.scenes), metrics)
     if args.page:
-        scenes = task.scenes[:SHOWN]
-        texts = [made.text for made in answers[:SHOWN]]
-        shown = shown_scenes([open_picture(scene, 336) for scene in scenes], texts, scenes)
+        first = zip(task.scenes[:SHOWN], answers[:SHOWN], strict=True)
+        shown = [Shown(open_picture(scene, 336), made.text, f"#{i}", scene) for i, (scene, made) in enumerate(first, 1)]
         write_page(Path(args.page), shown, f"{args.split}, {task.prompt}", {args.split: metrics}, command)
 
 
@@ -208,17 +208,14 @@ def scored(looker: Looker, task, answers: list[Answer], seed: int, blanked: bool
     if blanked:
         gray = blank(max(looker.trained.encoder.spec.shape))
         blind = answer_all(looker, task, one_image_loader(looker, gray), "image blanked")
-        metrics = with_blank(metrics, scored(looker, task, blind, seed, False))
+        metrics |= with_prefix("blank_", scored(looker, task, blind, seed, False))
     return metrics
 
 
 def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
     """Score answers to a data set's own prompts against its answers, and against its labels if there are any."""
     bad = BadRows(args.max_bad)
-    try:
-        task = reference_task(read_records(args.data, args.images, bad), args.n or None)
-    except ValueError as error:
-        raise DataError(str(error)) from error
+    task = reference_task(read_records(args.data, args.images, bad), args.n or None)
     made = looker.say(task.asks(), bad=bad)
     bad.finish()
     kept = [i for i, one in enumerate(made) if one is not None]

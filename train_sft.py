@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 import train_pretrain
-from dataset.curriculum import stage_records
 from dataset.splits import stage_data
+from dataset.views import stage_records
 from engine.arguments import TrainArguments, UsageError, parse, passed_on, placed, with_projector_rate
 from engine.build import check_vocabulary, get_tokenizer, run_encoder
 from engine.command import RESUMES, guarded

@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def encoded(text: str) -> bytes:
+    """UTF-8; half a surrogate pair, from broken JSON or a file's name, as an escape that JSON reads back."""
+    return text.encode("utf-8", "backslashreplace")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that becomes `path`, synced to disk, when the block ends; an error leaves `path` as it was."""
+    """A file to write in a folder made for it: `path` once the block ends, synced; an error leaves `path` as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dataset.atomic import replacing
+from dataset.atomic import encoded, replacing
 
 EXAMPLES = 5  # listed per reason
 EARLIEST = 100  # rows read before the share is checked
@@ -111,7 +111,7 @@ class BadRows:
             for reason, fault in sorted(faults.items(), key=lambda item: -item[1].count):
                 more = ", ..." if fault.count > len(fault.examples) else ""
                 text.append(f"  {fault.count} × {title}{reason}: {', '.join(fault.examples)}{more}")
-        return "\n".join(text)
+        return encoded("\n".join(text)).decode()
 
     def write(self, path: Path) -> None:
         """Write the report as JSON, atomically."""
@@ -123,4 +123,4 @@ class BadRows:
             "repaired": {note: vars(fault) for note, fault in self._repairs.items()},
         }
         with replacing(path) as file:
-            file.write(json.dumps(content, ensure_ascii=False, indent=1).encode() + b"\n")
+            file.write(encoded(json.dumps(content, ensure_ascii=False, indent=1) + "\n"))

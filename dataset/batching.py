@@ -7,6 +7,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import count
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -147,15 +148,15 @@ def padding_share(batches: Sequence[np.ndarray], lengths: Sequence[int] | np.nda
 
 def endless(plan: Plan, start_step: int = 0) -> Iterator[tuple[int, np.ndarray]]:
     """(step, example indices) epoch after epoch from start_step on; a step's batch does not depend on start_step."""
-    first, epoch = 0, 0
-    while True:
+    first = 0
+    for epoch in count():
         batches = plan(epoch)
         if not batches:
             raise DataError("there are no batches; expected at least one example: give data with usable rows")
         for step, batch in enumerate(batches, first):
             if step >= start_step:
                 yield step, batch
-        first, epoch = first + len(batches), epoch + 1
+        first += len(batches)
 
 
 def load_batches(

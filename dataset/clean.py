@@ -7,14 +7,14 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dataset.atomic import replacing
+from dataset.atomic import encoded, replacing
 from dataset.bad_rows import BadRow, DataError
 from dataset.curation.duplicates import NearIndex, exact_key
 from dataset.curation.quality import cut_if_unfinished, cut_unfinished, looping, mojibake, unfinished
@@ -23,6 +23,7 @@ from dataset.formats.rows import recognise, stream_rows
 from dataset.formats.sources import RecordFile, record_from_row
 from dataset.formats.writing import write_rows
 from dataset.record import Record
+from dataset.views import change_answers
 
 DROPS = {"looping": looping, "mojibake": mojibake}
 SHOWN = 200  # characters of a text that the report quotes
@@ -60,7 +61,7 @@ class Verdicts:
             lines.append(f"  {count:,} × {rule}, e.g. {example['row']}: {example['why']}")
         if cut:
             lines.append(f"  {len(cut):,} × truncated to the last full stop, e.g. {cut[0]['row']}: {cut[0]['why']}")
-        return "\n".join(lines)
+        return encoded("\n".join(lines)).decode()
 
 
 def judge(path: Path, rules: Rules, images: Path | None = None) -> Verdicts:
@@ -124,7 +125,7 @@ def _judge_text(verdicts: Verdicts, place: int, record: Record, rules: Rules) ->
             return None
         entry = {"why": why, "cut off": text[len(whole) :][:SHOWN], "left": whole[-SHOWN:]}
         verdicts.changed.setdefault(place, {"row": record.id, "action": "cut", "rule": "unfinished", **entry})
-    return cut_record(record)
+    return change_answers(record, cut_if_unfinished)
 
 
 def _repeats(verdicts: Verdicts, place: int, record: Record, rule: str, first: str) -> None:
@@ -134,7 +135,7 @@ def _repeats(verdicts: Verdicts, place: int, record: Record, rule: str, first: s
 def _judge_near(verdicts: Verdicts, records: RecordFile, near: NearIndex) -> None:
     @lru_cache(maxsize=256)
     def read(place: int) -> Record:
-        return cut_record(records[place]) if place in verdicts.changed else records[place]
+        return change_answers(records[place], cut_if_unfinished) if place in verdicts.changed else records[place]
 
     for place, first in sorted(near.duplicates(read).items()):
         _repeats(verdicts, place, read(place), "near duplicate", read(first).id)
@@ -159,12 +160,6 @@ def _balance(
             verdicts.remove(place, rows[place], "balance", why)
 
 
-def cut_record(record: Record) -> Record:
-    """The record with each unfinished answer truncated to its last full stop."""
-    turns = (replace(t, parts=(cut_if_unfinished(t.text),)) if t.role == "assistant" else t for t in record.turns)
-    return replace(record, turns=tuple(turns))
-
-
 def clean(path: Path, out: Path, rules: Rules, report: Path, images: Path | None = None) -> Verdicts:
     """Write the cleaned copy and the report, one line of JSON per removed or changed row."""
     for target in (out, report):
@@ -177,7 +172,7 @@ def clean(path: Path, out: Path, rules: Rules, report: Path, images: Path | None
         raise DataError(f"no row of {path} would be left; nothing is written.\n{verdicts.report()}")
     with replacing(report) as file:
         for _, entry in sorted([*verdicts.removed.items(), *verdicts.changed.items()]):
-            file.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+            file.write(encoded(json.dumps(entry, ensure_ascii=False) + "\n"))
         write_rows(path, out, verdicts.removed, verdicts.changed, cut_if_unfinished)
     return verdicts
 

@@ -8,6 +8,7 @@ kill or a full disk is never used. Later corruption is detected on first access.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -41,7 +42,7 @@ Progress = Callable[[int], object]  # called with the number of further distinct
 
 
 class FeatureCache:
-    """Memory-mapped features of pictures for one encoder and one preprocessing; see ensure() and get()."""
+    """Memory-mapped features of pictures for one encoder and one preprocessing; see ensure() and load()."""
 
     def __init__(self, folder: Path | str, encoder: str, spec: PreprocessSpec, encode: Encode, limit_gb: float = 20.0):
         """encoder: a fingerprint of the encoder's weights and of which features are taken.
@@ -79,7 +80,7 @@ class FeatureCache:
         """Compute the missing features; True when every readable picture is in the cache.
 
         False means that they do not all fit (limit or disk), and the caller falls back to pixels. total: the number of
-        distinct pictures, so that this shows before work is lost. Unreadable pictures are remembered: get() raises
+        distinct pictures, so that this shows before work is lost. Unreadable pictures are remembered: load() raises
         their BadImage. An interrupted run resumes where it stopped, with the same pictures encoded together as in an
         unbroken one, so that features are identical bit for bit.
         """
@@ -102,8 +103,8 @@ class FeatureCache:
             progress(count)
         return self._write(pending)
 
-    def get(self, pictures: Sequence[Picture]) -> Tensor:
-        """(P, N, Dv) float32 features of pictures passed to ensure() before, else KeyError.
+    def load(self, pictures: Sequence[Picture]) -> dict[str, Tensor]:
+        """The PictureLoader for collate(): (P, N, Dv) float32 features of pictures passed to ensure(), else KeyError.
 
         Raises BadImage for a picture that could not be read.
         """
@@ -117,18 +118,11 @@ class FeatureCache:
             shard, row = self._where[key]
             expected = self._sums.pop(key, None)
             if expected is not None and zlib.crc32(shard[row]) != expected:
-                shard, row = self._where[key] = self._again(picture), 0
+                what = "the features of a picture are damaged; they were recomputed"
+                warnings.warn(f"{self.folder}: {what}", stacklevel=2)
+                shard, row = self._where[key] = self._compute(load_pixels([picture], self.spec)), 0
             rows.append(shard[row])
-        return torch.from_numpy(np.stack(rows)).float()
-
-    def load(self, pictures: Sequence[Picture]) -> dict[str, Tensor]:
-        """The PictureLoader for collate()."""
-        return {"features": self.get(pictures)}
-
-    def _again(self, picture: Picture) -> np.ndarray:
-        """Recompute the features (1, N, Dv) of a picture whose cached ones are damaged."""
-        warnings.warn(f"{self.folder}: the features of a picture are damaged; they were recomputed", stacklevel=3)
-        return self._compute(load_pixels([picture], self.spec))
+        return {"features": torch.from_numpy(np.stack(rows)).float()}
 
     def _missing(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[tuple[bytes, Picture]]]]:
         """(number of new distinct pictures, those not cached), for CHUNK pictures at a time, in order."""
@@ -140,7 +134,7 @@ class FeatureCache:
                 try:
                     key = bytes.fromhex(picture_key(picture))
                 except BadImage:
-                    continue  # get() will raise it again
+                    continue  # load() will raise it again
                 if key not in seen and key not in self._where and key not in self._bad:
                     chunk.append((key, picture))
                 seen.add(key)
@@ -227,8 +221,6 @@ def _prepare(
 def _size(folder: Path) -> int:
     size = 0
     for path in folder.rglob("*"):
-        try:
+        with contextlib.suppress(OSError):  # deleted since it was listed
             size += path.stat().st_size if path.is_file() else 0
-        except OSError:  # deleted since it was listed
-            continue
     return size

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import ConcatDataset
+from torch.utils.data import ConcatDataset, Subset
 
 from dataset.bad_rows import BadRows, DataError
 from dataset.batching import Records
 from dataset.formats.sources import RecordFile
 from dataset.record import Record
-from dataset.views import Changed, Subset
+from dataset.views import Changed
 
 WEIGHTED = re.compile(r"(.+):([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)", re.DOTALL)
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as in the shard names of webdatasets
@@ -136,9 +136,11 @@ def mixture_of(records: Records) -> tuple[Mixture | None, np.ndarray]:
     """(the weighted mixture that a view is based on, or None; the source of each row of the view)."""
     if isinstance(records, Mixture) and records.shares:
         return records, np.repeat(np.arange(len(records.datasets)), np.diff(records.cumulative_sizes, prepend=0))
-    if isinstance(records, (Changed, Subset)):
-        mixture, of = mixture_of(records.records)
-        return mixture, of[records.rows] if mixture and isinstance(records, Subset) else of
+    if isinstance(records, Changed):
+        return mixture_of(records.records)
+    if isinstance(records, Subset):
+        mixture, of = mixture_of(records.dataset)  # type: ignore[arg-type]
+        return mixture, of[records.indices] if mixture else of
     return None, np.empty(0, np.int64)
 
 

@@ -148,6 +148,8 @@ def _decode(file: BinaryIO, name: str) -> Image.Image:
         file.seek(0)
         # JPEGs bypass Pillow's size limit, as draft() can downscale them
         image = JpegImagePlugin.JpegImageFile(file) if magic == b"\xff\xd8\xff" else Image.open(file)
+        if magic == b"\xff\xd8\xff":
+            _check_jpeg(image, file, name)
         if image.width * image.height > MAX_PIXELS:
             image.draft(None, _allowed(image.size))  # JPEG only: decodes at 1/2, 1/4 or 1/8
         if image.width * image.height > MAX_PIXELS:
@@ -163,6 +165,20 @@ def _decode(file: BinaryIO, name: str) -> Image.Image:
         raise BadImage("not an image", name) from error
     except Exception as error:  # Pillow's decoders raise all kinds of errors on damaged files
         raise BadImage("image is damaged", f"{name}: {error}") from error
+
+
+def _check_jpeg(image: Image.Image, file: BinaryIO, name: str) -> None:
+    """BadImage for a JPEG that is too large to decode, or whose size its content cannot fill.
+
+    A progressive one is decoded as a whole before it is scaled down. No coding needs less than a byte for 400 pixels.
+    """
+    pixels, place = image.width * image.height, file.tell()
+    length = file.seek(0, os.SEEK_END)
+    file.seek(place)
+    if image.info.get("progressive") and pixels > MAX_PIXELS:
+        raise BadImage("image is too large", f"{name}: progressive, {image.width}×{image.height} pixels: scale it down")
+    if pixels > 400 * length:
+        raise BadImage("image is damaged", f"{name}: {length} bytes for {image.width}×{image.height} pixels")
 
 
 def _allowed(size: tuple[int, int]) -> tuple[int, int]:

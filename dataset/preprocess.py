@@ -132,7 +132,11 @@ def normalise(pixels: np.ndarray, spec: PreprocessSpec) -> np.ndarray:
 def resize_and_crop(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
     """Resize, then crop the centre; black where the crop exceeds the picture."""
     width, height = image.size
-    new_height, new_width = _resized(height, width, spec.size)
+    if isinstance(spec.size, int):
+        shorter = min(height, width)
+        new_height, new_width = int(spec.size * height / shorter), int(spec.size * width / shorter)
+    else:
+        new_height, new_width = spec.size
     if spec.crop is None:
         return image.resize((new_width, new_height), spec.resample)
     crop_height, crop_width = spec.crop
@@ -147,13 +151,6 @@ def resize_and_crop(image: Image.Image, spec: PreprocessSpec) -> Image.Image:
     box = (x0 * across, y0 * down, min(x1 * across, width), min(y1 * down, height))
     part = image.resize((x1 - x0, y1 - y0), spec.resample, box=box)
     return part.crop((left - x0, top - y0, left - x0 + crop_width, top - y0 + crop_height))
-
-
-def _resized(height: int, width: int, size: int | tuple[int, int]) -> tuple[int, int]:
-    if not isinstance(size, int):
-        return size
-    shorter = min(height, width)
-    return int(size * height / shorter), int(size * width / shorter)
 
 
 def _size(value: Any, name: str) -> int | tuple[int, int]:

@@ -1,5 +1,6 @@
 """A run's folder: settings, weights, training state, log, and the file that marks it as finished.
 
+lock                   held by the process that trains (engine/lock.py)
 run.json               the settings, and fingerprints of what else the run depends on; written first
 training_state.safetensors   trainable weights and the optimizer's moments after a step; replaced atomically
 previous_state.safetensors   the one before, until the run is finished

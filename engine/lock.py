@@ -12,11 +12,6 @@ from pathlib import Path
 
 from engine.checkpoint import RunError
 
-try:
-    import fcntl
-except ImportError:  # Windows, where nothing is locked
-    fcntl = None  # type: ignore[assignment]
-
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
@@ -25,7 +20,9 @@ def locked(folder: Path) -> Iterator[None]:
     The operating system releases the lock of a process that ends, however it ends. Where the file system cannot lock,
     nothing is locked.
     """
-    if fcntl is None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
         yield
         return
     try:

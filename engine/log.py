@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dataset.atomic import replacing
 from engine.checkpoint import Run, RunError
 
 
@@ -68,9 +69,8 @@ def _drop_after(path: Path, step: int) -> None:
     """Remove the entries after `step`, which is repeated, and a last line that was cut off by a kill."""
     if path.is_file():
         kept = [entry for entry in read_log(path) if entry["step"] <= step and step > 0]
-        partial = path.with_name(path.name + ".partial")
-        partial.write_text("".join(json.dumps(entry) + "\n" for entry in kept), encoding="utf-8")
-        os.replace(partial, path)
+        with replacing(path) as file:
+            file.writelines(json.dumps(entry).encode() + b"\n" for entry in kept)
 
 
 def read_log(path: Path) -> list[dict]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from scoring.claims import Mention, Told
-from scoring.sentences import describes, following, in_clause_before, subject
+from scoring.sentences import CLAUSE_END, describes, following, subject
 
 ACTIONS_ZH = {
     "standing": "站立|站着?", "walking": "散步|走路|走着|行走|走", "running": "奔跑|跑步|跑",
@@ -63,7 +63,7 @@ def read_actions(text: str, plain: str, mentions: Sequence[Mention], objects: se
         between = text[found.end() : behind.start] if behind else ""
         if behind and behind.kind == "kite" and found[0].lower() == "flying" and BRINGING_EN.match(between):
             continue  # a person who flies a kite does not fly
-        before = in_clause_before(text, mentions, found.start())
+        before = subject(text, mentions, found.start(), end=CLAUSE_END)
         name, _, language = str(found.lastgroup).rpartition("_")
         belongs = _to_next_zh if language == "zh" else _to_next_en
         if behind and belongs(text, found, between, before):

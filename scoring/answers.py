@@ -11,7 +11,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
-HAN = "㐀-䶿一-鿿豈-﫿"
+from dataset.curation.quality import HAN, UNITS
+
 WORD_EDGE = r"(?:(?<![a-z0-9])|(?![a-z0-9]))"  # not within a word or number
 LOOP = re.compile(r"(..+?)\1{3}", re.DOTALL)  # a unit of 2 or more characters, 4 times in a row
 
@@ -41,7 +42,7 @@ def contains(answer: str, references: Sequence[str]) -> bool:
 
 def words(text: str) -> list[str]:
     """Each Chinese character, each other word or number: units of length for both languages."""
-    return re.findall(rf"[{HAN}]|[^\W_{HAN}]+(?:['’-][^\W_{HAN}]+)*", text)
+    return UNITS.findall(text)
 
 
 def loops(text: str) -> bool:

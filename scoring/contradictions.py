@@ -25,14 +25,9 @@ ADDS = re.compile(r"还|另外|此外|也有|\b(?:also|another|besides|too|as we
 def contradictions(text: str) -> tuple[str, ...]:
     """One line per contradiction, in English; () if the caption is consistent."""
     said = read_statements(text)
-    found = [*_with_itself(said), *_two_of_one(said), *_orders(said), *_unlisted(text, said)]
-    return tuple(dict.fromkeys(found))
-
-
-def _with_itself(said: Sequence[Statement]) -> Iterator[str]:
-    for one in said:
-        if one.other == one.about:
-            yield f"{one.about}: {one.value} of itself" if one.type == "order" else f"{one.about}: {one.value} itself"
+    of_itself = [f"{one.about}: {one.value} {'of ' if one.type == 'order' else ''}itself"
+                 for one in said if one.other == one.about]  # fmt: skip
+    return tuple(dict.fromkeys([*of_itself, *_two_of_one(said), *_orders(said), *_unlisted(text, said)]))
 
 
 def _two_of_one(said: Sequence[Statement]) -> Iterator[str]:

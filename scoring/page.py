@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
 from PIL import Image
 
+from dataset.curation.check_page import data_uri, write_html
 from dataset.picturebook.captions_zh import SIDES, related, sky_word
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene
 from dataset.picturebook.telling import clear_side, in_sky, notable_size
 from scoring.contradictions import contradictions
-from scoring.report import score_table, write_atomically
+from scoring.report import score_table
 from scoring.statements import Statement, judge
 
 STYLE = """
@@ -70,12 +69,7 @@ def write_page(
     if any(entry.scene is not None for entry in entries):
         parts.append(LEGEND)
     parts += map(_entry, entries)
-    page = (
-        '<!doctype html>\n<html lang="zh-CN"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>\n<body>\n" + "\n".join(parts)
-    )
-    write_atomically(Path(path), (page + "\n</body></html>\n").encode("utf-8", "replace"))
+    write_html(Path(path), title, STYLE, parts, '<html lang="zh-CN">')
 
 
 def _entry(entry: Shown) -> str:
@@ -90,7 +84,7 @@ def _entry(entry: Shown) -> str:
         lines += [f'<p class="itself">contradicts itself: {html.escape(one)}</p>' for one in contradictions(entry.text)]
         lines.append(f'<p class="facts">facts: {html.escape(facts_line(entry.scene))}</p>')
     alt = html.escape(entry.title or "picture", quote=True)
-    return f'<article><img alt="{alt}" src="{_data_uri(entry.picture)}"><div>{"".join(lines)}</div></article>'
+    return f'<article><img alt="{alt}" src="{data_uri(entry.picture, 336, 82)}"><div>{"".join(lines)}</div></article>'
 
 
 def marked(text: str, scene: Scene) -> str:
@@ -163,19 +157,3 @@ def facts_line(scene: Scene) -> str:
         subject, thing = scene.things[scene.relation.subject], scene.things[scene.relation.object]
         told.append(related(scene, KINDS[subject.kind].zh, KINDS[thing.kind].zh, subject))
     return " · ".join(told)
-
-
-def _data_uri(picture: Image.Image, size: int = 336) -> str:
-    small = picture.convert("RGB")
-    small.thumbnail((size, size))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def shown_scenes(pictures: Sequence[Image.Image], texts: Sequence[str], scenes: Sequence[Scene]) -> list[Shown]:
-    """Entries for pictures with known facts, numbered from 1."""
-    return [
-        Shown(picture, text, f"#{i + 1}", scene)
-        for i, (picture, text, scene) in enumerate(zip(pictures, texts, scenes, strict=True))
-    ]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
+from dataset.atomic import encoded, replacing
 from dataset.picturebook.questions import SAMPLINGS
 from dataset.picturebook.questions import TYPES as QUESTION_TYPES
 from scoring.statements import TYPES
@@ -46,30 +47,8 @@ def write_scores(
     """
     content = {"command": command, "n": n, "seed": seed, "checkpoint": checkpoint, "metrics": dict(metrics)}
     text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    write_atomically(Path(path), text.encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary file beside it, sync to disk, then rename; on an error the old file stays as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def read_scores(path: Path | str) -> dict:
-    """Read a file of write_scores. Raises ValueError that names the keys that are missing."""
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    missing = {"command", "n", "seed", "checkpoint", "metrics"} - set(content)
-    if missing:
-        raise ValueError(f"{path} is not a score file: it lacks {', '.join(sorted(missing))}")
-    return content
+    with replacing(Path(path)) as file:
+        file.write(encoded(text))
 
 
 def score_table(columns: Mapping[str, Mapping[str, object]], markdown: bool = False) -> str:

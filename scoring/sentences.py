@@ -22,12 +22,12 @@ def describes(between: str) -> bool:
     return mentions_zh.describes(between) or mentions_en.describes(between)
 
 
-def subject(text: str, mentions: Sequence[Mention], position: int, objects: Iterable[int] = ()) -> Mention | None:
-    """The last noun before a position in its sentence, except those that start at one of `objects`."""
-    for mention in reversed(mentions):
-        if mention.end <= position and mention.start not in objects:
-            return None if SENTENCE_END.search(text, mention.end, position) else mention
-    return None
+def subject(
+    text: str, mentions: Sequence[Mention], position: int, objects: Iterable[int] = (), end: re.Pattern = SENTENCE_END
+) -> Mention | None:
+    """The last noun before a position in its sentence (or, with `end`, its clause) that starts at none of `objects`."""
+    mention = next((one for one in reversed(mentions) if one.end <= position and one.start not in objects), None)
+    return None if mention is None or end.search(text, mention.end, position) else mention
 
 
 def following(text: str, mentions: Sequence[Mention], position: int, end: re.Pattern = CLAUSE_END) -> Mention | None:
@@ -46,9 +46,3 @@ def joined(text: str, mentions: Sequence[Mention], first: Mention) -> Iterator[M
                 return
             last = mention
             yield mention
-
-
-def in_clause_before(text: str, mentions: Sequence[Mention], position: int) -> Mention | None:
-    """The last noun before a position in the same clause."""
-    before = [mention for mention in mentions if mention.end <= position]
-    return before[-1] if before and not CLAUSE_END.search(text, before[-1].end, position) else None

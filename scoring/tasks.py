@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice, repeat
 
+from dataset.bad_rows import DataError
 from dataset.picturebook.book import prompt_for
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.questions import SAMPLINGS, pope_questions, questions
@@ -195,17 +196,12 @@ def _pope(scene: Scene, rng: random.Random, language: str) -> list[AskedQuestion
 
 
 def reference_task(records: Iterable[Record], limit: int | None = None) -> ReferenceTask:
-    """The task of the first `limit` records that have an answer. Raises ValueError if there are none."""
+    """The task of the first `limit` records that have an answer. DataError if there are none."""
     answered = (record for record in records if any(turn.role == "assistant" for turn in record.turns))
     kept = tuple(islice(answered, limit))
     if not kept:
-        raise ValueError("no record has an answer to compare with; expected at least one assistant turn in the data")
+        raise DataError("no record has an answer to compare with; expected at least one assistant turn in the data")
     return ReferenceTask(kept)
-
-
-def with_blank(seen: dict[str, object], blank: dict[str, object]) -> dict[str, object]:
-    """A task's metrics, and those with the image blanked under blank_<name>, as one dict."""
-    return seen | metrics.with_prefix("blank_", blank)
 
 
 def _last_answer(record: Record) -> int:

@@ -7,7 +7,6 @@ known chat template loads: ours and those of MiniMind2, Qwen2 and 2.5, Llama 3 t
 
 from __future__ import annotations
 
-import codecs
 import hashlib
 import json
 import re
@@ -65,7 +64,7 @@ def _rows(model_text: str) -> int:
     try:
         config = json.loads(model_text)
         rows = config.get("lm", config).get("vocab_size", 0)  # ours has it under lm, Hugging Face's at the top
-    except (json.JSONDecodeError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return 0  # loading the model reports what is wrong with it
     return rows if isinstance(rows, int) else 0
 
@@ -146,18 +145,6 @@ class Tokenizer:
         """Text of ids; special tokens are skipped, or shown by name. Invalid UTF-8 becomes U+FFFD."""
         return self._fast.decode([int(i) for i in ids], skip_special_tokens=skip_special)
 
-    def token_bytes(self, token: int) -> bytes:
-        """The bytes of one id; empty for a special token or an id outside the vocabulary."""
-        name = self._fast.id_to_token(int(token))
-        if name is None or name in self._specials:
-            return b""
-        table = self._bytes_of_characters
-        return b"".join(table[c] if c in table else c.encode() for c in name)
-
-    @cached_property
-    def _bytes_of_characters(self) -> dict[str, bytes]:
-        return {character: bytes([byte]) for byte, character in enumerate(byte_characters())}
-
     @cached_property
     def fingerprint(self) -> str:
         """16 hex digits that change with the vocabulary or the merges; stored in checkpoints."""
@@ -184,25 +171,20 @@ class TextStream:
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._ids: list[int] = []
+        self._shown = 0  # characters
 
     def push(self, token: int) -> str:
         """The characters that this id completes, often one word, sometimes none."""
-        return self._decoder.decode(self._tokenizer.token_bytes(token))
+        self._ids.append(token)
+        text = self._tokenizer.decode(self._ids)
+        return "" if text.endswith("\ufffd") else self.finish()
 
     def finish(self) -> str:
-        """The rest: U+FFFD if the last character is incomplete, else nothing."""
-        return self._decoder.decode(b"", final=True)
-
-
-def byte_characters() -> list[str]:
-    """The printable character that stands for each of the 256 bytes in a byte-level vocabulary, as in GPT-2.
-
-    Printable Latin-1 stands for itself; the other bytes map to U+0100, U+0101, ... in order.
-    """
-    plain = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    spare = iter(range(0x100, 0x200))
-    return [chr(byte) if byte in plain else chr(next(spare)) for byte in range(256)]
+        """The rest, with U+FFFD for an incomplete last character."""
+        text = self._tokenizer.decode(self._ids)[self._shown :]
+        self._shown += len(text)
+        return text
 
 
 def _parse(json_text: str, where: str) -> dict:
@@ -210,15 +192,19 @@ def _parse(json_text: str, where: str) -> dict:
     what = "Expected the tokenizer.json of a byte-level BPE tokenizer: give another folder, or copy it again."
     try:
         data = json.loads(json_text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise TokenizerError(f"{where} is not JSON ({error}). {what}") from error
     model = data.get("model") if isinstance(data, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict) or "merges" not in model:
         raise TokenizerError(f"{where} is JSON, but holds no BPE vocabulary with merges. {what}")
-    decoder = data.get("decoder") or {}
-    if decoder.get("type") != "ByteLevel":
-        raise TokenizerError(f"{where} has the decoder {decoder.get('type')!r}, not 'ByteLevel'. {what}")
+    decoder = data.get("decoder")
+    kind = decoder.get("type") if isinstance(decoder, dict) else decoder
+    if kind != "ByteLevel":
+        raise TokenizerError(f"{where} has the decoder {kind!r}, not 'ByteLevel'. {what}")
     data["added_tokens"] = data.get("added_tokens") or []
+    for token in data["added_tokens"] if isinstance(data["added_tokens"], list) else [data["added_tokens"]]:
+        if not (isinstance(token, dict) and isinstance(token.get("content"), str) and isinstance(token.get("id"), int)):
+            raise TokenizerError(f"{where} has the added token {token!r:.60}, which has no content and id. {what}")
     return data
 
 
@@ -226,7 +212,7 @@ def _beside(name: str, texts: Mapping[str, str], where: str) -> dict:
     """The JSON object in a file beside tokenizer.json; empty if there is no such file."""
     try:
         value = json.loads(texts.get(name, "{}"))
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise TokenizerError(f"{name} beside {where} is not JSON ({error}); copy it again.") from error
     if not isinstance(value, dict):
         raise TokenizerError(f"{name} beside {where} holds {type(value).__name__}, expected an object; copy it again.")

@@ -23,7 +23,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 from tokenizers import Tokenizer as FastTokenizer
 
 from tokenizer.template import DEFAULT_SYSTEM
-from tokenizer.tokenizer import CONFIG_FILE, SPECIALS, TOKENIZER_FILE, TokenizerError, byte_characters, default_folder
+from tokenizer.tokenizer import CONFIG_FILE, SPECIALS, TOKENIZER_FILE, TokenizerError, default_folder
 
 Merge = tuple[bytes, bytes]
 VOCAB_SIZE = 6400
@@ -152,6 +152,16 @@ def _word_merges(lines: list[str]) -> list[Merge]:
     )  # fmt: skip
     learner.train_from_iterator(chain(lines, repeat(TEMPLATE_WORDS, len(lines))), trainer)
     return [(left.encode(), right.encode()) for left, right in json.loads(learner.to_str())["model"]["merges"]]
+
+
+def byte_characters() -> list[str]:
+    """The printable character that stands for each of the 256 bytes in a byte-level vocabulary, as in GPT-2.
+
+    Printable Latin-1 stands for itself; the other bytes map to U+0100, U+0101, ... in order.
+    """
+    plain = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    spare = iter(range(0x100, 0x200))
+    return [chr(byte) if byte in plain else chr(next(spare)) for byte in range(256)]
 
 
 def _assemble(vocabulary: _Vocabulary) -> FastTokenizer:

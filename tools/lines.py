@@ -33,10 +33,10 @@ READING = modules({
 # A file counts in full even if only one short function of it is called.
 PATH = modules({
     "": "train_pretrain",
-    "engine/": "command arguments trainer build device distributed cells dataloader freeze memory checkpoint log "
-               "optimizer recorder loop",
+    "engine/": "command arguments trainer build device distributed cells dataloader freeze memory checkpoint "
+               "lock signals log optimizer recorder loop",
     "model/": "config layers language vision projector vlm lora init",
-    "model/checkpoints/": "files load own vision_families",
+    "model/checkpoints/": "files int8 load own vision_families",
     "tokenizer/": "tokenizer template chat",
     "dataset/": "splits mixture record atomic bad_rows encoding batching pictures preprocess features",
     "dataset/picturebook/": "book world facts captions captions_zh checklists questions telling words",

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dataset.atomic import encoded, replacing
 from dataset.batching import PictureLoader, collate, pixel_loader
 from dataset.encoding import encode_prompt
 from dataset.picturebook.book import prompt_for
@@ -37,7 +38,6 @@ from engine.command import guarded
 from engine.device import pick_device, prepare
 from model.checkpoints import load_vlm
 from model.vlm import VLM
-from scoring.report import write_atomically
 from tokenizer.tokenizer import Tokenizer
 
 BATCH = 50
@@ -94,7 +94,8 @@ def main(argv: list[str] | None = None) -> None:
     }  # fmt: skip
     print(table(report))
     if args.json:
-        write_atomically(Path(args.json), (json.dumps(report, indent=2, ensure_ascii=False) + "\n").encode())
+        with replacing(Path(args.json)) as file:
+            file.write(encoded(json.dumps(report, indent=2, ensure_ascii=False) + "\n"))
 
 
 @dataclass(frozen=True)
@@ -146,9 +147,7 @@ def probed(split: str, count: int, attribute: str) -> list[Probed]:
     return found
 
 
-def prompts(
-    tokenizer: Tokenizer, tokens: int, probed: Sequence[Probed], suffix: str = ""
-) -> list[Example]:
+def prompts(tokenizer: Tokenizer, tokens: int, probed: Sequence[Probed], suffix: str = "") -> list[Example]:
     """The request, a true list of the scene's things, and the noun with a suffix."""
     made = []
     for number, one in enumerate(probed):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from dataset.atomic import replacing
+from PIL import Image
+
+from dataset.atomic import encoded, replacing
 from dataset.bad_rows import BadImage
 from dataset.pictures import open_picture
 from dataset.record import IGNORE, Example, Picture, Record
@@ -55,13 +57,18 @@ def write_page(path: Path, files: Sequence[tuple[str, Sequence[Sample]]], tokeni
         parts += [f"<h1>{html.escape(title)}</h1>", f"<pre>{html.escape(rest)}</pre>"]
         parts += [LEGEND] if samples else []
         parts += [_article(record, example, tokenizer) for record, example in samples]
+    write_html(path, "What is in the data", STYLE, parts)
+
+
+def write_html(path: Path, title: str, style: str, parts: Iterable[str], root: str = "<html>") -> None:
+    """Write one page atomically: the parts below each other, with a title and CSS. root: the opening tag."""
     page = (
-        '<!doctype html>\n<html><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,'
-        f'initial-scale=1"><title>What is in the data</title><style>{STYLE}</style></head>\n<body>\n'
+        f'<!doctype html>\n{root}<head><meta charset="utf-8"><meta name="viewport" content="width=device-width,'
+        f'initial-scale=1"><title>{html.escape(title)}</title><style>{style}</style></head>\n<body>\n'
         + "\n".join(parts) + "\n</body></html>\n"
     )  # fmt: skip
     with replacing(path) as file:
-        file.write(page.encode("utf-8", "replace"))
+        file.write(encoded(page))
 
 
 def _article(record: Record, example: Example, tokenizer: Tokenizer) -> str:
@@ -104,7 +111,13 @@ def _picture(picture: Picture, size: int = 432) -> str:
         image = open_picture(picture, size)
     except BadImage as error:
         return f'<p class="id">{html.escape(str(error))}</p>'
-    image.thumbnail((size, size))
+    return f'<img alt="" src="{data_uri(image, size, 85)}">'
+
+
+def data_uri(image: Image.Image, size: int, quality: int) -> str:
+    """The image as inline data: a JPEG of at most `size` pixels a side."""
+    small = image.convert("RGB")
+    small.thumbnail((size, size))
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    small.save(buffer, "JPEG", quality=quality)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -84,16 +84,13 @@ class Look:
         return (self.difference ^ other.difference).bit_count() <= DISTANCE and apart <= COLOUR
 
 
-def look(image: Image.Image) -> Look:
-    """The difference hash of a picture, and its colours, to which that hash is blind."""
+def look(picture: Picture) -> Look:
+    """The difference hash of a picture, and its colours, to which that hash is blind; BadImage if it is unreadable."""
+    image = open_picture(picture, 64)
     gray = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), np.int16)
     bits = (gray[:, :-1] > gray[:, 1:]).flatten()
     corners = np.asarray(image.convert("RGB").resize((2, 2), Image.Resampling.BOX))
     return Look(int.from_bytes(np.packbits(bits).tobytes(), "big"), tuple(map(int, corners.flatten())))
-
-
-def _look_at(picture: Picture) -> Look:
-    return look(open_picture(picture, 64))
 
 
 def nearly_same(one: Record, other: Record) -> bool:
@@ -104,7 +101,7 @@ def nearly_same(one: Record, other: Record) -> bool:
         texts = ["\n".join(turn.text for turn in record.turns if turn.role == role) for record in (one, other)]
         if similarity(*texts) < ALIKE:
             return False
-    return all(_look_at(a).is_near(_look_at(b)) for a, b in zip(one.images, other.images, strict=True))
+    return all(look(a).is_near(look(b)) for a, b in zip(one.images, other.images, strict=True))
 
 
 class NearIndex:
@@ -116,7 +113,7 @@ class NearIndex:
 
     def add(self, row: int, record: Record) -> None:
         """Index a row. BadImage if its first picture cannot be read."""
-        first = _look_at(record.images[0]) if record.images else None
+        first = look(record.images[0]) if record.images else None
         self._rows.append((row, min_hashes("\n".join(turn.text for turn in record.turns)), first))
 
     def duplicates(self, read: Callable[[int], Record]) -> dict[int, int]:

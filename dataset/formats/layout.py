@@ -57,7 +57,7 @@ def read_register(file: Path) -> dict[str, Mapping[str, Any]]:
     """The entries of a dataset_info.json that name a file; DataError if it is not JSON."""
     try:
         found = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{file} cannot be read ({error}); expected LLaMA-Factory's registry of the files beside it: repair it, or "
             "move it away"

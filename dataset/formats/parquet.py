@@ -10,7 +10,7 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
-from dataset.bad_rows import DataError
+from dataset.bad_rows import BadRow, DataError
 from dataset.formats.layout import layout_of
 
 IN_MEMORY = 256 << 20  # bytes; larger files are first copied to one with random access
@@ -48,7 +48,23 @@ class ParquetRows:
     def read(self, index: int) -> dict[str, Any]:
         """The row's columns by name."""
         block = bisect.bisect_right(self._starts, index) - 1
-        return self._batch(block).slice(index - self._starts[block], 1).to_pylist()[0]
+        return row_of(self._batch(block), index - self._starts[block])
+
+
+def row_of(batch: Any, index: int) -> dict[str, Any]:
+    """The columns of a row of a RecordBatch by name. BadRow for a value that Python has no form for.
+
+    Text that is no UTF-8, dates beyond the year 9999, nanoseconds and unknown time zones are such values.
+    """
+    import pyarrow as pa
+
+    row = {}
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            row[name] = column[index].as_py()
+        except (ValueError, ArithmeticError, LookupError, TypeError, ImportError, pa.ArrowException) as error:
+            raise BadRow("column cannot be read", f"{name}, {column.type}: {str(error)[:80]}") from error
+    return row
 
 
 def open_parquet(path: Path) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from dataset.bad_rows import BadRow, DataError
 from dataset.formats.layout import REGISTER, read_register
-from dataset.formats.parquet import ParquetRows, open_parquet, parquet_batches
+from dataset.formats.parquet import ParquetRows, open_parquet, parquet_batches, row_of
 from dataset.formats.shards import TarRows
 from dataset.formats.textrows import TextRows
 
@@ -46,16 +47,20 @@ def stream_rows(path: Path, all_columns: bool = False) -> Iterator[tuple[str, An
     """
     if recognise(path) == "parquet":
         batches = parquet_batches(path, open_parquet(path), all_columns=all_columns)
-        rows = (row for batch in batches for row in batch.to_pylist())
-        yield from ((f"{path.name}:{number}", row) for number, row in enumerate(rows))
+        places = ((batch, index) for batch in batches for index in range(len(batch)))
+        for number, (batch, index) in enumerate(places):
+            yield f"{path.name}:{number}", _or_bad(partial(row_of, batch, index))
         return
     stored = open_rows(path)
     for index in range(len(stored)):
-        try:
-            row = stored.read(index)
-        except BadRow as error:
-            row = error
-        yield f"{path.name}:{stored.number(index)}", row
+        yield f"{path.name}:{stored.number(index)}", _or_bad(partial(stored.read, index))
+
+
+def _or_bad(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except BadRow as error:
+        return error
 
 
 def recognise(path: Path) -> str:

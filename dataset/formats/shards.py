@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from dataset.bad_rows import BadRow, DataError
-from dataset.formats.textrows import Slices, parse_json
+from dataset.formats.textrows import LONGEST, Slices, parse_json
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm")
 TEXTS = ("txt", "caption")
 CAPTIONS = ("caption", "text")  # keys of a JSON that is a caption and no conversation
+UNREADABLE = (tarfile.TarError, EOFError, ValueError, ArithmeticError, RecursionError)  # what damaged tars raise
 PROMPTS = {"zh": "描述这张图片。", "en": "Describe the picture."}
 
 
@@ -24,7 +25,7 @@ class TarRows(Slices):
     def __init__(self, path: Path):
         try:
             super().__init__(path, _samples(path))
-        except (tarfile.TarError, EOFError) as error:
+        except UNREADABLE as error:
             raise DataError(f"{path} is damaged ({error}); expected a whole tar: download it again") from error
         if not len(self):
             raise DataError(f"{path} holds no files; expected pictures with texts: give another --data")
@@ -53,10 +54,13 @@ class TarRows(Slices):
 
     def members(self, index: int) -> Iterator[tuple[tarfile.TarInfo, str, bytes]]:
         """(header, extension in lower case, content) of each of the row's files."""
-        with tarfile.open(fileobj=io.BytesIO(self.raw(index)), mode="r:") as tar:
-            for info in tar:
-                if (file := tar.extractfile(info)) is not None:
-                    yield info, info.name.rpartition(".")[2].lower(), file.read()
+        try:
+            with tarfile.open(fileobj=io.BytesIO(self.raw(index)), mode="r:") as tar:
+                for info in tar:
+                    if (file := tar.extractfile(info)) is not None:
+                        yield info, info.name.rpartition(".")[2].lower(), file.read()
+        except UNREADABLE as error:
+            raise BadRow("file of the tar cannot be read", str(error)[:120]) from error
 
 
 def _captioned(row: dict[str, Any], pictures: int) -> dict[str, Any]:
@@ -81,6 +85,8 @@ def _samples(path: Path) -> Iterator[tuple[int, int]]:
         name, start, end = None, 0, 0
         while (info := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # not in its stubs; they would grow with the file
+            if info.size < 0 or info.size > LONGEST or info.issparse():
+                raise tarfile.ReadError(f"{info.name!r:.80} has a size of {info.size:,} bytes")
             skipped = not info.isfile() or info.name.rpartition("/")[2].startswith(".")
             base = None if skipped else base_name(info.name)
             if base != name:

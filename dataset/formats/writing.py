@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from dataset.atomic import replacing
+from dataset.atomic import encoded, replacing
 from dataset.bad_rows import DataError
 from dataset.formats.layout import Layout, layout_of
 from dataset.formats.parquet import open_parquet, parquet_batches
@@ -60,7 +60,7 @@ def _write_text(
 
 
 def _dumps(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    return encoded(json.dumps(value, ensure_ascii=False))
 
 
 def _write_parquet(path: Path, out: BinaryIO, removed: Container[int], changed: Container[int], edit: Edit) -> None:
@@ -88,7 +88,7 @@ def _write_tar(rows: TarRows, file: BinaryIO, removed: Container[int], changed: 
                 if kind == "json":
                     content = _dumps(edit(json.loads(content)))
                 elif kind in TEXTS:
-                    content = edit({"caption": content.decode("utf-8", "replace")})["caption"].encode()
+                    content = encoded(edit({"caption": content.decode("utf-8", "replace")})["caption"])
                 info.size = len(content)
                 padding = b"\0" * (-len(content) % tarfile.BLOCKSIZE)
                 file.write(info.tobuf(tarfile.PAX_FORMAT) + content + padding)
@@ -109,7 +109,7 @@ def change_row(row: Any, layout: Layout, change: Change) -> Any:
     if isinstance(turns, list):
         return {**row, key: change_row(turns, layout, change)}
     text = json.dumps(change_row(json.loads(turns), layout, change), ensure_ascii=False)
-    return {**row, key: text.encode() if isinstance(turns, bytes) else text}
+    return {**row, key: encoded(text) if isinstance(turns, bytes) else text}
 
 
 def _change_turn(turn: Any, layout: Layout, change: Change) -> Any:

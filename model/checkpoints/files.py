@@ -55,7 +55,7 @@ def read_json(path: Path | str) -> dict:
         raise WeightsError(f"{path}: no such file, expected a JSON object; check the folder's name")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: found no valid JSON ({error}); copy or write the file again") from error
     if not isinstance(value, dict):
         raise WeightsError(f"{path}: found a JSON {type(value).__name__}, expected an object")
@@ -100,7 +100,8 @@ def discard(path: Path) -> None:
 def write_json(path: Path | str, value: dict) -> None:
     """Writes `value` to `path` as indented JSON, atomically."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    _replace(Path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    content = text.encode("utf-8", "backslashreplace")  # half a surrogate pair becomes an escape, which JSON reads back
+    _replace(Path(path), lambda temporary: temporary.write_bytes(content))
 
 
 def save_safetensors(path: Path | str, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -46,8 +46,8 @@ def same(one: dict, other: dict) -> bool:
 
 def assert_complete(run: Path, steps: int, extra: tuple[str, ...] = ()) -> None:
     """A finished run holds all that it is said to hold, and its log tells every loss."""
-    expected = {"run.json", "config.json", "model.safetensors", "training_state.safetensors", "log.jsonl", "loss.png",
-                "bad_rows.json", "finished.json", *extra}  # fmt: skip
+    expected = {"lock", "run.json", "config.json", "model.safetensors", "training_state.safetensors", "log.jsonl",
+                "loss.png", "bad_rows.json", "finished.json", *extra}  # fmt: skip
     assert {path.name for path in run.iterdir() if path.is_file()} == expected
     assert Run(run).summary()["steps"] == steps
     log = read_log(run / "log.jsonl")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dataset.bad_rows import BadRow
-from dataset.curriculum import BOUNDS, REPLAY, stage_records
 from dataset.record import Record, Turn
+from dataset.views import BOUNDS, REPLAY, stage_records
 
 SENTENCE = "一二三四五六七八九。"  # 10 characters, counted as tokens
 

@@ -64,18 +64,17 @@ def test_features_are_the_encoders_to_half_precision_in_any_order(tmp_path):
     cache = open_cache(tmp_path)
     assert cache.ensure(PICTURES, total=300)
     order = np.random.default_rng(0).permutation(300)[:40]
-    got = cache.get([PICTURES[i] for i in order])
+    got = cache.load([PICTURES[i] for i in order])["features"]
     expected = encode(torch.from_numpy(load_pixels([PICTURES[i] for i in order], SPEC)))
     assert got.dtype == torch.float32 and got.shape == (40, 4, 5)
     assert (got - expected.half().float()).abs().max() < 0.02
-    assert torch.equal(cache.load(PICTURES[:2])["features"], cache.get(PICTURES[:2]))
 
 
 def test_features_in_another_memory_layout_are_kept_alike(tmp_path):
     turned = open_cache(tmp_path / "a", lambda pixels: encode(pixels).transpose(1, 2).contiguous().transpose(1, 2))
     plain = open_cache(tmp_path / "b")
     assert turned.ensure(PICTURES[:10]) and plain.ensure(PICTURES[:10])
-    assert torch.equal(turned.get(PICTURES[:10]), plain.get(PICTURES[:10]))
+    assert torch.equal(turned.load(PICTURES[:10])["features"], plain.load(PICTURES[:10])["features"])
     assert len({path.read_bytes() for path in tmp_path.rglob("*.npy")}) == 1
 
 
@@ -86,14 +85,14 @@ def test_nothing_is_computed_twice(tmp_path):
     again = Counting()
     cache = open_cache(tmp_path, again)
     assert cache.ensure(PICTURES) and again.calls == [] and len(cache) == 300
-    assert torch.equal(cache.get(PICTURES[7:9]), open_cache(tmp_path).get(PICTURES[7:9]))
+    assert torch.equal(cache.load(PICTURES[7:9])["features"], open_cache(tmp_path).load(PICTURES[7:9])["features"])
 
 
 def test_files_and_bytes_of_one_picture_share_features(tmp_path):
     (tmp_path / "7.png").write_bytes(PICTURES[7])
     cache = open_cache(tmp_path / "cache")
     cache.ensure(PICTURES[:10])
-    assert torch.equal(cache.get([tmp_path / "7.png"]), cache.get([PICTURES[7]]))
+    assert torch.equal(cache.load([tmp_path / "7.png"])["features"], cache.load([PICTURES[7]])["features"])
 
 
 def test_another_encoder_or_preprocessing_gets_features_of_its_own(tmp_path):
@@ -114,7 +113,7 @@ def test_going_on_after_an_interruption_gives_an_unbroken_runs_features(tmp_path
     rest = Counting()
     resumed = open_cache(tmp_path / "broken", rest)
     assert resumed.ensure(PICTURES) and len(rest.calls) == 5 - stop_at // 2 * 2
-    assert torch.equal(resumed.get(PICTURES), whole.get(PICTURES))
+    assert torch.equal(resumed.load(PICTURES)["features"], whole.load(PICTURES)["features"])
     assert {p.name for p in (tmp_path / "broken").rglob("*")} == {p.name for p in (tmp_path / "whole").rglob("*")}
 
 
@@ -141,14 +140,14 @@ def test_a_killed_run_leaves_only_whole_features(tmp_path, monkeypatch):
     resumed, whole = open_cache(tmp_path / "killed"), open_cache(tmp_path / "whole")
     assert len(resumed) >= 20
     assert resumed.ensure(PICTURES[:120]) and whole.ensure(PICTURES[:120])
-    assert torch.equal(resumed.get(PICTURES[:120]), whole.get(PICTURES[:120]))
+    assert torch.equal(resumed.load(PICTURES[:120])["features"], whole.load(PICTURES[:120])["features"])
 
 
 @pytest.mark.parametrize("damage", ["no keys", "no features", "cut features", "cut keys", "empty", "zeros", "text"])
 def test_a_torn_shard_is_computed_again_and_never_read(tmp_path, damage):
     cache = open_cache(tmp_path)
     cache.ensure(PICTURES[:10])
-    expected = cache.get(PICTURES[:10])
+    expected = cache.load(PICTURES[:10])["features"]
     keys, array = next(tmp_path.rglob("*.json")), next(tmp_path.rglob("*.npy"))
     content = array.read_bytes()
     {
@@ -162,22 +161,22 @@ def test_a_torn_shard_is_computed_again_and_never_read(tmp_path, damage):
     }[damage]()
     again = open_cache(tmp_path)
     assert len(again) == 0
-    assert again.ensure(PICTURES[:10]) and torch.equal(again.get(PICTURES[:10]), expected)
+    assert again.ensure(PICTURES[:10]) and torch.equal(again.load(PICTURES[:10])["features"], expected)
 
 
 def test_features_that_went_bad_on_the_disk_are_found_and_computed_again(tmp_path):
     cache = open_cache(tmp_path)
     cache.ensure(PICTURES[:10])
-    expected = cache.get(PICTURES[:10])
+    expected = cache.load(PICTURES[:10])["features"]
     array = next(tmp_path.rglob("*.npy"))
     content = bytearray(array.read_bytes())
     content[-3] ^= 1  # of the last picture's
     array.write_bytes(content)
     again = open_cache(tmp_path)
-    assert len(again) == 10 and torch.equal(again.get(PICTURES[:9]), expected[:9])
+    assert len(again) == 10 and torch.equal(again.load(PICTURES[:9])["features"], expected[:9])
     with pytest.warns(UserWarning, match="features of a picture are damaged"):
-        assert torch.equal(again.get(PICTURES[9:10]), expected[9:])
-    assert torch.equal(again.get(PICTURES[:10]), expected)
+        assert torch.equal(again.load(PICTURES[9:10])["features"], expected[9:])
+    assert torch.equal(again.load(PICTURES[:10])["features"], expected)
 
 
 def test_left_overs_of_a_killed_run_are_cleared_away_and_those_of_a_run_beside_are_not(tmp_path):
@@ -227,11 +226,11 @@ def test_a_picture_that_cannot_be_read_is_named_when_it_is_asked_for(tmp_path):
     cache = open_cache(tmp_path / "cache")
     assert cache.ensure([PICTURES[0], broken, absent, PICTURES[2]], total=4) and len(cache) == 2
     with pytest.raises(BadImage, match="damaged"):
-        cache.get([PICTURES[0], broken])
+        cache.load([PICTURES[0], broken])
     with pytest.raises(BadImage, match="missing"):
-        cache.get([absent])
+        cache.load([absent])
     with pytest.raises(KeyError, match="give it to ensure"):
-        cache.get([PICTURES[9]])
+        cache.load([PICTURES[9]])
 
     bad = BadRows(1.0)
     bad.seen(3)
@@ -254,4 +253,4 @@ def test_features_do_not_depend_on_the_number_of_workers(tmp_path, workers):
     cache, alone = open_cache(tmp_path / "a"), open_cache(tmp_path / "b")
     cache.ensure(iter([*PICTURES, *PICTURES[:50]]), workers=workers, progress=told.append)
     alone.ensure(PICTURES, workers=0)
-    assert torch.equal(cache.get(PICTURES), alone.get(PICTURES)) and sum(told) == 300
+    assert torch.equal(cache.load(PICTURES)["features"], alone.load(PICTURES)["features"]) and sum(told) == 300

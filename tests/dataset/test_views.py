@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
 
 from dataset.record import IMAGE, Record, Turn
-from dataset.views import Changed, Subset, cut_answers, cut_to_sentences, split_off, without_pictures
+from dataset.views import Changed, Subset, change_answers, cut_to_sentences, split_off, without_pictures
 
 
 def record(i: int = 0, answer: str = "好。", parts: tuple = (IMAGE, "\n这是什么？")) -> Record:
@@ -32,6 +33,10 @@ class Watched(list):
 
 def up_to(count: int):
     return lambda text: len(text) <= count
+
+
+def cut_answers(record: Record, most: int) -> Record:
+    return change_answers(record, partial(cut_to_sentences, fits=up_to(most)))
 
 
 def test_a_subset_has_those_rows_in_that_order():
@@ -98,9 +103,8 @@ def test_a_record_without_its_pictures_keeps_its_text(parts, expected):
     ],
 )
 def test_a_text_is_cut_at_the_last_sentence_that_fits(text, most, expected):
-    if len(text) > most:
-        assert cut_to_sentences(text, up_to(most)) == expected
-    cut = cut_answers(record(answer=text), up_to(most))
+    assert cut_to_sentences(text, up_to(most)) == expected
+    cut = cut_answers(record(answer=text), most)
     assert cut.turns[1].text == expected
 
 
@@ -118,11 +122,11 @@ def test_a_cut_text_is_a_start_of_it_that_fits_or_is_its_first_sentence():
 def test_answers_that_fit_and_questions_are_left_as_they_are():
     long_question = (IMAGE, "\n" + "看图。" * 20)
     original = record(answer="一只猫。一只狗。", parts=long_question)
-    assert cut_answers(original, up_to(8)) == original
+    assert cut_answers(original, 8) == original
 
 
 def test_every_answer_of_a_conversation_is_cut():
     first = (Turn("user", ("a",)), Turn("assistant", ("一。二。",)))
     turns = (*first, Turn("user", ("b。b。",)), Turn("assistant", ("三。四。",)))
-    cut = cut_answers(Record("r", (), turns), up_to(2))
+    cut = cut_answers(Record("r", (), turns), 2)
     assert [turn.text for turn in cut.turns] == ["a", "一。", "b。b。", "三。"]

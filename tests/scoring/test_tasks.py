@@ -11,7 +11,8 @@ from dataset.picturebook.captions import caption
 from dataset.picturebook.questions import SAMPLINGS, TYPES, questions
 from dataset.picturebook.world import make_scene
 from dataset.record import IMAGE, Record, Turn, turn_from_text
-from scoring.tasks import picture_book_task, question_task, reference_task, with_blank
+from scoring.metrics import with_prefix
+from scoring.tasks import picture_book_task, question_task, reference_task
 from scoring.vqa import claims, same_answer
 
 CAPTION_METRICS = {
@@ -57,7 +58,7 @@ def test_a_wrong_number_of_answers_is_an_error():
 
 def test_blanked_scores_stand_beside_the_others():
     task = picture_book_task("test", 2)
-    merged = with_blank(task.score(["小狗", "猫"]), task.score(["", ""]))
+    merged = task.score(["小狗", "猫"]) | with_prefix("blank_", task.score(["", ""]))
     assert {"f1", "f1_ci95", "blank_f1", "blank_f1_ci95"} <= set(merged)
     assert merged["blank_unscored_share"] == 1.0
 

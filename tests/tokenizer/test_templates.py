@@ -117,7 +117,7 @@ def test_a_picture_stands_as_an_id_that_the_model_has_and_no_text_uses(tmp_path)
         (folder / "config.json").write_text(json.dumps(config))
         tokenizer = load_tokenizer(folder)
         assert tokenizer.image_id == alone.vocab_size and tokenizer.vocab_size == alone.vocab_size + 1
-        assert tokenizer.decode([tokenizer.image_id]) == "" == tokenizer.token_bytes(tokenizer.image_id).decode()
+        assert tokenizer.decode([tokenizer.image_id]) == ""
     (folder / "config.json").write_text(json.dumps({"vocab_size": alone.vocab_size}))
     assert load_tokenizer(folder).image_id == alone.pad_id
 

@@ -53,10 +53,6 @@ class Measured:
         return [result[name] for result in self.results if name in result]
 
 
-def reference_of(work: str) -> str:
-    return f"reference_{work.split('_')[0]}"
-
-
 def measure_group(works: dict, job: Job, repeats: int, peer: str) -> dict[str, Measured]:
     """Start the workloads' processes, measure them in turn `repeats` times, and end them."""
     peers = {f"peer_{name}": name for name in works if peer and not name.startswith(("reference", "data"))}
@@ -106,7 +102,7 @@ def ask_peer(command: str, work: str, folder: Path) -> dict | None:
 
 def summary(work: str, made: dict[str, Measured], peak: float) -> dict:
     """The JSON entry of one workload; None for what was not measured."""
-    mine, other = made[work], made.get(reference_of(work), Measured())
+    mine, other = made[work], made.get(f"reference_{work.split('_')[0]}", Measured())
     values, theirs = mine.all("value"), other.all("value")
     ratios = [a / b for a, b in zip(values, theirs, strict=False)]  # of the repeats that both have: one may have failed
     unit = {"generate": "tokens/s", "data": "images/s"}.get(work.split("_")[0], "samples/s")

@@ -90,7 +90,5 @@ def matmul_peak(device: torch.device, dtype: torch.dtype, lm: LMConfig, tokens: 
 
 def finish(device: torch.device) -> None:
     """Wait until the device has finished all queued work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)

@@ -19,13 +19,8 @@ In its favour, compared to the original: labels are ours (so that the losses can
 through our data path and threads, unused weights (CLIP's text half) are not loaded, and transformers' own overhead per
 generated token is not imitated beyond the above.
 
-How close it is to MiniMind-V's own code (27 April 2025) with the same random weights, data and allocator settings:
-losses of both workloads are equal to the last bit in float32; in bfloat16, on 2 cores of an AMD EPYC, a step of
-MiniMind-V took 0.999 (projector only, batches of 16) and 0.998 (SFT, batches of 4) times as long as the reference's,
-medians of three (transformers 4.57). It generated the same 24 greedy ids (float32; the first eight of them one token,
-so a weak check) and took 1.02 times the reference's CPU time per token (bfloat16, one thread, median of four pairs on a
-busy machine, 0.85 to 1.21; transformers 4.48). Elsewhere, on 2 cores of a Xeon with matrix units of 2.4 TFLOP/s, it did
-3.57 and 0.89 samples/s and 84 to 94 tokens/s; the reference does 3.5, 1.06 and 128 here, where matmuls peak at 0.92.
+With the same random weights, data and allocator settings its losses are those of MiniMind-V's own code (27 April 2025,
+transformers 4.57) to the last bit in float32, and its steps take as long (README.md, Speed, has the figures).
 """
 
 from __future__ import annotations

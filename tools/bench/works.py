@@ -21,7 +21,7 @@ from dataset.record import IMAGE, Ask, Batch, Turn
 from dataset.splits import stage_data
 from engine.arguments import TrainArguments, parse
 from engine.build import Encoder, get_encoder, get_tokenizer
-from engine.dataloader import Feed, feature_loader, make_examples
+from engine.dataloader import Feed, feature_loader, make_feeds
 from engine.device import autocast, pick_device, pick_dtype
 from engine.freeze import set_trainable
 from model.checkpoints import load_vlm
@@ -134,16 +134,14 @@ def make_feed(training: Training, job: Job) -> tuple[TrainArguments, Feed]:
     """The stage's arguments and its feed, as the command makes them."""
     args = parse(training.script.DEFAULTS, training.flags(job), training.script.FLAGS)
     tokenizer, encoder = get_tokenizer("", job.folder / "lm"), get_encoder(str(job.folder / "vision"))
-    data = stage_data(args, training.what, 0)
     encode = partial(
         encode_record, tokenizer=tokenizer, image_tokens=job.config.image_tokens, max_seq_len=args.max_seq_len
     )
-    examples = make_examples(data.train, encode, data.bad, "samples")
+    feed, _ = make_feeds(args, stage_data(args, training.what, 0), encode, tokenizer)
     device = pick_device(job.device)
-    load = feature_loader(encoder, examples.pictures, len(examples), job.folder / "out/cache", args.cache_gb, device,
-                          pick_dtype("auto", device), WORKERS)  # fmt: skip
-    workers = 0 if training.cached else WORKERS
-    return args, Feed(examples, args.batch_size, args.seed, tokenizer.pad_id, load, data.bad, workers)
+    load = feature_loader(encoder, feed.examples.pictures, len(feed.examples), job.folder / "out/cache", args.cache_gb,
+                          device, pick_dtype("auto", device), WORKERS)  # fmt: skip
+    return args, dataclasses.replace(feed, load=load, workers=0 if training.cached else WORKERS)
 
 
 def load_data(training: Training, job: Job, wait: Wait) -> None:

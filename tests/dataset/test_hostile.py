@@ -1,0 +1,141 @@
+"""Files that no honest program wrote: each is a bad row with its reason, or an error in words."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from tiny import conversation, png, write_jsonl, write_parquet
+
+import dataset.check
+import dataset.clean
+from dataset.atomic import encoded
+from dataset.bad_rows import BadImage, BadRow, BadRows, DataError
+from dataset.formats.rows import open_rows, stream_rows
+from dataset.pictures import open_picture
+from model.checkpoints import WeightsError, read_json, write_json
+from tokenizer.tokenizer import Tokenizer, TokenizerError, default_folder
+
+HALF = "what \ud83d is it?"  # half a surrogate pair
+
+
+def test_half_an_emoji_is_trained_on_reported_and_copied(tmp_path, capsys):
+    odd = json.dumps({"conversations": conversation(HALF, "<image>\n?"), "image": "0.png", "\ud800": 1})
+    data = write_jsonl(tmp_path, 5, (odd, json.dumps({"\ud800": 1})))
+    dataset.check.main([str(data), "--images", str(tmp_path / "images"), "--page", str(tmp_path / "page.html")])
+    assert "1 of 7 rows are bad" in capsys.readouterr().out
+    out = tmp_path / "out.jsonl"
+    dataset.clean.main([str(data), str(out), "--images", str(tmp_path / "images"), "--dedup", "exact"])
+    copied = [json.loads(line) for line in out.read_text("utf-8").splitlines()]
+    assert copied[0]["conversations"][1]["content"] == HALF
+
+
+def test_what_is_written_is_utf8_and_reads_back(tmp_path):
+    assert encoded("狗 " + HALF).decode() == "狗 what \\ud83d is it?"
+    write_json(tmp_path / "a.json", {"text": HALF})
+    assert read_json(tmp_path / "a.json") == {"text": HALF}
+    bad = BadRows(1.0)
+    bad.seen()
+    bad.add("rows:\udcff", BadRow("reason \ud800", HALF))
+    bad.write(tmp_path / "bad.json")
+    assert "reason \ud800" in json.loads((tmp_path / "bad.json").read_text("utf-8"))["reasons"]
+
+
+@pytest.mark.parametrize("odd", [
+    pa.array([2**62 + 1] * 6, pa.duration("ns")),
+    pa.array([-(2**62)] * 6, pa.timestamp("us")),
+    pa.array([1] * 6, pa.timestamp("s", tz="Nowhere/None")),
+    pa.array([2**30] * 6, pa.date32()),
+    pa.StringArray.from_buffers(6, *pa.array([b"\xff\xed\xa0"] * 6, pa.binary()).buffers()[1:]),
+], ids=lambda odd: str(odd.type))  # fmt: skip
+def test_a_cell_that_python_has_no_form_for_makes_its_row_bad(tmp_path, odd):
+    """In a column that is used; another is not read at all."""
+    good = pq.read_table(write_parquet(tmp_path / "good.parquet", 6))
+    pq.write_table(good.append_column("created", odd), tmp_path / "unused.parquet")
+    assert len([row for _, row in stream_rows(tmp_path / "unused.parquet") if not isinstance(row, BadRow)]) == 6
+    place = good.schema.get_field_index("conversations")
+    pq.write_table(good.set_column(place, "conversations", odd), tmp_path / "used.parquet")
+    rows = open_rows(tmp_path / "used.parquet")
+    for index, (_, row) in enumerate(stream_rows(tmp_path / "used.parquet")):
+        assert isinstance(row, BadRow) and "column cannot be read" in str(row) and "conversations" in str(row)
+        with pytest.raises(BadRow, match="column cannot be read"):
+            rows.read(index)
+
+
+def tar_with(path: Path, change) -> Path:
+    """A tar of a picture and its text, the header of the picture changed by change(bytearray of 512)."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for name, content in (("0.png", png()), ("0.txt", b"a thing")):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    content = bytearray(file.getvalue())
+    change(content)
+    content[148:156] = b" " * 8
+    content[148:156] = b"%06o\0 " % sum(content[:512])
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("size", [-512, -1, 5 << 40])
+def test_a_member_of_an_impossible_size_is_an_error_not_a_loop(tmp_path, size):
+    def change(header):
+        header[124:136] = b"\x80" + size.to_bytes(11, "big") if size > 0 else (2**96 + size).to_bytes(12, "big")
+
+    with pytest.raises(DataError, match="is damaged"):
+        open_rows(tar_with(tmp_path / "a.tar", change))
+
+
+def test_a_sparse_member_is_an_error_not_gigabytes_of_zeros(tmp_path):
+    def change(header):
+        header[156:157] = b"S"  # GNU's sparse file
+        header[257:265] = b"ustar  \0"
+        header[386:410] = b"%011o\0%011o\0" % (0, 0)
+        header[483:495] = b"\x80" + (5 << 30).to_bytes(11, "big")
+
+    with pytest.raises(DataError, match="is damaged"):
+        open_rows(tar_with(tmp_path / "a.tar", change))
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, '{"a": ' + "9" * 5000 + "}"], ids=["list", "dict", "digits"]
+)
+def test_json_beyond_the_parser_is_an_error_in_words(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(WeightsError, match="no valid JSON"):
+        read_json(tmp_path / "config.json")
+    with pytest.raises(TokenizerError, match="is not JSON"):
+        Tokenizer(text)
+    (tmp_path / "dataset_info.json").write_text(text)
+    (tmp_path / "data.jsonl").write_text('{"a": 1}\n')
+    with pytest.raises(DataError, match="dataset_info.json cannot be read"):
+        open_rows(tmp_path / "data.jsonl").read(0)
+        dataset.check.main([str(tmp_path / "data.jsonl")])
+
+
+def test_a_jpeg_that_lies_about_its_size_is_not_decoded():
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(file, "JPEG", progressive=True)
+    honest = file.getvalue()
+    assert open_picture(honest).size == (64, 64)
+    place = honest.index(b"\xff\xc2") + 5
+    for side in (30_000, 8_000):
+        lying = honest[:place] + side.to_bytes(2, "big") * 2 + honest[place + 4 :]
+        with pytest.raises(BadImage, match="image is too large" if side == 30_000 else "image is damaged"):
+            open_picture(lying)
+
+
+@pytest.mark.parametrize("change", [
+    {"added_tokens": [5]}, {"added_tokens": 5}, {"added_tokens": [{"id": 1}]}, {"decoder": 5}, {"decoder": [1]},
+], ids=str)  # fmt: skip
+def test_a_tokenizer_with_parts_of_another_kind_is_refused(change):
+    data = json.loads((default_folder() / "tokenizer.json").read_text("utf-8"))
+    with pytest.raises(TokenizerError, match="tokenizer.json has the"):
+        Tokenizer(json.dumps({**data, **change}))
