@@ -8,8 +8,9 @@ import struct
 from typing import Any
 
 HOSTILE: tuple[Any, ...] = (
-    None, True, -1, 0, 1, 2**31, 2**63, 10**400, 1e308, float("nan"), float("-inf"), "", "\x00", "\ud83d", "é" * 300, "<image>",
-    "../../outside.png", "/etc/passwd", "a" * 70_000, [], [[]], [None], {}, {"": None}, {"\ud800": 1}, "<|im_end|>", "NaN",
+    None, True, -1, 0, 1, 2**31, 2**63, 10**400, 1e308, float("nan"), float("-inf"), "", "\x00", "\ud83d", "é" * 300,
+    "<image>",     "../../outside.png", "/etc/passwd", "a" * 70_000, [], [[]], [None], {}, {"": None}, {"\ud800": 1},
+    "<|im_end|>", "NaN",
 )  # fmt: skip
 
 
@@ -37,7 +38,9 @@ def bytes_of(content: bytes, rng: random.Random) -> bytes:
         elif fault == 6:
             data[at : at + length] = bytes(length)
         else:
-            data[at:at] = rng.choice((b"\xff\xfe", b"\xed\xa0\x80", b"\x00", b'"', b"[" * 100_000, b"{}", b"\n", b"1e999"))
+            data[at:at] = rng.choice(
+                (b"\xff\xfe", b"\xed\xa0\x80", b"\x00", b'"', b"[" * 100_000, b"{}", b"\n", b"1e999")
+            )
     return bytes(data)
 
 

@@ -35,7 +35,10 @@ def picture(kind: str = "PNG", number: int = 0, side: int = 24, **options) -> by
 
 def turns(number: int) -> list[dict]:
     colour = list(COLOURS)[number % 3]
-    return [{"role": "user", "content": "<image>\n这是什么颜色？"}, {"role": "assistant", "content": f"{colour}。It is {colour}."}]
+    return [
+        {"role": "user", "content": "<image>\n这是什么颜色？"},
+        {"role": "assistant", "content": f"{colour}。It is {colour}."},
+    ]
 
 
 def write_data(folder: Path) -> dict[str, Path]:
@@ -53,7 +56,8 @@ def write_data(folder: Path) -> dict[str, Path]:
         "alpaca.json": json.dumps([{"instruction": "Say it.", "input": str(i), "output": "It."} for i in range(ROWS)]),
         "factory.json": json.dumps([{"messages": turns(i), "images": [f"{i}.png"]} for i in range(ROWS)]),
         "dataset_info.json": json.dumps({"mine": {
-            "file_name": "factory.json", "formatting": "sharegpt", "columns": {"messages": "messages", "images": "images"},
+            "file_name": "factory.json", "formatting": "sharegpt",
+            "columns": {"messages": "messages", "images": "images"},
             "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}}}),
     }  # fmt: skip
     files = {}
@@ -61,7 +65,9 @@ def write_data(folder: Path) -> dict[str, Path]:
         files[kind] = folder / (f"data.{kind}" if kind == "jsonl" else kind)
         files[kind].write_text(text, encoding="utf-8")
     files["parquet"] = folder / "data.parquet"
-    rows = [{"conversations": json.dumps(turns(i)), "image_bytes": [picture(number=i)], "label": "x"} for i in range(ROWS)]
+    rows = [
+        {"conversations": json.dumps(turns(i)), "image_bytes": [picture(number=i)], "label": "x"} for i in range(ROWS)
+    ]
     pq.write_table(pa.Table.from_pylist(rows), files["parquet"])
     files["tar"] = folder / "data.tar"
     with tarfile.open(files["tar"], "w") as tar:
@@ -96,5 +102,7 @@ def write_models(folder: Path) -> None:
     vision = VisionConfig(64, 128, 1, 2, 32, 8, hidden_act="gelu", class_token=False, pre_norm=False, stem="conv")
     save_vision(folder / "vision", VisionTransformer(vision), PreprocessSpec.square(32).to_settings())
     (folder / "pickled").mkdir()
-    save_pickle(folder / "pickled" / "lm_32.pth", {f"{k.removeprefix('llm.')}": v for k, v in model.state_dict().items()})
+    save_pickle(
+        folder / "pickled" / "lm_32.pth", {f"{k.removeprefix('llm.')}": v for k, v in model.state_dict().items()}
+    )
     tokenizer.save(folder / "pickled")
