@@ -9,7 +9,7 @@ from typing import Any
 
 HOSTILE: tuple[Any, ...] = (
     None, True, -1, 0, 1, 2**31, 2**63, 10**400, 1e308, float("nan"), float("-inf"), "", "\x00", "\ud83d", "é" * 300,
-    "<image>",     "../../outside.png", "/etc/passwd", "a" * 70_000, [], [[]], [None], {}, {"": None}, {"\ud800": 1},
+    "<image>", "../../outside.png", "/etc/passwd", "a" * 70_000, [], [[]], [None], {}, {"": None}, {"\ud800": 1},
     "<|im_end|>", "NaN",
 )  # fmt: skip
 
