@@ -1,5 +1,5 @@
 # make check: lint, types and a core tier of tests, in less than a minute.   make test: lint, types and all tests.
-# make demo: the main job, from nothing to captions and scores.
+# make demo: the main job, from pictures to captions and scores.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +27,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
 # make demo LANGUAGE=en SEED=43: in English, and from another seed, in a folder of its own.
-# make demo FROM_NOTHING=1: with a language model trained on the spot, a quarter as long as the one that ships.
+# make demo FROM_NOTHING=1: with a language model trained on the spot, a third as long as the one that ships.
 LANGUAGE ?= zh
 SEED ?= 42
 FROM_NOTHING ?=
@@ -52,7 +52,7 @@ tokenizer: $(INSTALLED)
 	$(BIN)/python -m dataset.picturebook.corpus --scenes 20000 --out out/corpus.txt
 	$(BIN)/python -m tokenizer.train_tokenizer --text out/corpus.txt
 
-# The language model that ships in LANGUAGE: about an hour on 2 cores.
+# The language model that ships in LANGUAGE: 50 minutes on one core.
 language: $(INSTALLED)
 	$(BIN)/python train_lm.py --english $(SHARE) --samples 40960 --out out/language_$(LANGUAGE)
 	$(BIN)/python -m tools.pack_language out/language_$(LANGUAGE) model/picturebook_lm_$(LANGUAGE)

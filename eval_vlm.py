@@ -9,11 +9,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from dataset.bad_rows import BadImage, BadRow, BadRows, DataError
-from dataset.batching import collate, pixel_loader
-from dataset.encoding import encode_prompt
+from dataset.bad_rows import BadRow, BadRows, DataError
+from dataset.batching import pixel_loader
 from dataset.formats.sources import read_records
 from dataset.picturebook.book import prompt_for
 from dataset.picturebook.drawing.picture import blank
@@ -24,7 +21,7 @@ from engine.build import Trained, load_trained
 from engine.command import guarded
 from engine.device import pick_device, pick_dtype, prepare
 from engine.freeze import count_parameters
-from engine.inference import Answer, Decoding, generate_batch, prompt_room
+from engine.inference import Answer, Decoding, answer
 from engine.looker import Looker, Watched, answer_all, one_image_loader, remembering
 from model.checkpoints import read_json, write_json
 from scoring.metrics import with_prefix
@@ -261,20 +258,18 @@ def chat(looker: Looker, file: Path) -> None:
         if not text:
             return
         turns.append(Turn("user", (text,) if turns else (IMAGE, "\n" + text)))
-        try:
-            room = prompt_room(model, looker.decoding)
-            prompt = encode_prompt(turns, tokenizer, model.image_tokens, (file,), room)
-            batch = collate([prompt], tokenizer.pad_id, lambda _: loaded, left=True)
-        except (BadRow, BadImage) as error:
-            raise DataError(f"{file}: {error}") from error
         stream = TextStream(tokenizer)
-        print("🤖️: ", end="", flush=True)
         show = lambda row, token, stream=stream: print(stream.push(token), end="", flush=True)  # noqa: E731
-        device = next(model.parameters()).device
-        generator = torch.Generator(device).manual_seed(looker.decoding.seed + len(turns))
-        made = generate_batch(model, tokenizer, batch.to(device), looker.decoding, generator, show)
+        decoding = replace(looker.decoding, seed=looker.decoding.seed + len(turns))
+        print("🤖️: ", end="", flush=True)
+        try:
+            asks = [Ask(tuple(turns), (file,), str(file))]
+            (made,) = answer(model, tokenizer, asks, lambda _: loaded, decoding, stream=show)
+        except BadRow as error:
+            raise DataError(f"{file}: {error}") from error
+        assert made is not None  # as no bad rows are collected
         print(stream.finish())
-        turns.append(Turn("assistant", (made[0].text,)))
+        turns.append(Turn("assistant", (made.text,)))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from engine.arguments import TrainArguments, parse, placed
 from engine.build import get_language, get_tokenizer
 from engine.command import RESUMES, guarded
 from engine.dataloader import make_feeds
-from engine.device import accelerate
 from engine.trainer import is_done, machine, run_training
 from model.checkpoints import fingerprint, save_vlm
 from model.config import VLMConfig
@@ -46,20 +45,19 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = get_tokenizer(args.tokenizer, start)
     language = get_language(args.llm or "random", tokenizer.vocab_size, args.init)
     model = VLM(VLMConfig(language.config), llm=language)
-    accelerate(model, args.fast)
     data = stage_data(args, "lm", TEXTS)
     if args.data:
         train, val = (Changed(records, without_pictures) for records in (data.train, data.val))
         data = dataclasses.replace(data, train=train, val=val)
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=GRID * GRID, max_seq_len=args.max_seq_len)
-    feed, val_feed = make_feeds(args, data, encode, tokenizer, word_loader(tokenizer, args.english))
+    feeds = make_feeds(args, data, encode, tokenizer, word_loader(tokenizer, args.english))
     facts = {"tokenizer": tokenizer.fingerprint, "start": fingerprint(model)}
 
     def save(folder) -> None:
         save_vlm(folder, model)
         tokenizer.save(folder)
 
-    run_training(args, model, ("llm",), feed, val_feed, facts, here, save)
+    run_training(args, model, ("llm",), feeds, facts, here, save)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from engine.arguments import TrainArguments, UsageError, parse, passed_on, place
 from engine.build import EMBEDDED_LANGUAGE, get_encoder, get_language, get_tokenizer, join
 from engine.cells import name_cells
 from engine.command import RESUMES, guarded
-from engine.device import accelerate
 from engine.trainer import is_done, machine, train_vlm
 
 DEFAULTS = TrainArguments(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100, cell_steps=400)
@@ -49,9 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     language = get_language(language_path, tokenizer.vocab_size, args.init)
     encoder = get_encoder(args.vision, args.feature_layer)
     model = join(language, encoder, args.projector)
-    accelerate(model, args.fast)
     data = stage_data(args, "pretrain", TEXTS)
-    trained = tuple(args.train.split(",")) if args.train else ("projector",)
 
     def begin(load: PictureLoader) -> None:
         scenes = [make_scene("train", index) for index in range(min(args.scenes, len(data.train)))]
@@ -60,7 +57,7 @@ def main(argv: list[str] | None = None) -> None:
         print(f"cells: {args.cell_steps} steps, {left:.1%} of the variance of the words is not explained")
 
     cells = args.cell_steps and not args.data and model.image_tokens == GRID * GRID
-    train_vlm(args, model, encoder, tokenizer, data, trained, here, begin if cells else None)
+    train_vlm(args, model, encoder, tokenizer, data, ("projector",), here, begin if cells else None)
 
 
 def find_language(args: TrainArguments) -> str:

@@ -14,7 +14,6 @@ from dataset.views import stage_records
 from engine.arguments import TrainArguments, UsageError, parse, passed_on, placed, with_projector_rate
 from engine.build import check_vocabulary, get_tokenizer, run_encoder
 from engine.command import RESUMES, guarded
-from engine.device import accelerate
 from engine.trainer import is_done, machine, train_vlm
 from model.checkpoints import load_vlm
 
@@ -47,15 +46,13 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = get_tokenizer(args.tokenizer, start)
     encoder = run_encoder(start, args.vision)
     model = load_vlm(start, encoder.module)
-    accelerate(model, args.fast)
     check_vocabulary(model.config.lm.vocab_size, tokenizer.vocab_size, str(start))
     data = stage_data(args, f"sft{args.stage}", TEXTS[args.stage])
     if args.data:
         length = lambda text: len(tokenizer.encode(text))  # noqa: E731
         train, val = (stage_records(some, args.stage, args.fit, length, args.seed) for some in (data.train, data.val))
         data = dataclasses.replace(data, train=train, val=val)
-    trained = tuple(args.train.split(",")) if args.train else ("projector", "llm")
-    train_vlm(args, model, encoder, tokenizer, data, trained, here)
+    train_vlm(args, model, encoder, tokenizer, data, ("projector", "llm"), here)
 
 
 def find_start(args: TrainArguments) -> Path:

@@ -23,17 +23,14 @@ from engine.arguments import TrainArguments, parse, placed
 from engine.build import get_tokenizer
 from engine.command import RESUMES, guarded
 from engine.dataloader import make_feeds
-from engine.device import accelerate
 from engine.trainer import is_done, machine, run_training
 from model.captioner import Captioner
 from model.checkpoints import WeightsError, fingerprint, load_vision, save_vision
 from model.config import VisionConfig
 from tokenizer.tokenizer import Tokenizer
 
-DEFAULTS = TrainArguments(
-    learning_rate=2e-3, batch_size=64, epochs=1, scenes=128_000, english=0.0, augment="colours",
-    log_interval=20, eval_interval=400, save_interval=200, cache_gb=4.0,
-)  # fmt: skip
+DEFAULTS = TrainArguments(learning_rate=2e-3, batch_size=64, scenes=128_000, augment="colours", log_interval=20,
+                          eval_interval=400, cache_gb=4.0)  # fmt: skip
 FLAGS = ("from_run", "images", "image_size", "patch_size", "hidden_size", "layers", "augment", "cache_gb")
 MAX_CAPTION = 128  # tokens
 SHIFT = 8  # pictures are shifted by up to an eighth of their side
@@ -69,15 +66,14 @@ def main(argv: list[str] | None = None) -> None:
         if module.config != config:
             raise WeightsError(f"--from {args.from_run}: that encoder is {module.config}, asked for was {config}")
         model.vision.load_state_dict(module.float().state_dict())
-    accelerate(model, args.fast)
     spec = PreprocessSpec.square(args.image_size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     data = stage_data(args, "vision", args.scenes, "free")
-    encode = partial(encode_caption, tokenizer=tokenizer, image_tokens=model.image_tokens)
+    encode = partial(encode_caption, tokenizer=tokenizer, image_tokens=model.decoder.image_tokens)
     load = remembering_loader(spec, int(args.cache_gb * 1e9) if args.epochs > 1 else 0)
     if not args.data:  # the words of each cell are known
         pixels, words = load, word_loader(tokenizer, band=1)
         load = lambda pictures: {**pixels(pictures), **words(pictures)}  # noqa: E731
-    feed, val_feed = make_feeds(args, data, encode, tokenizer, load)
+    feed, *validation = make_feeds(args, data, encode, tokenizer, load)
     facts = {"tokenizer": tokenizer.fingerprint, "start": fingerprint(model)}
     change = partial(AUGMENTATIONS[args.augment], args.seed) if args.augment != "none" else None
     if args.augment == "colours":  # the ids that name a colour, in both languages
@@ -88,7 +84,8 @@ def main(argv: list[str] | None = None) -> None:
     def save(folder: Path) -> None:
         save_vision(folder, model.vision.half(), spec.to_settings())
 
-    run_training(args, model, ("vision", "decoder", "words"), feed, val_feed, facts, here, save, change)
+    feeds = [dataclasses.replace(feed, change=change), *validation]
+    run_training(args, model, ("vision", "decoder", "words"), feeds, facts, here, save)
 
 
 def encode_caption(record: Record, tokenizer: Tokenizer, image_tokens: int) -> Example:

@@ -8,8 +8,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
-
 from model.config import PROJECTORS
 
 AT_LEAST_1, AT_LEAST_0, ABOVE_0, SHARE = "1 or more", "0 or more", "more than 0", "a share from 0 to 1"
@@ -94,6 +92,11 @@ class TrainArguments:
     use_wandb: bool = flag(False, "log to Weights & Biases too (WANDB_MODE=offline works)")
     wandb_project: str = flag("Glimpse", "the W&B project")
     dry_run: bool = flag(False, "check the data, print parameters, samples, tokens, steps and memory, then stop")
+
+    @property
+    def warmup(self) -> int:
+        """The steps that are warm-up, of --steps."""
+        return max(round(self.warmup_ratio * self.steps), 1)
 
 
 # The flags of every command, beside its own.
@@ -202,23 +205,3 @@ def passed_on(args: TrainArguments) -> list[str]:
 def settings(args: TrainArguments) -> dict:
     """What decides the outcome of a run, as JSON values."""
     return {name: value for name, value in vars(args).items() if name not in COSMETIC}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The training loop's hyperparameters."""
-
-    steps: int
-    learning_rate: float
-    min_lr_ratio: float
-    warmup: int  # steps
-    weight_decay: float
-    grad_clip: float  # 0: none
-    save_interval: int
-    eval_interval: int
-    log_interval: int
-    dtype: torch.dtype  # of matmuls
-    optimizer: str
-    learning_rates: dict[str, float] = field(default_factory=dict)  # peak rates of the parts under these prefixes
-    keep_best: bool = False  # end with the weights of the lowest validation loss, not the last ones
-    patience: int = 0  # validations without a lower loss before the run stops; 0: never

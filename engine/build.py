@@ -14,6 +14,7 @@ from engine.checkpoint import Run, RunError
 from engine.device import accelerate, keep_in
 from engine.familiar import Familiar, load_familiar
 from model.checkpoints import WeightsError, fingerprint, load_language, load_vision, load_vlm
+from model.checkpoints.files import refusing
 from model.config import LMConfig, ProjectorConfig, VLMConfig
 from model.init import match_like_with_like
 from model.language import LanguageModel
@@ -68,14 +69,10 @@ def get_encoder(folder: str, feature_layer: int = 0) -> Encoder:
     where = Path(folder or EMBEDDED_ENCODER)
     module, settings = load_vision(where)
     if feature_layer:
-        try:
+        with refusing(where):
             module.config = replace(module.config, feature_layer=feature_layer)
-        except ValueError as error:
-            raise WeightsError(f"{where}: {error}") from error
-    try:
+    with refusing(where / "preprocessor_config.json"):
         spec = PreprocessSpec.from_settings(settings)
-    except (ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"{where / 'preprocessor_config.json'}: {error}") from error
     size = module.config.image_size
     if spec.shape != (size, size):
         raise WeightsError(

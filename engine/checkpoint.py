@@ -1,6 +1,5 @@
 """A run's folder: settings, weights, training state, log, and the file that marks it as finished.
 
-lock                   held by the process that trains (engine/lock.py)
 run.json               the settings, and fingerprints of what else the run depends on; written first
 training_state.safetensors   trainable weights and the optimizer's moments after a step; replaced atomically
 previous_state.safetensors   the one before, until the run is finished
@@ -11,13 +10,18 @@ tokenizer.json, tokenizer_config.json
 best-N.safetensors     with --keep best: the trainable weights after step N, the best so far
 log.jsonl              a line per log interval and per validation
 loss.png, samples.json, bad_rows.json
+lock                   held by the process that trains there
 finished.json          the summary; a run without it is not finished
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -61,6 +65,45 @@ class Run:
         if record.get("format") != FORMAT:
             raise RunError(f"{file}: format {record.get('format')!r}, expected {FORMAT}; it is another version's run")
         return record
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, made if it is missing; RunError, naming the holder, if another process does.
+
+    The operating system releases the lock of a process that ends, however it ends. Where the file system cannot lock,
+    nothing is locked.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows, where nothing is locked
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise RunError(f"{folder}: no run can be kept there ({error}); choose another --out") from error
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{folder} is in use by {_holder(file)}; wait for it, or choose another --out") from None
+        except OSError:  # a network file system without locks
+            pass
+        holder = {"host": socket.gethostname(), "process": os.getpid(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        os.ftruncate(file, 0)
+        os.pwrite(file, json.dumps(holder).encode(), 0)
+        yield
+    finally:
+        os.close(file)
+
+
+def _holder(file: int) -> str:
+    try:
+        return "process {process} on {host}, since {since}".format(**json.loads(os.pread(file, 1000, 0)))
+    except (ValueError, KeyError, TypeError):
+        return "another process"
 
 
 def is_finished(path: Path, settings: dict) -> bool:
@@ -161,11 +204,13 @@ def load_state(run: Run, model: torch.nn.Module, optimizer: Optimizer) -> tuple[
     for file in (run.state_file, run.previous_file):
         try:
             if file.is_file():
-                step, progress, tensors = _read_state(file)
+                metadata, tensors = read_metadata(file), read_tensors(file)
+                step, progress = int(metadata["step"]), json.loads(metadata.get("progress", "{}"))
                 break
         except (ValueError, KeyError, TypeError) as error:
             damaged = f"{file}: not a training state ({error})"
-            print(f"{damaged}; trying the one before")
+            if file == run.state_file:
+                print(f"{damaged}; trying the one before")
     else:
         if damaged:
             raise RunError(f"{damaged}, nor is there one before; delete {run.path} to start this run anew")
@@ -180,11 +225,6 @@ def load_state(run: Run, model: torch.nn.Module, optimizer: Optimizer) -> tuple[
         value = value.to(parameter.device) if on_device else value
         optimizer.state[parameter][key] = distributed.shard_like(value, parameter) if value.dim() else value
     return step, progress
-
-
-def _read_state(file: Path) -> tuple[int, dict, dict[str, torch.Tensor]]:
-    metadata = read_metadata(file)
-    return int(metadata["step"]), json.loads(metadata.get("progress", "{}")), read_tensors(file)
 
 
 def _load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], file: Path) -> None:

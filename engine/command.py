@@ -12,16 +12,15 @@ from collections.abc import Callable
 from dataset.bad_rows import BadRow, DataError
 from engine.arguments import UsageError
 from engine.checkpoint import RunError
-from engine.device import DeviceError
 from engine.freeze import FreezeError
 from engine.recorder import NotFiniteError
 from engine.signals import raise_interrupted
 from model.checkpoints.files import WeightsError
 from tokenizer.tokenizer import TokenizerError
 
-MENDABLE = (BadRow, DataError, FreezeError, NotFiniteError, RunError, DeviceError, UsageError, WeightsError,
-            TokenizerError, OSError)  # fmt: skip
-
+MENDABLE = (
+    BadRow, DataError, FreezeError, NotFiniteError, RunError, UsageError, WeightsError, TokenizerError, OSError,
+)  # fmt: skip
 
 RESUMES = "repeat the command to resume"  # what training commands advise
 

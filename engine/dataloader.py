@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -49,8 +49,9 @@ class Feed:
     bad: BadRows
     workers: int = 0
     token_budget: int = 0
-    rank: int = 0  # each of so many processes takes its shard of every batch
-    processes: int = 1
+    rank: int = field(default_factory=distributed.rank)  # each process takes its shard of every batch
+    processes: int = field(default_factory=distributed.world_size)
+    change: Callable[[int, Batch], Batch] | None = None  # (step, batch) -> the batch to train on in its place
 
     def plan(self, epoch: int) -> list:
         """The batches of an epoch as example indices: each example once, or as a weighted mixture samples them."""
@@ -102,7 +103,7 @@ class Feed:
             while number // accumulation > step:
                 yield batches
                 step, batches = step + 1, []
-            batches.append(batch)
+            batches.append(self.change(step, batch) if self.change else batch)
 
     def some(self, count: int) -> list[Batch]:
         """The first batches in the examples' own order, for validation: `count` examples in all ranks together."""
@@ -119,14 +120,14 @@ class Feed:
 def make_feeds(
     args: TrainArguments, data: Data, encode: Callable[[Record], Example], tokenizer: Tokenizer,
     load: PictureLoader | None = None, workers: int = 1,
-) -> tuple[Feed, Feed | None]:  # fmt: skip
-    """The feeds of the training records and, if there are any, of the validation records."""
+) -> list[Feed]:  # fmt: skip
+    """The feed of the training records and, if there are any, that of the validation records."""
 
     def feed(records: Records, what: str) -> Feed:
         examples = make_examples(records, encode, data.bad, what)
         return Feed(examples, args.batch_size, args.seed, tokenizer.pad_id, load, data.bad, workers, args.token_budget)
 
-    return feed(data.train, "samples"), feed(data.val, "validation") if len(data.val) else None
+    return [feed(data.train, "samples"), *([feed(data.val, "validation")] if len(data.val) else [])]
 
 
 def make_examples(records: Records, encode: Callable[[Record], Example], bad: BadRows, what: str) -> Examples:

@@ -13,24 +13,20 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from engine.arguments import UsageError
+
 Module = TypeVar("Module", bound=nn.Module)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-class DeviceError(ValueError):
-    """A device or dtype that this machine does not have; the text names those it has."""
-
-
 def pick_device(name: str) -> torch.device:
-    """The device called `name` (cpu, cuda, cuda:1, mps), or for 'auto' the fastest one."""
+    """The device called `name` (cpu, cuda, cuda:1, mps), for 'auto' the fastest; UsageError names those there are."""
     gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     have = ["cpu", *(["cuda"] if gpus else []), *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
     if name == "auto":
         return torch.device("cuda" if gpus else have[-1])
     if name not in have:
-        raise DeviceError(
-            f"--device {name}: not on this machine, which has {', '.join(have)}; use one of them, or auto"
-        )
+        raise UsageError(f"--device {name}: not on this machine, which has {', '.join(have)}; use one of them, or auto")
     return torch.device(name)
 
 
@@ -42,7 +38,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
     if name not in DTYPES:
-        raise DeviceError(f"--dtype {name}: expected auto, {' or '.join(DTYPES)}")
+        raise UsageError(f"--dtype {name}: expected auto, {' or '.join(DTYPES)}")
     return DTYPES[name]
 
 

@@ -76,13 +76,13 @@ def describe(features: Iterable[Tensor], apart: Iterable[Tensor], encoder: str) 
     return Familiar(encoder, made.centre, made.whitening, usual, float(lengths.quantile(USUAL)) / usual)
 
 
-def describe_training(
-    train: Examples, val: Examples | None, load: PictureLoader, encoder: str, seed: int
-) -> Familiar | None:
+def describe_training(examples: list[Examples], load: PictureLoader, encoder: str, seed: int) -> Familiar | None:
     """The statistics of the training pictures, from a sample of them; None if there are fewer than FEWEST.
 
-    load: that of a FeatureCache, which has the features. Pictures that cannot be read are skipped.
+    examples: those of training, then those of validation if there are any. load: that of a FeatureCache, which has the
+    features. Pictures that cannot be read are skipped.
     """
+    train, *validation = examples
     order = np.random.default_rng((seed, 3)).permutation(len(train))
     chosen = _different(train, order, PICTURES, set())
     if len(chosen) < FEWEST:
@@ -90,7 +90,7 @@ def describe_training(
     pictures = list(chosen.values())
     described = [picture for i, picture in enumerate(pictures) if i % APART]
     apart = pictures[::APART]
-    if val is not None:
+    for val in validation:
         apart += _different(val, range(len(val)), PICTURES // APART, set(chosen)).values()
     return describe(_features(described, load), _features(apart, load), encoder)
 

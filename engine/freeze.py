@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable
 
-import torch
 from torch import nn
 
+from model.checkpoints.files import checksum
 from model.lora import is_adapter
 
 LORA = "lora"  # the prefix of all adapters
@@ -31,12 +30,30 @@ def resolve(prefix: str, layers: int) -> str:
     return ".".join(parts)
 
 
+def weights_under(model: nn.Module, prefixes: Iterable[str], flag: str) -> dict[str, set[str]]:
+    """The names of the weights at or below each prefix; FreezeError, naming the flag, where there are none."""
+    names = [name for name, _ in model.named_parameters()]
+    layers = 1 + max((int(n.split(".")[3]) for n in names if n.startswith("llm.model.layers.")), default=-1)
+    found = {}
+    for prefix in prefixes:
+        path = resolve(prefix, layers)
+        is_under = is_adapter if path == LORA else lambda name, path=path: f"{name}.".startswith(f"{path}.")
+        found[prefix] = set(filter(is_under, names))
+        if not found[prefix]:
+            modules = sorted({name.split(".")[0] for name in names})
+            raise FreezeError(
+                f"{flag} {prefix}: no weight is named {path!r} or lies below it. The model has "
+                f"{', '.join(modules)}; a layer of the language model is llm.layers.0 to llm.layers.{layers - 1}"
+            )
+    return found
+
+
 def set_trainable(model: nn.Module, prefixes: tuple[str, ...]) -> None:
     """Make exactly the parameters under these module prefixes trainable; FreezeError where one matches nothing."""
-    paths = find_paths(model, prefixes, "--train").values()
+    trained = {name for names in weights_under(model, prefixes, "--train").values() for name in names}
     bases = {f"{name.rpartition('.')[0]}.base." for name, _ in model.named_parameters() if is_adapter(name)}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(any(is_under(name, path) for path in paths))
+        parameter.requires_grad_(name in trained)
         if parameter.requires_grad and name.startswith(tuple(bases)):
             raise FreezeError(
                 f"--train {','.join(prefixes)}: {name} has an adapter, which learns in its place; leave out lora, or "
@@ -44,38 +61,18 @@ def set_trainable(model: nn.Module, prefixes: tuple[str, ...]) -> None:
             )
 
 
-def find_paths(model: nn.Module, prefixes: Iterable[str], flag: str) -> dict[str, str]:
-    """The module path of each prefix; FreezeError, naming the flag, where one matches no weight."""
-    names = [name for name, _ in model.named_parameters()]
-    layers = 1 + max((int(n.split(".")[3]) for n in names if n.startswith("llm.model.layers.")), default=-1)
-    paths = {prefix: resolve(prefix, layers) for prefix in prefixes}
-    for prefix, path in paths.items():
-        if not any(is_under(name, path) for name in names):
-            modules = sorted({name.split(".")[0] for name in names})
-            raise FreezeError(
-                f"{flag} {prefix}: no weight is named {path!r} or lies below it. The model has "
-                f"{', '.join(modules)}; a layer of the language model is llm.layers.0 to llm.layers.{layers - 1}"
-            )
-    return paths
-
-
-def is_under(name: str, path: str) -> bool:
-    """Whether a weight is at this path or below it; LORA matches every adapter."""
-    return (path == LORA and is_adapter(name)) or name == path or name.startswith(path + ".")
-
-
 def peak_rates(model: nn.Module, default: float, rates: dict[str, float]) -> dict[str, float]:
     """The peak learning rate of every trainable parameter: that of the longest matching prefix, or the default.
 
     FreezeError for a prefix under which nothing trains.
     """
-    paths = find_paths(model, rates, "--learning_rates")
+    found = weights_under(model, rates, "--learning_rates")
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-    for prefix, path in paths.items():
-        if not any(is_under(name, path) for name in trained):
+    for prefix, names in found.items():
+        if names.isdisjoint(trained):
             raise FreezeError(f"--learning_rates {prefix}: nothing under it trains; add it to --train, or leave it out")
-    longest = sorted(rates, key=lambda p: (paths[p] == LORA, paths[p].count(".")), reverse=True)
-    return {name: next((rates[p] for p in longest if is_under(name, paths[p])), default) for name in trained}
+    narrowest = sorted(rates, key=lambda prefix: (prefix != LORA, len(found[prefix]), -prefix.count(".")))
+    return {name: next((rates[p] for p in narrowest if name in found[p]), default) for name in trained}
 
 
 def rate_table(model: nn.Module, default: float, rates: dict[str, float]) -> str:
@@ -107,16 +104,13 @@ def parameter_table(model: nn.Module) -> str:
     return "\n".join(lines)
 
 
-def frozen_sums(model: nn.Module) -> dict[str, str]:
+def frozen_sums(model: nn.Module) -> dict[str, int]:
     """A checksum of every frozen parameter, to find one that changed."""
-    return {
-        name: hashlib.sha256(p.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data).hexdigest()
-        for name, p in model.named_parameters()
-        if not p.requires_grad
-    }
+    frozen = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if not p.requires_grad}
+    return {name: checksum(weight) for name, weight in frozen.items()}
 
 
-def check_frozen(model: nn.Module, before: dict[str, str]) -> None:
+def check_frozen(model: nn.Module, before: dict[str, int]) -> None:
     """Raise FreezeError where a frozen parameter differs from `before`, an earlier frozen_sums()."""
     changed = [name for name, bits in frozen_sums(model).items() if before.get(name, bits) != bits]
     if changed:

@@ -53,15 +53,22 @@ class Decoding:
 
 def answer(
     model: VLM, tokenizer: Tokenizer, asks: Sequence[Ask], load: PictureLoader | None, decoding: Decoding,
-    bad: BadRows | None = None, title: str = "answering",
+    bad: BadRows | None = None, title: str = "answering", stream: Callable[[int, int], None] | None = None,
 ) -> list[Answer | None]:  # fmt: skip
     """One answer per ask, in order, generated in batches of similar prompt length.
 
     None for an ask whose picture or prompt cannot be used, which is added to `bad` (the caller counts the rows seen).
-    Without `bad` the first one raises its BadRow.
+    Without `bad` the first one raises its BadRow. UsageError where no position is left for a prompt. stream: as in
+    model/generation.py; it takes the place of the progress bar.
     """
+    positions = model.config.lm.max_position_embeddings
+    room = positions - decoding.max_new_tokens + 1  # what a prompt must stay below for the longest answer to fit
+    if room <= 1:
+        raise UsageError(
+            f"--max_new_tokens {decoding.max_new_tokens}: the model has {positions} positions for prompt and answer "
+            "together; ask for less"
+        )
     prompts = {}
-    room = prompt_room(model, decoding)
     for i, ask in enumerate(asks):
         try:
             prompts[i] = encode_prompt(ask.turns, tokenizer, model.image_tokens, ask.images, room, ask.id)
@@ -73,28 +80,17 @@ def answer(
     order = sorted(prompts, key=lambda i: len(prompts[i].ids))
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(decoding.seed) if decoding.temperature else None
-    with tqdm(total=len(asks), desc=title, unit="answer", leave=False) as bar:
+    with tqdm(total=len(asks), desc=title, unit="answer", leave=False, disable=stream is not None) as bar:
         for start in range(0, len(order), decoding.batch_size):
             group = order[start : start + decoding.batch_size]
             named = {prompts[i].id: i for i in group}
             batch = collate([prompts[i] for i in group], tokenizer.pad_id, load, bad, left=True)
             if batch is not None:
-                made = generate_batch(model, tokenizer, batch.to(device), decoding, generator)
+                made = generate_batch(model, tokenizer, batch.to(device), decoding, generator, stream)
                 for name, one in zip(batch.example_ids, made, strict=True):
                     answers[named[name]] = one
             bar.update(len(group))
     return answers
-
-
-def prompt_room(model: VLM, decoding: Decoding) -> int:
-    """The number of tokens that a prompt must stay below for the longest answer to fit; UsageError if there is none."""
-    positions = model.config.lm.max_position_embeddings
-    if decoding.max_new_tokens >= positions:
-        raise UsageError(
-            f"--max_new_tokens {decoding.max_new_tokens}: the model has {positions} positions for prompt and answer "
-            "together; ask for less"
-        )
-    return positions - decoding.max_new_tokens + 1
 
 
 def generate_batch(
@@ -104,10 +100,9 @@ def generate_batch(
     """One answer per row of a left-padded batch. stream: as in model/generation.py."""
     with autocast(batch.ids.device, decoding.dtype):
         made = generate(
-            model, batch.ids, batch.attention_mask, batch.image_mask, pixels=batch.pixels, features=batch.features,
-            words=batch.words, max_new_tokens=decoding.max_new_tokens, end_id=tokenizer.end_ids, stream=stream,
+            model, batch, max_new_tokens=decoding.max_new_tokens, end_id=tokenizer.end_ids,
             temperature=decoding.temperature, top_p=decoding.top_p, repetition_penalty=decoding.repetition_penalty,
-            generator=generator,
+            generator=generator, stream=stream,
         )  # fmt: skip
     texts = (tokenizer.decode(ids).strip() for ids in made.ids)
     return [Answer(text, len(ids), end) for text, ids, end in zip(texts, made.ids, made.stopped, strict=True)]
@@ -120,16 +115,13 @@ def write_samples(
 
     A record whose picture cannot be read, which the run has reported by then, is left out.
     """
-    asks, references = [], []
-    for record in records:
-        turns, pictures, reference = split_answer(record)
-        asks.append(Ask(turns, pictures, record.id))
-        references.append(reference)
+    parts = [split_answer(record) for record in records]
+    asks = [Ask(turns, pictures, record.id) for record, (turns, pictures, _) in zip(records, parts, strict=True)]
     longest = min(256, model.config.lm.max_position_embeddings // 2)
     answers = answer(model, tokenizer, asks, load, Decoding(longest, SAMPLES, dtype=dtype), BadRows(1.0))
     samples = [
         {"id": ask.id, "prompt": ask.turns[-1].text, "reference": reference, "answer": made.text}
-        for ask, reference, made in zip(asks, references, answers, strict=True)
+        for ask, (*_, reference), made in zip(asks, parts, answers, strict=True)
         if made
     ]
     write_json(run.path / "samples.json", {"samples": samples})

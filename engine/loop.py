@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
+from torch.optim import Optimizer
 
 from dataset.record import Batch
 from engine import distributed
-from engine.arguments import Plan
+from engine.arguments import TrainArguments
 from engine.checkpoint import Run
-from engine.device import autocast
+from engine.device import DTYPES, autocast
 from engine.optimizer import learning_rate, make_optimizer
 from engine.recorder import Recorder, Summary, Trainee
 
@@ -19,19 +20,18 @@ Steps = Callable[[int], Iterator[list]]  # from step k on, the micro-batches of 
 
 
 def train(
-    model: Trainee, plan: Plan, steps_from: Steps, run: Run, log_options: dict,
-    validate: Callable[[], float] | None = None,
-) -> Summary:  # fmt: skip
+    model: Trainee, plan: TrainArguments, steps_from: Steps, run: Run, validate: Callable[[], float] | None = None
+) -> Summary:
     """Train model's parameters that require a gradient for plan.steps optimizer steps, resuming `run`'s checkpoint.
 
     steps_from(k) yields the micro-batches of each step from k on and must depend on k alone, so that an interrupted run
     ends with the weights of an uninterrupted one. model.loss(batch) returns (summed loss, supervised tokens); a step's
-    loss is the sum over its micro-batches per supervised token. validate() returns the validation loss, which keep_best
-    and patience need. Raises NotFiniteError, and OSError if a checkpoint cannot be written.
+    loss is the sum over its micro-batches per supervised token. validate() returns the validation loss, which plan.keep
+    and plan.patience may need. Raises NotFiniteError, and OSError if a checkpoint cannot be written.
     """
     optimizer = make_optimizer(model, plan)
     device = next(model.parameters()).device
-    with Recorder(run, plan, model, optimizer, log_options) as record:
+    with Recorder(run, plan, model, optimizer) as record:
         steps = steps_from(record.start)
         for step in range(record.start, record.last):
             micro_batches = [batch.to(device) for batch in next(steps)]
@@ -46,14 +46,14 @@ def train(
         return record.finish()
 
 
-def gradients(model: Trainee, optimizer: torch.optim.Optimizer, micro_batches: list, plan: Plan) -> tuple[float, float]:
+def gradients(model: Trainee, optimizer: Optimizer, micro_batches: list, plan: TrainArguments) -> tuple[float, float]:
     """Leaves the clipped gradient of the loss in the parameters; returns that loss per supervised token, over the
     micro-batches of all ranks, and the gradient norm before clipping."""
     supervised = sum(batch.supervised_tokens for batch in micro_batches)
     total, batches = distributed.all_reduce_sum(supervised, len(micro_batches))
     loss = 0.0
     for batch in in_lockstep(model, micro_batches):
-        with autocast(batch.ids.device, plan.dtype):
+        with autocast(batch.ids.device, DTYPES[plan.dtype]):
             loss_sum, _ = model.loss(batch)
         if loss_sum.requires_grad:  # not if only the projector trains and no row has an image
             (loss_sum / max(total, 1)).backward()
@@ -77,7 +77,7 @@ def in_lockstep(model: Trainee, batches: list) -> list:
     return batches + [Batch.idle().to(device)] * (distributed.all_reduce_max(len(batches)) - len(batches))
 
 
-def take_step(optimizer: torch.optim.Optimizer, plan: Plan, step: int) -> float:
+def take_step(optimizer: Optimizer, plan: TrainArguments, step: int) -> float:
     """Updates the parameters at the schedule's learning rate, which is returned, and drops the gradients.
 
     A parameter group with its own peak rate follows the same schedule, scaled.

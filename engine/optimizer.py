@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from engine import distributed
-from engine.arguments import Plan
+from engine.arguments import TrainArguments, rates_of
 from engine.freeze import peak_rates
 
 BETAS = (0.9, 0.98)  # of AdamW
@@ -72,12 +72,12 @@ class Muon(torch.optim.AdamW):
         super().step()
 
 
-def make_optimizer(model: nn.Module, plan: Plan) -> Optimizer:
+def make_optimizer(model: nn.Module, plan: TrainArguments) -> Optimizer:
     """The plan's optimizer over the trainable parameters; weight decay on matrices only.
 
     The "share" of a parameter group is its peak rate over the plan's: take_step multiplies the schedule's rate by it.
     """
-    peaks = peak_rates(model, plan.learning_rate, plan.learning_rates)
+    peaks = peak_rates(model, plan.learning_rate, rates_of(plan.learning_rates))
     between = muon_weights(model) if plan.optimizer == "muon" else set()
     groups: dict[tuple[int, float], dict] = {}  # one for each kind of parameter and share
     for name, parameter in model.named_parameters():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from torch.optim import Optimizer
 
 from engine import distributed
-from engine.arguments import Plan
+from engine.arguments import TrainArguments, settings
 from engine.checkpoint import Run, drop_best, load_best, load_state, save_best, save_state
 from engine.log import Log
 from engine.signals import Interrupted, Postponed
@@ -59,7 +59,7 @@ class Summary:
 class Recorder(contextlib.AbstractContextManager["Recorder"]):
     """Resumes a run from its last checkpoint, taken after step `start`; saves, logs and stops it as the plan says."""
 
-    def __init__(self, run: Run, plan: Plan, model: Trainee, optimizer: Optimizer, log_options: dict):
+    def __init__(self, run: Run, plan: TrainArguments, model: Trainee, optimizer: Optimizer):
         self.run, self.plan, self.model, self.optimizer = run, plan, model, optimizer
         self.start, before = load_state(run, model, optimizer)
         self.progress = Progress(**before)
@@ -69,7 +69,8 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         self._began = time.perf_counter() - self.progress.seconds
         self._clock, self._counted = time.perf_counter(), self.progress.tokens
         quiet = not distributed.is_main()
-        self.log = Log(run, plan.steps, self.start, self.progress.seconds, **log_options, quiet=quiet)
+        project = plan.wandb_project if plan.use_wandb else ""
+        self.log = Log(run, plan.steps, self.start, self.progress.seconds, project, settings(plan), quiet)
         if self.start:
             self.log.say(f"resuming after step {self.start} of {plan.steps}")
 
@@ -130,10 +131,13 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
             progress.worse += 1
         else:
             progress.best_loss, progress.best_step, progress.worse = loss, done, 0
-            if plan.keep_best:
+            if plan.keep == "best":
                 save_best(self.run, done, self.model)
         if plan.patience and progress.worse >= plan.patience and done < plan.steps:
-            self._stop(done)
+            progress.stopped = done
+            if progress.losses:  # since the last entry
+                self.log.write(done, loss=progress.take_loss())
+            self.log.say(f"stopped after step {done}: no validation loss below that of step {progress.best_step} since")
         progress.seconds = time.perf_counter() - self._began
 
     def finish(self) -> Summary:
@@ -142,7 +146,7 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         if self.start < end:
             self._save(end)
         kept, val_loss = end, progress.val_loss
-        if self.plan.keep_best:
+        if self.plan.keep == "best":
             distributed.barrier()  # the main process writes the file
             kept, val_loss = progress.best_step, progress.best_loss
             load_best(self.run, kept, self.model)
@@ -158,14 +162,6 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
     def is_due(self, done: int, interval: int) -> bool:
         """Whether something done every `interval` steps, and at the last one, is due after step `done`."""
         return done % interval == 0 or done == self.plan.steps
-
-    def _stop(self, done: int) -> None:
-        """End the run at this step; log the losses since the last entry."""
-        progress = self.progress
-        progress.stopped = done
-        if progress.losses:
-            self.log.write(done, loss=progress.take_loss())
-        self.log.say(f"stopped after step {done}: no validation loss below that of step {progress.best_step} since")
 
     def _interrupted(self, step: int) -> Interrupted:
         kept = f"stopped after step {step} of {self.plan.steps}, which is kept in {self.run.state_file}"

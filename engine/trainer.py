@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -19,22 +19,20 @@ from dataset.bad_rows import DataError
 from dataset.batching import PictureLoader, pixel_loader
 from dataset.encoding import encode_record
 from dataset.features import FeatureCache
-from dataset.record import Batch
 from dataset.splits import Data
 from engine import distributed
-from engine.arguments import Plan, TrainArguments, UsageError, rates_of, settings
+from engine.arguments import TrainArguments, UsageError, rates_of, settings
 from engine.build import Encoder
-from engine.checkpoint import Run, is_finished, open_run
+from engine.checkpoint import Run, is_finished, locked, open_run
 from engine.dataloader import Feed, feature_loader, make_feeds
-from engine.device import arithmetic, frozen_in, keep_in, peak_memory, pick_device, pick_dtype, prepare
+from engine.device import accelerate, arithmetic, frozen_in, keep_in, peak_memory, pick_device, pick_dtype, prepare
 from engine.familiar import describe_training, save_familiar
 from engine.freeze import LORA, check_frozen, frozen_sums, parameter_table, rate_table, set_trainable
 from engine.inference import SAMPLES, write_samples
-from engine.lock import locked
 from engine.log import draw_curve
 from engine.loop import mean_loss, train
 from engine.memory import memory_plan, memory_table
-from engine.recorder import Trainee
+from engine.recorder import Summary, Trainee
 from model.checkpoints import fingerprint, save_safetensors, save_vlm, write_json
 from model.language import LanguageModel
 from model.lora import add_lora, lora_tensors, merge_lora
@@ -53,9 +51,12 @@ class Machine:
 def machine(args: TrainArguments) -> Machine:
     """Set up and return the device and dtype of this run; under torchrun each rank has its own device.
 
-    UsageError for --fsdp without torchrun.
+    UsageError for --fsdp without torchrun, and for a batch with fewer samples than there are ranks.
     """
-    if args.fsdp and distributed.world_size() == 1:
+    count = distributed.world_size()
+    if not args.token_budget and args.batch_size < count:
+        raise UsageError(f"--batch_size {args.batch_size} for {count} processes; give each at least one sample")
+    if args.fsdp and count == 1:
         raise UsageError(
             "--fsdp divides a model among several processes, and this is the only one; start more of them with "
             "torchrun --nproc_per_node 2, or leave it out"
@@ -75,14 +76,10 @@ def is_done(args: TrainArguments) -> bool:
     return True
 
 
-def plan_of(args: TrainArguments, feed: Feed, here: Machine) -> Plan:
-    """The loop's hyperparameters; unless --steps is given, the number of steps follows from epochs and data."""
+def plan_of(args: TrainArguments, feed: Feed, here: Machine) -> TrainArguments:
+    """The arguments as the loop takes them: dtype by name, and steps, if not given, as epochs and data make them."""
     steps = args.steps or args.epochs * max(len(feed.plan(0)) // args.accumulation_steps, 1)
-    return Plan(
-        steps, args.learning_rate, args.min_lr_ratio, max(round(args.warmup_ratio * steps), 1), args.weight_decay,
-        args.grad_clip, args.save_interval, args.eval_interval, args.log_interval, here.dtype, args.optimizer,
-        rates_of(args.learning_rates), args.keep == "best", args.patience,
-    )  # fmt: skip
+    return dataclasses.replace(args, steps=steps, dtype=str(here.dtype).removeprefix("torch."))
 
 
 def train_vlm(
@@ -91,13 +88,15 @@ def train_vlm(
 ) -> Run | None:  # fmt: skip
     """Train `model` on the data and save it; None for a dry run.
 
-    begin: called with the picture loader before training starts, also when the run is resumed.
+    trained: prefixes of the modules to train, unless --train gives others. begin: called with the picture loader
+    before training starts, also when the run is resumed.
     """
+    accelerate(model, args.fast)  # its encoder too, which may run before the training
+    trained = tuple(prefix.strip() for prefix in args.train.split(",")) if args.train else trained
     longest = min(args.max_seq_len, model.config.lm.max_position_embeddings)
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=longest)
-    feed, val_feed = make_feeds(args, data, encode, tokenizer)
-    feeds = [feed, val_feed] if val_feed else [feed]
-    sees = any(prefix.strip().split(".")[0] == "vision" for prefix in trained)
+    feeds = make_feeds(args, data, encode, tokenizer)
+    sees = any(prefix.split(".")[0] == "vision" for prefix in trained)
     facts = {
         "tokenizer": tokenizer.fingerprint,
         "start": fingerprint(model),
@@ -116,8 +115,7 @@ def train_vlm(
                 encoder, pictures, count, cache, args.cache_gb, here.device, here.dtype, args.num_workers
             )
     cached = isinstance(getattr(load, "__self__", None), FeatureCache)
-    loading = partial(dataclasses.replace, load=load, workers=0 if cached else args.num_workers)
-    feed, val_feed = loading(feed), loading(val_feed) if val_feed else None
+    feeds = [dataclasses.replace(each, load=load, workers=0 if cached else args.num_workers) for each in feeds]
     if begin and not args.dry_run:
         begin(load)
 
@@ -127,108 +125,94 @@ def train_vlm(
             write_json(folder / "preprocessor_config.json", encoder.spec.to_settings())
         tokenizer.save(folder)
         if cached:  # else the features changed in training, or would have to be computed again, which can take minutes
-            val = val_feed.examples if val_feed else None
-            familiar = describe_training(feed.examples, val, load, encoder.fingerprint, args.seed)
+            familiar = describe_training([each.examples for each in feeds], load, encoder.fingerprint, args.seed)
             if familiar:
                 save_familiar(folder, familiar)
 
     def show(run: Run) -> None:
-        records = [data.val[int(row)] for row in val_feed.examples.rows[:SAMPLES]] if val_feed else []
+        records = [data.val[int(row)] for val in feeds[1:] for row in val.examples.rows[:SAMPLES]]
         write_samples(run, model, tokenizer, records, load, here.dtype)
 
-    return run_training(args, model, trained, feed, val_feed, facts, here, save, show=show)
+    return run_training(args, model, trained, feeds, facts, here, save, show)
 
 
 def run_training(
-    args: TrainArguments, model: Trainee, trained: tuple[str, ...], feed: Feed, val_feed: Feed | None, facts: dict,
-    here: Machine, save: Callable[[Path], None], change: Callable[[int, Batch], Batch] | None = None,
-    show: Callable[[Run], None] | None = None,
+    args: TrainArguments, model: Trainee, trained: tuple[str, ...], feeds: list[Feed], facts: dict, here: Machine,
+    save: Callable[[Path], None], show: Callable[[Run], None] | None = None,
 ) -> Run | None:  # fmt: skip
     """Train `model` and save it in the run's folder; None for a dry run.
 
-    trained: prefixes of the modules to train. facts: what the run depends on beside its settings. save(folder) writes
-    the trained weights. change(step, batch) returns the batch to train on in its place. show(run) writes samples of the
-    trained model.
+    trained: prefixes of the modules to train. feeds: of make_feeds(). facts: what the run depends on beside its
+    settings. save(folder) writes the trained weights. show(run) writes samples of the trained model.
     """
-    prefixes = tuple(prefix.strip() for prefix in trained)
-    if LORA in prefixes:
+    accelerate(model, args.fast)
+    if LORA in trained:
         add_adapters(args, model)
-    set_trainable(model, prefixes)
+    set_trainable(model, trained)
     print(parameter_table(model))
+    feed, *validation = feeds
     plan = plan_of(args, feed, here)
     if plan.learning_rates:
-        print(rate_table(model, plan.learning_rate, plan.learning_rates))
-    if val_feed is None and (args.keep == "best" or args.patience):
+        print(rate_table(model, plan.learning_rate, rates_of(plan.learning_rates)))
+    if not validation and (args.keep == "best" or args.patience):
         raise UsageError(
             f"--keep {args.keep} --patience {args.patience} go by the validation loss, and the data is too little to "
             "keep some apart; give --val_data, or leave them out"
         )
-    print(describe(args, feed, plan, model, here))
+    print(describe(plan, feed, model, here))
     if args.dry_run:
         return None
-    with locked(Path(args.out)) if distributed.is_main() else contextlib.nullcontext():
-        return _train_and_save(args, model, prefixes, plan, feed, val_feed, facts, here, save, change, show)
-
-
-def _train_and_save(
-    args: TrainArguments, model: Trainee, prefixes: tuple[str, ...], plan: Plan, feed: Feed, val_feed: Feed | None,
-    facts: dict, here: Machine, save: Callable[[Path], None], change: Callable[[int, Batch], Batch] | None,
-    show: Callable[[Run], None] | None,
-) -> Run:  # fmt: skip
-    """run_training's second half, for one process at a time."""
-    examples = feed.examples
-    seen = [len(examples), int(examples.lengths.sum()), int(examples.supervised.sum())]
-    data = [each.examples.fingerprint for each in (feed, val_feed) if each]
-    feed, val_feed = own_parts(args, feed), own_parts(args, val_feed) if val_feed else None
     run = Run(Path(args.out))
-    if distributed.is_main():
-        facts = {**facts, "samples, tokens, supervised": seen, "data": data}
-        run = open_run(args.out, settings(args), facts, arithmetic(model, here.device, here.dtype))
-        feed.bad.write(run.path / "bad_rows.json")
-    distributed.barrier()
-    for module in model.modules():
-        if isinstance(module, LanguageModel):
-            module.checkpointing = args.gradient_checkpointing
-    frozen = frozen_sums(model)
-    log_options = {"wandb_project": args.wandb_project if args.use_wandb else "", "settings": settings(args)}
-
-    def steps_from(start: int) -> Iterator[list[Batch]]:
-        for step, batches in enumerate(feed.steps_from(start, args.accumulation_steps), start):
-            yield [change(step, batch) for batch in batches] if change else batches
-
-    validate = None
-    try:
-        with in_training(args, model, here) as trainee:
-            if val_feed is not None:
-                validate = partial(mean_loss, trainee, val_feed.some(VALIDATION_EXAMPLES), here.dtype)
-            summary = train(trainee, plan, steps_from, run, log_options, validate)
-    except DataError:  # too many unreadable pictures, which are opened while training
+    with locked(run.path) if distributed.is_main() else contextlib.nullcontext():
+        if distributed.is_main():
+            examples = feed.examples
+            seen = [len(examples), int(examples.lengths.sum()), int(examples.supervised.sum())]
+            data = [each.examples.fingerprint for each in feeds]
+            facts = {**facts, "samples, tokens, supervised": seen, "data": data}
+            open_run(run.path, settings(args), facts, arithmetic(model, here.device, here.dtype))
+            feed.bad.write(run.path / "bad_rows.json")
+        distributed.barrier()
+        frozen = frozen_sums(model)
+        try:
+            summary = fit(plan, model, feeds, run, here)
+        except DataError:  # too many unreadable pictures, which are opened while training
+            if distributed.is_main():
+                feed.bad.write(run.path / "bad_rows.json")
+            raise
+        check_frozen(model, frozen)
         if distributed.is_main():
             feed.bad.write(run.path / "bad_rows.json")
-        raise
-    check_frozen(model, frozen)
-    if not distributed.is_main():
+            if LORA in trained:
+                adapters = {"rank": str(args.lora_rank), "alpha": str(args.lora_alpha), "targets": args.lora_targets}
+                save_safetensors(run.path / "lora.safetensors", lora_tensors(model), adapters)
+                merge_lora(model)
+            save(run.path)
+            draw_curve(run.log_file, run.path / "loss.png")
+            if show:
+                if args.fsdp:  # the whole model, in as little memory as possible
+                    keep_in(here.dtype, model)
+                model.to(here.device)
+                show(run)
+            done = {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()}
+            write_json(run.path / "finished.json", done)  # last, as it marks the run as finished
         distributed.barrier()
-        return run
-    feed.bad.write(run.path / "bad_rows.json")
-    if LORA in prefixes:
-        adapters = {"rank": str(args.lora_rank), "alpha": str(args.lora_alpha), "targets": args.lora_targets}
-        save_safetensors(run.path / "lora.safetensors", lora_tensors(model), adapters)
-        merge_lora(model)
-    save(run.path)
-    draw_curve(run.log_file, run.path / "loss.png")
-    if show:
-        if args.fsdp:  # the whole model, in as little memory as possible
-            keep_in(here.dtype, model)
-        model.to(here.device)
-        show(run)
-    done = {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()}
-    write_json(run.path / "finished.json", done)  # last, as it marks the run as finished
-    distributed.barrier()
     val = "" if summary.val_loss is None else f", validation {summary.val_loss:.4f}"
-    best = f", the weights after step {summary.kept_step} kept" if plan.keep_best else ""
+    best = f", the weights after step {summary.kept_step} kept" if plan.keep == "best" else ""
     print(f"{run.path}: {summary.steps} steps, loss {summary.loss:.4f}{val}{best}, {summary.seconds:.0f} s")
     return run
+
+
+def fit(plan: TrainArguments, model: Trainee, feeds: list[Feed], run: Run, here: Machine) -> Summary:
+    """Run the loop on the device: on the model itself, or with --fsdp on a copy sharded over all ranks."""
+    feed, *validation = feeds
+    for module in model.modules():
+        if isinstance(module, LanguageModel):
+            module.checkpointing = plan.gradient_checkpointing
+    steps_from = partial(feed.steps_from, accumulation=plan.accumulation_steps)
+    with in_training(plan, model, here) as trainee:
+        batches = [batch for val in validation for batch in val.some(VALIDATION_EXAMPLES)]
+        validate = partial(mean_loss, trainee, batches, here.dtype) if validation else None
+        return train(trainee, plan, steps_from, run, validate)
 
 
 def in_training(args: TrainArguments, model: Trainee, here: Machine) -> AbstractContextManager[Trainee]:
@@ -241,14 +225,6 @@ def in_training(args: TrainArguments, model: Trainee, here: Machine) -> Abstract
     return divided(model, here.device, here.dtype)
 
 
-def own_parts(args: TrainArguments, feed: Feed) -> Feed:
-    """The feed of this rank's shard of every batch. UsageError if a batch has fewer samples than there are ranks."""
-    count = distributed.world_size()
-    if not args.token_budget and args.batch_size < count:
-        raise UsageError(f"--batch_size {args.batch_size} for {count} processes; give each at least one sample")
-    return dataclasses.replace(feed, rank=distributed.rank(), processes=count)
-
-
 def add_adapters(args: TrainArguments, model: nn.Module) -> None:
     """Add LoRA adapters to the linear layers of the language model that --lora_targets names."""
     targets = tuple(target.strip() for target in args.lora_targets.split(","))
@@ -259,10 +235,10 @@ def add_adapters(args: TrainArguments, model: nn.Module) -> None:
         raise UsageError(f"--lora_targets {args.lora_targets}: {error}") from error
 
 
-def describe(args: TrainArguments, feed: Feed, plan: Plan, model: nn.Module, here: Machine) -> str:
-    """A summary of the training to come: samples, tokens, steps, padding, memory."""
+def describe(args: TrainArguments, feed: Feed, model: nn.Module, here: Machine) -> str:
+    """A summary of the training to come, with the arguments of plan_of(): samples, tokens, steps, padding, memory."""
     examples = feed.examples
-    epochs = plan.steps * args.accumulation_steps / len(feed.plan(0))
+    epochs = args.steps * args.accumulation_steps / len(feed.plan(0))
     memory = memory_plan(
         model, feed, here.dtype, args.optimizer, args.gradient_checkpointing, distributed.world_size(),
         here.device.type == "cuda", args.fsdp,
@@ -274,7 +250,7 @@ def describe(args: TrainArguments, feed: Feed, plan: Plan, model: nn.Module, her
         f"samples: {len(examples):,} ({examples.truncated} cut at {args.max_seq_len} tokens), "
         f"{int(examples.lengths.sum()):,} tokens, {int(examples.supervised.sum()):,} supervised an epoch",
         *feed.mixing(),
-        f"steps: {plan.steps:,} of {size} x {args.accumulation_steps} ({epochs:.2f} epochs), {feed.padding():.1%} "
+        f"steps: {args.steps:,} of {size} x {args.accumulation_steps} ({epochs:.2f} epochs), {feed.padding():.1%} "
         f"padding, on {here.device} in {used['dtype']}{compiled}",
         f"peak memory: about {sum(memory.values()) / 2**30:.1f} GiB for weights, gradients, optimizer "
         "and activations, beside about 0.5 GiB for the program",

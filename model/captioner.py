@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vision import VisionTransformer
-from model.vlm import IGNORED, VLM
+from model.vlm import VLM
 
 WORD_WEIGHT = 0.2  # of the image's word loss, against the caption loss per token
+
 
 class Captioner(nn.Module):
     """The encoder, a thin decoder that captions from its features, and a linear head that classifies into words.
@@ -36,10 +37,6 @@ class Captioner(nn.Module):
         self.decoder = VLM(VLMConfig(decoder, vision, projector))
         self.words = nn.Linear(vision.hidden_size, vocab_size)
 
-    @property
-    def image_tokens(self) -> int:
-        return self.decoder.image_tokens
-
     def loss(self, batch) -> tuple[Tensor, int]:
         """(loss, number of supervised tokens) of a batch with one image per row.
 
@@ -49,12 +46,8 @@ class Captioner(nn.Module):
         features = self.vision(batch.pixels)  # (B, N, Dv)
         images = self.decoder.image_embeddings(features=features)
         hidden = self.decoder.llm(self.decoder.embed(batch.ids, batch.image_mask, images))
-        targets = batch.labels[:, 1:]
-        supervised = targets != IGNORED
-        logits = self.decoder.llm.logits(hidden[:, :-1][supervised]).float()
-        caption = F.cross_entropy(logits, targets[supervised], reduction="sum")
+        caption, count = self.decoder.token_loss(hidden, batch.labels)
         words = word_loss(self.words(features.mean(1)).float(), batch.labels)
-        count = int(supervised.sum())
         loss = caption + WORD_WEIGHT * words * count
         if batch.words is not None:
             cells = pool(features, batch.words.shape[1])  # (B, M, Dv)

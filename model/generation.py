@@ -72,13 +72,11 @@ def _check_prompt(vlm: VLM, ids: Tensor, attention_mask: Tensor, max_new_tokens:
 
 @torch.no_grad()  # not inference_mode, under which autocast casts every weight again at every step
 def generate(
-    vlm: VLM, ids: Tensor, attention_mask: Tensor, image_mask: Tensor, *,
-    max_new_tokens: int, end_id: int | Collection[int],
-    pixels: Tensor | None = None, features: Tensor | None = None, words: Tensor | None = None,
+    vlm: VLM, batch, *, max_new_tokens: int, end_id: int | Collection[int],
     temperature: float = 0.0, top_p: float = 1.0, repetition_penalty: float = 1.0,
     generator: torch.Generator | None = None, stream: Callable[[int, int], None] | None = None,
 ) -> Generated:  # fmt: skip
-    """Generates an answer to each prompt (B, T); prompts are left-padded.
+    """Generates an answer to each prompt of a left-padded batch, whose labels are not used.
 
     Each row stops at its first end token (any one of `end_id`); finished rows leave the batch once they make up half
     of it. The repetition penalty covers a row's real text, prompt included, but not its images. stream(row, token) is
@@ -89,11 +87,9 @@ def generate(
     check_sampling(temperature, top_p, repetition_penalty)
     if temperature > 0 and generator is None:
         raise ValueError("sampling (temperature above 0) needs a torch.Generator, for reproducibility")
-    attention_mask = attention_mask.bool()
+    ids, attention_mask = batch.ids, batch.attention_mask.bool()
     _check_prompt(vlm, ids, attention_mask, max_new_tokens)
-    given = (pixels, features, words)
-    images = None if all(source is None for source in given) else vlm.image_embeddings(*given)
-    embeddings = vlm.embed(ids, image_mask, images)  # (B, T, D)
+    embeddings = vlm.embed_batch(batch)  # (B, T, D)
 
     answers: list[list[int]] = [[] for _ in ids]
     stopped = [False] * len(ids)
@@ -106,7 +102,7 @@ def generate(
     if repetition_penalty != 1:
         vocab_size = vlm.config.lm.vocab_size
         seen = torch.zeros(len(ids), vocab_size + 1, dtype=torch.bool, device=ids.device)
-        seen.scatter_(1, ids.masked_fill(image_mask | ~attention_mask, vocab_size), True)
+        seen.scatter_(1, ids.masked_fill(batch.image_mask | ~attention_mask, vocab_size), True)
         seen = seen[:, :vocab_size].contiguous()  # the extra column took what does not count
     cache = vlm.llm.new_cache(length + max_new_tokens)
     hidden = vlm.llm(embeddings, attention_mask if padded else None, cache)

@@ -69,6 +69,8 @@ class Embeddings(nn.Module):
 class Attention(nn.Module):
     """Bidirectional self-attention, with biases."""
 
+    attend: Callable[..., Tensor] = staticmethod(F.scaled_dot_product_attention)
+
     def __init__(self, config: VisionConfig):
         super().__init__()
         self.heads = config.num_attention_heads
@@ -82,8 +84,7 @@ class Attention(nn.Module):
             projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, N, head_dim)
             for projection in (self.q_proj, self.k_proj, self.v_proj)
         )
-        out = F.scaled_dot_product_attention(query, key, value)
-        return self.out_proj(out.transpose(1, 2).flatten(2))
+        return self.out_proj(self.attend(query, key, value).transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):

@@ -51,11 +51,14 @@ class VLM(nn.Module):
         right-padded. A batch with nothing supervised gives (0, 0).
         """
         self.check_padding(batch)
-        hidden = self.llm(self.embed_batch(batch))[:, :-1]  # right padding needs no mask
-        labels = batch.labels[:, 1:]
-        supervised = labels != IGNORED
-        logits = self.llm.logits(hidden[supervised]).float()  # (supervised tokens, V)
-        return F.cross_entropy(logits, labels[supervised], reduction="sum"), len(logits)
+        return self.token_loss(self.llm(self.embed_batch(batch)), batch.labels)  # right padding needs no mask
+
+    def token_loss(self, hidden: Tensor, labels: Tensor) -> tuple[Tensor, int]:
+        """As loss(), of hidden states (B, T, D) and labels (B, T)."""
+        targets = labels[:, 1:].flatten()
+        supervised = (targets != IGNORED).nonzero().squeeze(1)
+        logits = self.llm.logits(hidden[:, :-1].flatten(0, 1).index_select(0, supervised)).float()
+        return F.cross_entropy(logits, targets.index_select(0, supervised), reduction="sum"), len(supervised)
 
     def logits(self, batch) -> Tensor:
         """Logits (B, T, V) at every position, of a left- or right-padded batch; for tests and probes."""

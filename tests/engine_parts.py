@@ -19,7 +19,7 @@ import dataset.splits
 from dataset.batching import collate
 from dataset.preprocess import PreprocessSpec
 from dataset.record import IGNORE, Batch, Example
-from engine.arguments import Plan
+from engine.arguments import TrainArguments
 from engine.log import read_log
 from engine.loop import Steps
 from model.checkpoints import save_vision, save_vlm
@@ -68,13 +68,20 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def small_plan(**changes) -> Plan:
+def prompt_batch(ids, attention_mask, image_mask, pixels=None, features=None, words=None) -> SimpleNamespace:
+    """What generate() reads of a batch."""
+    return SimpleNamespace(ids=ids, attention_mask=attention_mask, image_mask=image_mask, pixels=pixels,
+                           features=features, words=words)  # fmt: skip
+
+
+def small_plan(warmup: int = 2, rates: dict[str, float] | None = None, **changes) -> TrainArguments:
+    """rates: --learning_rates."""
     values = {
-        "steps": 6, "learning_rate": 1e-2, "min_lr_ratio": 0.1, "warmup": 2, "weight_decay": 0.05, "grad_clip": 1.0,
-        "save_interval": 2, "eval_interval": 3, "log_interval": 1, "dtype": torch.float32,
-        "optimizer": "adamw",
-    }  # fmt: skip
-    return Plan(**{**values, **changes})
+        "steps": 6, "learning_rate": 1e-2, "save_interval": 2, "eval_interval": 3, "log_interval": 1,
+        "dtype": "float32", "optimizer": "adamw",
+    } | changes  # fmt: skip
+    text = ",".join(f"{prefix}={rate}" for prefix, rate in (rates or {}).items())
+    return TrainArguments(**values, warmup_ratio=warmup / values["steps"], learning_rates=text)
 
 
 def feed_of(lengths: list[int], supervised: int = 5) -> SimpleNamespace:

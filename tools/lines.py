@@ -34,13 +34,14 @@ READING = modules({
 PATH = modules({
     "": "train_pretrain",
     "engine/": "command arguments trainer build device distributed cells dataloader freeze memory checkpoint "
-               "lock signals log optimizer recorder loop",
+               "signals log optimizer recorder loop",
     "model/": "config layers language vision projector vlm lora init",
-    "model/checkpoints/": "files int8 load own vision_families",
+    "model/checkpoints/": "files load own strict vision_families",
     "tokenizer/": "tokenizer template chat",
     "dataset/": "splits mixture record atomic bad_rows encoding batching pictures preprocess features",
     "dataset/picturebook/": "book world facts captions captions_zh checklists questions telling words",
-    "dataset/picturebook/drawing/": "picture pen backdrop places people animals things vehicles",
+    "dataset/picturebook/drawing/": "picture pen backdrop places places_nature figure people animals animals_small "
+                                    "things vehicles",
 })  # fmt: skip
 
 

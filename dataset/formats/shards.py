@@ -15,6 +15,7 @@ from dataset.formats.textrows import LONGEST, Slices, parse_json
 PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm")
 TEXTS = ("txt", "caption")
 CAPTIONS = ("caption", "text")  # keys of a JSON that is a caption and no conversation
+HEADERS = 1 << 20  # bytes that hold the headers of a row's first file
 UNREADABLE = (tarfile.TarError, EOFError, ValueError, ArithmeticError, RecursionError)  # what damaged tars raise
 PROMPTS = {"zh": "描述这张图片。", "en": "Describe the picture."}
 
@@ -32,7 +33,10 @@ class TarRows(Slices):
 
     def number(self, index: int) -> str:
         """The base name that the row's files share."""
-        return next(base_name(info.name) for info, _, _ in self.members(index))
+        with tarfile.open(fileobj=io.BytesIO(self.raw(index, HEADERS)), mode="r:") as tar:
+            first = tar.next()
+            assert first is not None  # a range begins with a file
+            return base_name(first.name)
 
     def read(self, index: int) -> dict[str, Any]:
         """The row: the columns of its JSON, or a prompt and its caption as the answer."""
@@ -54,6 +58,8 @@ class TarRows(Slices):
 
     def members(self, index: int) -> Iterator[tuple[tarfile.TarInfo, str, bytes]]:
         """(header, extension in lower case, content) of each of the row's files."""
+        if (size := self.size(index)) > LONGEST:
+            raise BadRow("file of the tar cannot be read", f"{size:,} bytes, at most {LONGEST:,} are supported")
         try:
             with tarfile.open(fileobj=io.BytesIO(self.raw(index)), mode="r:") as tar:
                 for info in tar:
@@ -85,7 +91,7 @@ def _samples(path: Path) -> Iterator[tuple[int, int]]:
         name, start, end = None, 0, 0
         while (info := tar.next()) is not None:
             tar.members.clear()  # type: ignore[attr-defined]  # not in its stubs; they would grow with the file
-            if info.size < 0 or info.size > LONGEST or info.issparse():
+            if info.size < 0 or info.issparse():
                 raise tarfile.ReadError(f"{info.name!r:.80} has a size of {info.size:,} bytes")
             skipped = not info.isfile() or info.name.rpartition("/")[2].startswith(".")
             base = None if skipped else base_name(info.name)

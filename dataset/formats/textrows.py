@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import weakref
 from array import array
@@ -40,11 +41,11 @@ class Slices:
         """Number of bytes of a range."""
         return self._ends[index] - self._starts[index]
 
-    def raw(self, index: int) -> bytes:
-        """The bytes of a range."""
+    def raw(self, index: int, most: int = sys.maxsize) -> bytes:
+        """The bytes of a range, the first `most` of them."""
         with self._lock:
             self._file.seek(self._starts[index])
-            return self._file.read(self.size(index))
+            return self._file.read(min(self.size(index), most))
 
 
 class TextRows(Slices):

@@ -11,26 +11,17 @@ import shutil
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-# Buffers that the model computes itself; some files store them all the same.
-BUFFERS = ("position_ids", "rotary_emb.inv_freq", "freqs_cos", "freqs_sin", "pos_cis")
-
 # A folder's weights in order of preference; an index maps each tensor to the file (shard) that holds it.
 INDEX_SUFFIX = ".index.json"
 WEIGHT_FILES = tuple(name + end for name in ("model.safetensors", "pytorch_model.bin") for end in ("", INDEX_SUFFIX))
 
 CHECKSUMS = "crc32"  # key of the metadata in our safetensors files: a JSON object of tensors' names and checksums
-
-# A key table: (our prefix, their prefix) pairs; the first pair whose prefix a key starts with renames it.
-KeyTable = tuple[tuple[str, str], ...]
-SAME: KeyTable = (("", ""),)
-Module = TypeVar("Module", bound=nn.Module)
 
 
 class WeightsError(ValueError):
@@ -39,12 +30,12 @@ class WeightsError(ValueError):
 
 @contextlib.contextmanager
 def refusing(where: Path | str) -> Iterator[None]:
-    """A ValueError, TypeError or ZeroDivisionError in this context becomes a WeightsError that names the file."""
+    """A context in which a ValueError, TypeError, KeyError or ZeroDivisionError becomes a WeightsError on that file."""
     try:
         yield
     except WeightsError:
         raise
-    except (ValueError, TypeError, ZeroDivisionError) as error:
+    except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
         raise WeightsError(f"{where}: {error}") from error
 
 
@@ -199,13 +190,13 @@ def read_tensors(path: Path | str, wanted: Callable[[str], bool] = lambda name: 
     return {name: tensor for name, tensor in state.items() if wanted(name)}
 
 
-def _compare_checksums(path: Path, tensors: dict[str, Tensor], listed: str) -> None:
+def _compare_checksums(path: Path, tensors: dict[str, Tensor], written: str) -> None:
     """WeightsError where a tensor is not what was written; one without a checksum, as in others' files, may be any."""
-    sums = json.loads(listed)
+    sums = json.loads(written)
     damaged = [name for name, tensor in tensors.items() if name in sums and checksum(tensor) != sums[name]]
     if damaged:
         raise WeightsError(
-            f"{path}: {_listed(damaged)}: the checksum is not that of what was written, so the file was damaged since; "
+            f"{path}: {listed(damaged)}: the checksum is not that of what was written, so the file was damaged since; "
             "copy it again, or train again"
         )
 
@@ -234,7 +225,7 @@ def _read_shards(index: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor
     absent = [shard for shard in shards if not (index.parent / shard).is_file()]
     if outside or absent:
         raise WeightsError(
-            f"{index}: names {_listed(outside or absent)}, {'not files' if outside else 'which are not'} in "
+            f"{index}: names {listed(outside or absent)}, {'not files' if outside else 'which are not'} in "
             f"{index.parent}; expected all {len(set(places.values()))} shards beside it: download the rest"
         )
     tensors: dict[str, Tensor] = {}
@@ -244,73 +235,15 @@ def _read_shards(index: Path, wanted: Callable[[str], bool]) -> dict[str, Tensor
     lost = [name for name in places if name not in tensors and wanted(name)]
     if lost:
         raise WeightsError(
-            f"{index}: lists {_listed(lost)}, which the files it names do not hold; the index and the shards are "
+            f"{index}: lists {listed(lost)}, which the files it names do not hold; the index and the shards are "
             "from different checkpoints: download them again together"
         )
     return tensors
 
 
-def their_name(key: str, table: KeyTable) -> str:
-    """The other format's name for our `key`; KeyError where the table has none."""
-    for ours, theirs in table:
-        if key.startswith(ours):
-            return theirs + key[len(ours) :]
-    raise KeyError(key)
-
-
-def rename(tensors: dict[str, Tensor], table: KeyTable) -> dict[str, Tensor]:
-    """`tensors` under the other format's names instead of ours."""
-    return {their_name(key, table): tensor for key, tensor in tensors.items()}
-
-
-def _listed(names: Collection[str], most: int = 20) -> str:
+def listed(names: Collection[str], most: int = 20) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(sorted(names)[:most]) + more
-
-
-def load_strict(
-    make: Callable[[], Module], tensors: dict[str, Tensor], where: Path | str, table: KeyTable = SAME,
-    other_parts: tuple[str, ...] = (),
-) -> Module:  # fmt: skip
-    """The module that make() gives, with every weight from `tensors` in its own dtype, on the CPU; or WeightsError.
-
-    `tensors` has the file's own names, to which `table` maps ours. Missing, unexpected and misshaped tensors, integers
-    and values that are not finite are errors, apart from BUFFERS and names that start with one of `other_parts`.
-    """
-    with torch.device("meta"):
-        module = make()
-    state = module.state_dict()
-    expected = {their_name(key, table): key for key in state}
-    skipped = {name for name in tensors if name.startswith(other_parts) or name.endswith(BUFFERS)}
-    problems: dict[str, Collection[str]] = {
-        "missing": expected.keys() - tensors.keys(),
-        "unexpected": tensors.keys() - expected.keys() - skipped,
-        "wrong shape": [
-            f"{name} (found {tuple(tensors[name].shape)}, expected {tuple(state[key].shape)})"
-            for name, key in expected.items()
-            if name in tensors and tensors[name].shape != state[key].shape
-        ],
-        "not floating point": [
-            f"{name} ({tensors[name].dtype})"
-            for name in expected.keys() & tensors.keys()
-            if not tensors[name].is_floating_point()
-        ],
-        "not finite": [
-            name
-            for name in expected.keys() & tensors.keys()
-            if tensors[name].is_floating_point() and not tensors[name].float().isfinite().all()
-        ],
-    }
-    if any(problems.values()):
-        listed = [f"  {problem}: {_listed(names)}\n" for problem, names in problems.items() if names]
-        raise WeightsError(
-            f"{where}: these weights do not fit this {type(module).__name__}.\n{''.join(listed)}  Found {len(tensors)} "
-            f"tensors, expected {len(expected)}. Check that this is the right file and that the config beside it gives "
-            "its sizes; nothing was loaded."
-        )
-    ready = {key: tensors[name].contiguous().to(state[key].dtype, copy=True) for name, key in expected.items()}
-    module.load_state_dict(ready, assign=True)
-    return module
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -11,7 +11,8 @@ from dataclasses import asdict, replace
 import torch
 from torch import Tensor
 
-from model.checkpoints.files import KeyTable, WeightsError, rename
+from model.checkpoints.files import WeightsError
+from model.checkpoints.strict import KeyTable, rename
 from model.checkpoints.vision_families import FORMATS, unlike, vision_document
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.vlm import VLM

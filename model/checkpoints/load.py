@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from model.checkpoints.files import SAME, WeightsError, find_weights, load_strict, read_json, read_tensors, refusing
-from model.checkpoints.int8 import unpack
+from model.checkpoints.files import WeightsError, find_weights, read_json, read_tensors, refusing
 from model.checkpoints.llama import LLAMA_TYPES, llama_config
 from model.checkpoints.minimind import MINIMIND_V, MINIMIND_V_PROJECTOR, minimind_language, without_tied_head
-from model.checkpoints.own import CONFIG_FILE, FORMAT, PREPROCESSOR_FILE, WEIGHTS_FILE, read_config
+from model.checkpoints.own import CONFIG_FILE, FORMAT, PREPROCESSOR_FILE, WEIGHTS_FILE, read_config, read_weights
+from model.checkpoints.strict import SAME, load_strict
 from model.checkpoints.vision_families import processor_settings, read_vision
 from model.config import ProjectorConfig, VisionConfig, VLMConfig
 from model.language import LanguageModel
@@ -46,8 +46,7 @@ def load_language(path: Path | str) -> LanguageModel:
     if config.get("format") == FORMAT:
         lm = read_config(VLMConfig, config, config_file).lm
         table, other_parts = (("", "llm."),), ("projector.", "vision.")
-        with refusing(file):
-            tensors = unpack(read_tensors(file))
+        tensors = read_weights(file)
     elif config.get("model_type") in LLAMA_TYPES:
         lm = llama_config(config, config_file)
         tensors = read_tensors(file)
@@ -73,8 +72,7 @@ def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
     table = SAME
     if document.get("format") == FORMAT:
         config = read_config(VLMConfig, document, config_file)
-        with refusing(file):
-            tensors = unpack(read_tensors(file))
+        tensors = read_weights(file)
     else:
         lm, tensors = minimind_language(file, document)
         table = MINIMIND_V

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.checkpoints.files import KeyTable, WeightsError, read_tensors, refusing, rename, save_pickle
+from model.checkpoints.files import WeightsError, read_tensors, refusing, save_pickle
+from model.checkpoints.strict import KeyTable, rename
 from model.config import LMConfig
 from model.vlm import VLM
 

@@ -10,8 +10,10 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from model.checkpoints.files import WeightsError, refusing, save_safetensors, write_json
-from model.checkpoints.int8 import pack
+import torch
+from torch import Tensor
+
+from model.checkpoints.files import WeightsError, read_tensors, refusing, save_safetensors, write_json
 from model.config import LMConfig, ProjectorConfig, RopeScaling, VisionConfig, VLMConfig
 from model.vision import VisionTransformer
 from model.vlm import VLM
@@ -22,11 +24,11 @@ HEADER = {"format": FORMAT, "format_version": FORMAT_VERSION}  # of config.json;
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 PREPROCESSOR_FILE = "preprocessor_config.json"
+SCALE = ".int8_scale"  # after the name of a matrix of int8, for its scales
 
 NESTED = {"lm": LMConfig, "vision": VisionConfig, "projector": ProjectorConfig, "rope_scaling": RopeScaling}
 # Absent in files of earlier versions, whose models have the defaults.
-LATER = ("patch_bias", "post_norm", "layer_scale", "pixel_shuffle", "head_width", "rope_scaling",
-         "band")
+LATER = ("patch_bias", "post_norm", "layer_scale", "pixel_shuffle", "head_width", "rope_scaling", "band")
 
 
 def from_dict(kind, values: object) -> Any:
@@ -60,10 +62,41 @@ def read_config(kind, document: dict, where: Path) -> Any:
         return from_dict(kind, sizes if kind is VLMConfig else sizes.get("vision"))
 
 
+def pack(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`tensors` with each matrix (rows, columns) as int8, and one fp32 scale per row that puts its entry of largest
+    magnitude at 127: a quarter of the size in fp32.
+
+    The error is at most half a scale, a 254th of the row's largest magnitude. Vectors stay as they are.
+    """
+    packed = {}
+    for name, tensor in tensors.items():
+        if tensor.dim() == 2:
+            scale = tensor.float().abs().amax(dim=1) / 127
+            packed[name + SCALE] = scale
+            tensor = (tensor / scale.clamp_min(torch.finfo(torch.float32).tiny)[:, None]).round().to(torch.int8)
+        packed[name] = tensor
+    return packed
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The state dict in a model.safetensors, with what pack() made in fp32 again; WeightsError for scales amiss."""
+    tensors, unpacked = read_tensors(file), {}
+    for name, tensor in tensors.items():
+        if tensor.dtype == torch.int8:
+            scale = tensors.get(name + SCALE)
+            if scale is None or scale.shape != tensor.shape[:1]:
+                found = None if scale is None else tuple(scale.shape)
+                raise WeightsError(f"{file}: {name + SCALE}: found {found}, expected one scale for each row of {name}")
+            tensor = tensor.float() * scale[:, None]
+        if not name.endswith(SCALE):
+            unpacked[name] = tensor
+    return unpacked
+
+
 def save_vlm(folder: Path | str, vlm: VLM, with_vision: bool = False, int8: bool = False) -> None:
     """Writes one of our folders: sizes, language model, projector and, with `with_vision`, the encoder.
 
-    int8: matrices rounded to 8 bits (model/checkpoints/int8.py), a quarter of the size.
+    int8: matrices rounded to 8 bits, see pack().
     """
     state = {key: x for key, x in vlm.state_dict().items() if with_vision or not key.startswith("vision.")}
     write_json(Path(folder) / CONFIG_FILE, HEADER | asdict(vlm.config))

@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from model.checkpoints import files
-from model.checkpoints.files import SAME, KeyTable, WeightsError, load_strict, read_tensors, refusing, rename
+from model.checkpoints.files import WeightsError, read_tensors, refusing
+from model.checkpoints.strict import SAME, KeyTable, load_strict, rename, their_name
 from model.config import VisionConfig
 from model.vision import VisionTransformer
 
@@ -216,7 +217,7 @@ def read_vision(file: Path, config_file: Path, document: dict) -> tuple[str, Vis
     family, config = vision_config(document, config_file)
     form = FORMATS[family]
     tensors = read_tensors(file, lambda name: not name.startswith(form.other_parts))
-    patches = files.their_name(PATCHES, form.table)
+    patches = their_name(PATCHES, form.table)
     anchors = [name for name in tensors if name.endswith(patches)]
     if len(anchors) != 1:
         raise WeightsError(

@@ -23,13 +23,10 @@ QUICK, _ = GELU["quick_gelu"]
 
 
 class FastVisionAttention(Attention):
+    attend = staticmethod(attend)
+
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(product_dtype(x))  # one cast for three matmuls
-        query, key, value = (
-            projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
-        )
-        return self.out_proj(attend(query, key, value).transpose(1, 2).reshape(x.shape))
+        return super().forward(x.to(product_dtype(x)))  # one cast for three matmuls
 
 
 class FastEncoderLayer(EncoderLayer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from model.vlm import IGNORED, VLM
@@ -33,11 +32,7 @@ class FastVLM(VLM):
             if same:
                 cache.keep(torch.zeros(len(embeddings), dtype=torch.int64, device=embeddings.device))
         hidden = self.llm(embeddings[:, lead:], cache=cache, first=first - lead)  # (B, T - first, D)
-        targets = batch.labels[:, first + 1 :].flatten()
-        positions = (targets != IGNORED).nonzero().squeeze(1)
-        predicted = hidden[:, :-1].flatten(0, 1).index_select(0, positions)  # (supervised, D)
-        logits = self.llm.logits(predicted).float()
-        return F.cross_entropy(logits, targets.index_select(0, positions), reduction="sum"), len(positions)
+        return self.token_loss(hidden, batch.labels[:, first:])
 
     def encode(self, pixels: Tensor) -> Tensor:
         """As VLM.encode; a frozen encoder runs without autograd, as its kernels require."""

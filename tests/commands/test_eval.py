@@ -69,7 +69,6 @@ class Told:
         self.batches = []
         self.say = say
         monkeypatch.setattr("engine.inference.generate_batch", self)
-        monkeypatch.setattr(eval_vlm, "generate_batch", self)
 
     def __call__(self, model, tokenizer, batch, decoding, generator=None, stream=None):
         self.batches.append(batch)

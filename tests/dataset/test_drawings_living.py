@@ -9,8 +9,9 @@ import pytest
 from PIL import Image, ImageOps
 
 from dataset.picturebook.drawing.animals import ANIMALS
+from dataset.picturebook.drawing.figure import HAND, SEAT_HEIGHT, SEATED
 from dataset.picturebook.drawing.pen import Pen
-from dataset.picturebook.drawing.people import HAND, PEOPLE, SEAT_HEIGHT, SEATED
+from dataset.picturebook.drawing.people import PEOPLE
 from dataset.picturebook.facts import COLOURS, KINDS
 from dataset.picturebook.world import SITTERS
 

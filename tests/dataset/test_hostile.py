@@ -139,3 +139,17 @@ def test_a_tokenizer_with_parts_of_another_kind_is_refused(change):
     data = json.loads((default_folder() / "tokenizer.json").read_text("utf-8"))
     with pytest.raises(TokenizerError, match="tokenizer.json has the"):
         Tokenizer(json.dumps({**data, **change}))
+
+
+def test_a_file_beyond_the_largest_row_makes_its_row_bad_and_no_other(tmp_path, monkeypatch):
+    """As a film beside pictures."""
+    monkeypatch.setattr("dataset.formats.shards.LONGEST", 4000)
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as tar:
+        for name, content in (("0.mp4", bytes(9000)), ("1.png", png()), ("1.txt", b"a thing")):
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    first, second = (row for _, row in stream_rows(path))
+    assert isinstance(first, BadRow) and "4,000 are supported" in str(first)
+    assert second["image_bytes"] == [png()]

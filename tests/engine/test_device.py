@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from engine import device
+from engine.arguments import UsageError
 from engine.device import (
-    DeviceError,
     autocast,
     frozen_in,
     has_fast_bfloat16,
@@ -50,7 +50,7 @@ def test_a_device_that_is_there_is_taken(monkeypatch):
 ])  # fmt: skip
 def test_a_device_that_is_not_there_is_an_error_that_says_what_is(monkeypatch, gpus, name, have):
     pretend(monkeypatch, gpus)
-    with pytest.raises(DeviceError) as error:
+    with pytest.raises(UsageError) as error:
         pick_device(name)
     assert f"--device {name}: not on this machine, {have} use one of them, or auto" in str(error.value)
 
@@ -74,7 +74,7 @@ def test_bfloat16_is_chosen_where_the_processor_has_it(monkeypatch, line, fast):
 
 def test_a_number_format_is_taken_by_name_and_another_is_an_error_that_says_which_there_are():
     assert pick_dtype("float32", CPU) == torch.float32 and pick_dtype("bfloat16", CPU) == torch.bfloat16
-    with pytest.raises(DeviceError, match="--dtype float16: expected auto, float32 or bfloat16"):
+    with pytest.raises(UsageError, match="--dtype float16: expected auto, float32 or bfloat16"):
         pick_dtype("float16", CPU)
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from dataset.bad_rows import BadRows
 from dataset.record import IGNORE, Example
 from engine.arguments import TrainArguments, UsageError
 from engine.dataloader import Feed
-from engine.trainer import own_parts
+from engine.trainer import machine
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo is tested where torchrun is used")
@@ -69,7 +68,7 @@ def test_a_batch_with_fewer_samples_than_processes_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(UsageError, match="--batch_size 3 for 4 processes"):
-        own_parts(TrainArguments(batch_size=3), SimpleNamespace())
+        machine(TrainArguments(batch_size=3))
 
 
 @pytest.fixture(scope="module")

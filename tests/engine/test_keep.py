@@ -34,14 +34,14 @@ def go(path, losses, stop=None, **changes):
         return losses[seen["step"] - 1]
 
     plan = small_plan(**{**PLAN, **changes})
-    return train(model, plan, steps_from, open_run(path, {}, {}), {}, validate), model, seen
+    return train(model, plan, steps_from, open_run(path, {}, {}), validate), model, seen
 
 
 LOSSES = [5.0, 4.0, 3.0, 3.5, 2.5, 2.5, 2.75, 2.6]
 
 
 def test_the_weights_of_the_lowest_validation_loss_are_kept_the_first_of_equals(tmp_path):
-    summary, model, seen = go(tmp_path, LOSSES, keep_best=True)
+    summary, model, seen = go(tmp_path, LOSSES, keep="best")
     assert (summary.steps, summary.kept_step, summary.val_loss) == (8, 5, 2.5)
     assert fingerprint(model) == seen[5] != seen[8]
     assert [path.name for path in tmp_path.glob("best-*")] == ["best-5.safetensors"]
@@ -57,7 +57,7 @@ def test_without_being_asked_the_last_weights_are_kept(tmp_path):
 def test_it_stops_after_so_many_validations_without_a_lower_loss(tmp_path, patience, last):
     for keep_best in (False, True):
         path = tmp_path / str(keep_best)
-        summary, model, seen = go(path, LOSSES, patience=patience, keep_best=keep_best)
+        summary, model, seen = go(path, LOSSES, patience=patience, keep="best" if keep_best else "last")
         best = 3 if patience == 1 else 5
         assert summary.steps == last and summary.kept_step == (best if keep_best else last)
         assert fingerprint(model) == seen[summary.kept_step]
@@ -69,7 +69,7 @@ def test_it_stops_after_so_many_validations_without_a_lower_loss(tmp_path, patie
 @pytest.mark.parametrize("stopped_at", [1, 3, 4, 5, 6, 7])
 @pytest.mark.parametrize("patience", [0, 2])
 def test_a_run_that_was_stopped_from_outside_keeps_the_same_weights(tmp_path, stopped_at, patience):
-    changes = {"patience": patience, "keep_best": True}
+    changes = {"patience": patience, "keep": "best"}
     summary, whole, _ = go(tmp_path / "whole", LOSSES, **changes)
     if stopped_at < summary.steps:
         with pytest.raises(KeyboardInterrupt):
@@ -86,11 +86,11 @@ def test_a_run_that_was_stopped_from_outside_keeps_the_same_weights(tmp_path, st
 def test_a_best_that_was_written_after_the_last_save_does_no_harm(tmp_path):
     """The state says that step 3 is best; step 5 was found and kept, and then the process died and finds otherwise."""
     with pytest.raises(KeyboardInterrupt):
-        go(tmp_path, LOSSES, 6, keep_best=True, save_interval=4)
+        go(tmp_path, LOSSES, 6, keep="best", save_interval=4)
     assert {path.name for path in tmp_path.glob("best-*")} == {"best-3.safetensors", "best-5.safetensors"}
-    summary, model, seen = go(tmp_path, [5.0, 4.0, 3.0, 3.5, 3.5, 3.5, 3.5, 3.5], keep_best=True, save_interval=4)
+    summary, model, seen = go(tmp_path, [5.0, 4.0, 3.0, 3.5, 3.5, 3.5, 3.5, 3.5], keep="best", save_interval=4)
     assert summary.kept_step == 3 and 3 not in seen
-    _, expected, _ = go(tmp_path / "other", [5.0, 4.0, 3.0, 9.0, 9.0, 9.0, 9.0, 9.0], keep_best=True)
+    _, expected, _ = go(tmp_path / "other", [5.0, 4.0, 3.0, 9.0, 9.0, 9.0, 9.0, 9.0], keep="best")
     assert fingerprint(model) == fingerprint(expected)
     assert {path.name for path in tmp_path.glob("best-*")} == {"best-3.safetensors"}
 

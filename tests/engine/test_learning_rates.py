@@ -69,7 +69,7 @@ def test_rates_are_read_with_blanks_around():
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_every_weight_follows_the_schedule_at_its_own_peak(kind):
     model = model_with("llm", "projector")
-    plan = small_plan(optimizer=kind, learning_rates=RATES, learning_rate=1e-2)
+    plan = small_plan(optimizer=kind, rates=RATES, learning_rate=1e-2)
     optimizer = make_optimizer(model, plan)
     assert isinstance(optimizer, Muon) == (kind == "muon")
     names, peaks = {id(p): n for n, p in model.named_parameters()}, peak_rates(model, 1e-2, RATES)
@@ -86,7 +86,7 @@ def test_every_weight_follows_the_schedule_at_its_own_peak(kind):
 def test_one_rate_given_to_each_part_trains_as_the_one_rate_does(kind):
     ends = []
     for rates in ({}, {"llm": 1e-2, "llm.layers.0": 1e-2, "projector": 1e-2}):
-        model, plan = model_with("llm", "projector"), small_plan(optimizer=kind, learning_rates=rates)
+        model, plan = model_with("llm", "projector"), small_plan(optimizer=kind, rates=rates)
         optimizer = make_optimizer(model, plan)
         for step, batch in enumerate(small_batches(3)):
             gradients(model, optimizer, [batch], plan)
@@ -98,7 +98,7 @@ def test_one_rate_given_to_each_part_trains_as_the_one_rate_does(kind):
 def test_a_part_at_a_tiny_rate_stays_nearly_where_it_was():
     model = model_with("llm", "projector")
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    plan = small_plan(optimizer="muon", learning_rates={"llm": 1e-12})
+    plan = small_plan(optimizer="muon", rates={"llm": 1e-12})
     optimizer = make_optimizer(model, plan)
     gradients(model, optimizer, small_batches(1), plan)
     take_step(optimizer, plan, 1)
@@ -110,11 +110,11 @@ def test_a_part_at_a_tiny_rate_stays_nearly_where_it_was():
 @pytest.mark.parametrize("kind", ["adamw", "muon"])
 def test_a_run_with_rates_goes_on_bit_identically(tmp_path, kind):
     batches = [[batch] for batch in small_batches(6)]
-    plan = small_plan(optimizer=kind, learning_rates={"projector": 2e-2, "llm.layers.-1": 1e-3})
+    plan = small_plan(optimizer=kind, rates={"projector": 2e-2, "llm.layers.-1": 1e-3})
 
     def go(path, stop=None):
         model = model_with("llm", "projector")
-        train(model, plan, broken_off(batches, stop), open_run(path, {}, {}), {})
+        train(model, plan, broken_off(batches, stop), open_run(path, {}, {}))
         return fingerprint(model)
 
     with pytest.raises(KeyboardInterrupt):

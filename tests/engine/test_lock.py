@@ -11,15 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from engine.checkpoint import RunError
-from engine.lock import locked
+from engine.checkpoint import RunError, locked
 
 pytest.importorskip("fcntl")
 ROOT = Path(__file__).resolve().parents[2]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from engine.lock import locked
+from engine.checkpoint import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -111,7 +111,7 @@ def test_the_learning_rate_follows_the_hand_computed_schedule():
 
 def test_the_loop_uses_the_schedules_rate_at_each_step(tmp_path):
     plan = small_plan(warmup=2, learning_rate=0.01, min_lr_ratio=0.1)
-    train(Line(), plan, from_list([[points([1.0], [0.0])]] * 6), run_in(tmp_path), {})
+    train(Line(), plan, from_list([[points([1.0], [0.0])]] * 6), run_in(tmp_path))
     assert [entry["lr"] for entry in read_log(tmp_path / "log.jsonl")] == pytest.approx(
         [0.005, 0.01, 0.01, 0.001 + 0.009 * 0.75, 0.001 + 0.009 * 0.25, 0.001]
     )
@@ -136,16 +136,16 @@ def test_a_step_whose_pictures_were_all_bad_changes_nothing_and_is_no_loss_of_ze
     model = Line()
     steps = [[points([1.0], [0.0])], [], [points([1.0], [0.0])]]
     plan = small_plan(steps=3, log_interval=3, learning_rate=1e-9, warmup=1)
-    summary = train(model, plan, from_list(steps), run_in(tmp_path), {})
+    summary = train(model, plan, from_list(steps), run_in(tmp_path))
     assert summary.loss == pytest.approx(1.0, abs=1e-4) and summary.tokens == 20
     (tmp_path / "log.jsonl").unlink()
-    empty = train(model, small_plan(steps=4), from_list([[]] * 4), run_in(tmp_path / "empty"), {})
+    empty = train(model, small_plan(steps=4), from_list([[]] * 4), run_in(tmp_path / "empty"))
     assert math.isnan(empty.loss) and read_log(tmp_path / "empty" / "log.jsonl") == []
 
 
 def test_the_log_has_each_step_once_with_loss_rate_norm_and_tokens(tmp_path):
     batches = [[points([1.0], [0.0])], [points([2.0], [0.0]), points([1.0, 1.0], [0.0, 0.0])]] * 3
-    summary = train(Line(), small_plan(), from_list(batches), run_in(tmp_path), {}, lambda: 0.5)
+    summary = train(Line(), small_plan(), from_list(batches), run_in(tmp_path), lambda: 0.5)
     entries = read_log(tmp_path / "log.jsonl")
     training = [entry for entry in entries if "loss" in entry]
     assert [entry["step"] for entry in training] == [1, 2, 3, 4, 5, 6]
@@ -164,7 +164,7 @@ def test_a_run_that_was_stopped_ends_with_the_weights_log_and_summary_of_one_tha
     def go(path, model, kill=None):
         set_trainable(model, ("projector", "llm.layers.-1"))
         steps_from = broken_off(batches, kill)
-        return train(model, plan, steps_from, run_in(path), {}, lambda: mean_loss(model, batches[0], torch.float32))
+        return train(model, plan, steps_from, run_in(path), lambda: mean_loss(model, batches[0], torch.float32))
 
     whole, stopped, repeated = small_vlm(), small_vlm(), small_vlm()
     expected = go(tmp_path / "whole", whole)
@@ -178,8 +178,8 @@ def test_a_run_that_was_stopped_ends_with_the_weights_log_and_summary_of_one_tha
 
 def test_a_run_stopped_after_its_last_save_still_tells_its_losses(tmp_path):
     batches = from_list([[points([1.0], [0.0])]] * 6)
-    first = train(Line(), small_plan(), batches, run_in(tmp_path), {}, lambda: 0.25)
-    again = train(Line(), small_plan(), batches, run_in(tmp_path), {}, lambda: 1 / 0)
+    first = train(Line(), small_plan(), batches, run_in(tmp_path), lambda: 0.25)
+    again = train(Line(), small_plan(), batches, run_in(tmp_path), lambda: 1 / 0)
     assert again == first
     json.loads(json.dumps(vars(again), allow_nan=False))
 
@@ -189,7 +189,7 @@ def test_validation_and_saving_and_logging_do_not_change_training(tmp_path):
     for number, (save, evaluate, log) in enumerate([(2, 3, 1), (1, 1, 4), (100, 100, 100)]):
         model, batches = small_vlm(), small_batches(6)
         plan = small_plan(save_interval=save, eval_interval=evaluate, log_interval=log)
-        train(model, plan, from_list([[batch] for batch in batches]), run_in(tmp_path / str(number)), {},
+        train(model, plan, from_list([[batch] for batch in batches]), run_in(tmp_path / str(number)),
               lambda: mean_loss(model, batches, torch.float32))  # fmt: skip  # noqa: B023
         ends.add(fingerprint(model))
     assert len(ends) == 1
@@ -214,7 +214,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_checkpoint(t
             yield step
 
     with pytest.raises(NotFiniteError, match=f"^step {bad}: loss {value}, .*; {kept}.* Try a lower --learning_rate"):
-        train(model, small_plan(), steps_from, run, {})
+        train(model, small_plan(), steps_from, run)
     assert model.w.item() == before[bad - 1]  # the bad step was not taken
     if kept == NOTHING:
         assert not run.state_file.exists()
@@ -230,7 +230,7 @@ def test_a_finite_loss_with_a_gradient_that_is_not_stops_the_run_too(tmp_path):
             return (self.w - self.w.detach()).abs().sqrt().sum(), 1  # 0, and its slope is not a number
 
     with pytest.raises(NotFiniteError, match="step 1: loss 0.0, gradient norm nan"):
-        train(Steep(), small_plan(), from_list([[points([1.0], [0.0])]] * 6), run_in(tmp_path), {})
+        train(Steep(), small_plan(), from_list([[points([1.0], [0.0])]] * 6), run_in(tmp_path))
 
 
 def test_weights_that_a_step_ruined_are_not_kept_as_a_good_state(tmp_path):
@@ -238,13 +238,13 @@ def test_weights_that_a_step_ruined_are_not_kept_as_a_good_state(tmp_path):
     run, model = run_in(tmp_path), Line()
     plan = small_plan(save_interval=1, warmup=1, grad_clip=0.0, learning_rate=1e30, min_lr_ratio=1.0)
     with pytest.raises(NotFiniteError, match="step 2: loss inf.*; nothing was saved yet"):
-        train(model, plan, from_list([[points([1.0], [0.0])]] * 6), run, {})
+        train(model, plan, from_list([[points([1.0], [0.0])]] * 6), run)
     assert not run.state_file.exists()
 
 
 def test_a_validation_loss_that_is_not_finite_stops_the_run_before_it_is_kept(tmp_path):
     run = run_in(tmp_path)
     with pytest.raises(NotFiniteError, match="step 3: validation loss nan; the state after step 2 is good"):
-        train(Line(), small_plan(), from_list([[points([1.0], [0.0])]] * 6), run, {}, lambda: math.nan)
+        train(Line(), small_plan(), from_list([[points([1.0], [0.0])]] * 6), run, lambda: math.nan)
     assert read_metadata(run.state_file)["step"] == "2"
     assert all("val_loss" not in entry for entry in read_log(run.log_file))

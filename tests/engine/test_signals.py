@@ -29,7 +29,7 @@ def go(path, model, signals=(), plan=None):
                     os.kill(os.getpid(), sent)
             yield [batch]
 
-    return train(model, plan or small_plan(save_interval=100), steps_from, Run(path), {})
+    return train(model, plan or small_plan(save_interval=100), steps_from, Run(path))
 
 
 @pytest.mark.parametrize("sent, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from engine_parts import prompt_batch
 from safetensors.torch import load_file, save_file
 
 from model.checkpoints import (
@@ -225,7 +226,7 @@ def test_minimind_vs_own_answers_are_reproduced():
     assert (logits[-1] - torch.from_numpy(wanted["logits_last"])).abs().max() < 2e-3
     assert (logits[::8, ::16] - torch.from_numpy(wanted["logits_every8"])).abs().max() < 2e-3
     everything = torch.ones_like(image_mask)
-    done = generate(vlm, ids, everything, image_mask, pixels=pixels, max_new_tokens=16, end_id=-1)
+    done = generate(vlm, prompt_batch(ids, everything, image_mask, pixels), max_new_tokens=16, end_id=-1)
     assert done.ids[0] == wanted["greedy"].tolist()
 
 

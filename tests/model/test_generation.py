@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from engine_parts import prompt_batch
 
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.generation import choose, generate
@@ -25,10 +26,11 @@ def prompt(length: int, rows: int = 1, seed: int = 3) -> torch.Tensor:
     return torch.randint(1, LM.vocab_size, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
-def say(vlm, ids, mask=None, image_mask=None, new=12, end=NEVER, **given):
+def say(vlm, ids, mask=None, image_mask=None, new=12, end=NEVER, features=None, words=None, **given):
     mask = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
     image_mask = torch.zeros_like(mask) if image_mask is None else image_mask
-    return generate(vlm, ids, mask, image_mask, max_new_tokens=new, end_id=end, **given)
+    batch = prompt_batch(ids, mask, image_mask, features=features, words=words)
+    return generate(vlm, batch, max_new_tokens=new, end_id=end, **given)
 
 
 def left_padded(prompts: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from engine_parts import prompt_batch
 
 from model.checkpoints import WeightsError, load_language, load_vlm, save_vlm, write_json
 from model.config import LMConfig, RopeScaling, VLMConfig
@@ -58,7 +59,7 @@ def check_logits_and_answers(theirs, ours: LanguageModel) -> None:
     prompt = ids[:, :7]
     everything = torch.ones_like(prompt, dtype=torch.bool)
     vlm = VLM(VLMConfig(ours.config), llm=ours).eval()
-    done = generate(vlm, prompt, everything, ~everything, max_new_tokens=40, end_id=59)
+    done = generate(vlm, prompt_batch(prompt, everything, ~everything), max_new_tokens=40, end_id=59)
     expected = theirs.generate(prompt, attention_mask=everything.long(), max_new_tokens=40, do_sample=False)[:, 7:]
     assert done.ids == [row[: (row + [59]).index(59)] for row in expected.tolist()]
     assert len({token for row in done.ids for token in row}) > 5

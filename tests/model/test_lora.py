@@ -133,7 +133,7 @@ def test_a_run_with_adapters_goes_on_bit_identically(tmp_path):
     def go(path, stop=None):
         model = adapted()
         set_trainable(model, ("projector", "lora"))
-        train(model, small_plan(optimizer="muon"), broken_off(batches, stop), open_run(path, {}, {}), {})
+        train(model, small_plan(optimizer="muon"), broken_off(batches, stop), open_run(path, {}, {}))
         return fingerprint(model)
 
     with pytest.raises(KeyboardInterrupt):

@@ -10,7 +10,6 @@ from safetensors.torch import load_file, save_file
 
 from model.checkpoints import (
     WeightsError,
-    files,
     fingerprint,
     load_language,
     load_vision,
@@ -19,6 +18,7 @@ from model.checkpoints import (
     save_vlm,
     write_json,
 )
+from model.checkpoints.strict import load_strict
 from model.config import LMConfig, ProjectorConfig, VisionConfig, VLMConfig
 from model.language import LanguageModel
 from model.vision import VisionTransformer
@@ -172,7 +172,7 @@ def test_missing_unexpected_and_misshaped_keys_are_all_named(tmp_path, load):
 
 def test_loaded_weights_share_no_memory_with_what_they_were_loaded_from():
     state = LanguageModel(LM).state_dict()
-    model = files.load_strict(lambda: LanguageModel(LM), state, "here")
+    model = load_strict(lambda: LanguageModel(LM), state, "here")
     before = fingerprint(model)
     for tensor in state.values():
         tensor.zero_()

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dataset.batching import collate, pixel_loader
 from dataset.encoding import encode_prompt
 from dataset.record import IGNORE, Batch
-from engine.arguments import Plan
+from engine.arguments import TrainArguments
 from engine.build import get_encoder, get_tokenizer
 from engine.dataloader import Feed
 from engine.freeze import set_trainable
@@ -89,7 +89,7 @@ def test_the_reference_has_our_loss_at_any_padding(job, what, length):
 @pytest.mark.parametrize("trained", [("projector",), ("projector", "llm")])
 def test_both_have_the_same_loss_curve_over_20_steps(job, trained):
     vlm, model = load(job, trained)
-    plan = Plan(20, 1e-3, 1.0, 1, 0.05, 1.0, 100, 100, 100, torch.float32, "adamw")
+    plan = TrainArguments(steps=20, min_lr_ratio=1.0, optimizer="adamw", dtype="float32")
     feed, some = batches(job, "sft", 20)
     mine, theirs = make_optimizer(vlm, plan), make_optimizer(model, plan)
     step = make_step(model, theirs, TINY.sft_pad, feed.pad_id, torch.float32)
@@ -108,10 +108,7 @@ def test_the_reference_answers_as_we_do(job):
     prompts = [encode_prompt(ask.turns, tokenizer, vlm.image_tokens, ask.images) for ask in asks(job, 4)]
     load_pixels = pixel_loader(encoder.spec)
     batch = collate(prompts, tokenizer.pad_id, load_pixels, left=True)
-    ours = generate(
-        vlm.eval(), batch.ids, batch.attention_mask, batch.image_mask, max_new_tokens=16, end_id=tokenizer.end_id,
-        pixels=batch.pixels,
-    )  # fmt: skip
+    ours = generate(vlm.eval(), batch, max_new_tokens=16, end_id=tokenizer.end_id)
     for prompt, said in zip(prompts, ours.ids, strict=True):
         one = collate([prompt], tokenizer.pad_id, load_pixels, left=True)
         assert answer_one(model, one.ids, one.pixels, 16, tokenizer.end_id, len) == said

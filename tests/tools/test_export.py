@@ -82,8 +82,7 @@ def ours(trained: Trained, files: list[Path], text: str = QUESTION) -> tuple[lis
     batch = collate([example], trained.tokenizer.pad_id, pixel_loader(trained.encoder.spec), left=True)
     with torch.no_grad():
         logits = trained.model.logits(batch)[0]
-    made = generate(trained.model, batch.ids, batch.attention_mask, batch.image_mask, pixels=batch.pixels,
-                    max_new_tokens=12, end_id=trained.tokenizer.end_ids)  # fmt: skip
+    made = generate(trained.model, batch, max_new_tokens=12, end_id=trained.tokenizer.end_ids)
     return example.ids.tolist(), logits, made.ids[0]
 
 

@@ -103,7 +103,7 @@ def prepare_folder(job: Job, wait: Wait) -> None:
 def train_glimpse(training: Training, job: Job, wait: Wait) -> None:
     """The command itself; only the method that yields batches to its loop is wrapped, to read the clock there."""
     steps_from = Feed.steps_from
-    Feed.steps_from = lambda *given: training.metered(steps_from(*given), job, wait)
+    Feed.steps_from = lambda *given, **named: training.metered(steps_from(*given, **named), job, wait)
     try:
         training.script.main(training.flags(job))
     finally:
@@ -137,7 +137,7 @@ def make_feed(training: Training, job: Job) -> tuple[TrainArguments, Feed]:
     encode = partial(
         encode_record, tokenizer=tokenizer, image_tokens=job.config.image_tokens, max_seq_len=args.max_seq_len
     )
-    feed, _ = make_feeds(args, stage_data(args, training.what, 0), encode, tokenizer)
+    feed = make_feeds(args, stage_data(args, training.what, 0), encode, tokenizer)[0]
     device = pick_device(job.device)
     load = feature_loader(encoder, feed.examples.pictures, len(feed.examples), job.folder / "out/cache", args.cache_gb,
                           device, pick_dtype("auto", device), WORKERS)  # fmt: skip

@@ -10,8 +10,9 @@ from PIL import Image
 
 from dataset.picturebook.drawing.animals import ANIMALS
 from dataset.picturebook.drawing.backdrop import Canvas
+from dataset.picturebook.drawing.figure import HAND, SEAT_HEIGHT, SEATED
 from dataset.picturebook.drawing.pen import RGB, Pen, shade
-from dataset.picturebook.drawing.people import HAND, PEOPLE, SEAT_HEIGHT, SEATED
+from dataset.picturebook.drawing.people import PEOPLE
 from dataset.picturebook.drawing.places import PAINTERS
 from dataset.picturebook.drawing.things import THINGS
 from dataset.picturebook.drawing.vehicles import VEHICLES, boat_hull
