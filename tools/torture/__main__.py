@@ -1,45 +1,118 @@
-"""Hostile input and violent ends, deterministic by seed: python -m tools.torture [--minutes N] [--seed S]"""
+"""Hostile input, kills and faults, deterministic by seed: python -m tools.torture [--minutes N] [--seed S]
+
+Every case must end as if nothing had happened, or be refused in a sentence: no traceback, no hang, no other weights.
+On Linux. One core feeds hostile files to the readers of data, pictures, weights, configs, tokenizers and chat, the
+other kills and resumes tiny trainings.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+import multiprocessing
+import shlex
 import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from engine.command import guarded
+from model.checkpoints.files import write_json
 from tools.torture.fuzz import Fuzzer
+from tools.torture.violence import VARIANTS, Violence
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.torture", description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add = parser.add_argument
+    add("--minutes", type=float, default=10.0, help="how long (default: 10)")
+    add("--seed", type=int, default=0, help="of all cases (default: 0)")
+    add("--first", type=int, default=0, help="number of the first hostile case, to repeat one (default: 0)")
+    add("--cases", type=int, default=0, help="stop after so many hostile cases (default: when the time is up)")
+    add("--kills", type=int, default=sys.maxsize, help="so many runs to kill at most; 0: hostile input only")
+    add("--report", metavar="FILE", help="write what was tried and what failed as JSON")
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m tools.torture", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long (default: 10)")
-    parser.add_argument("--seed", type=int, default=0, help="of all cases (default: 0)")
-    parser.add_argument("--first", type=int, default=0, help="number of the first case (default: 0)")
-    parser.add_argument("--cases", type=int, default=0, help="stop after so many (default: when the time is up)")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(1)  # a fork has no other threads
+    args = parse(argv)
     work = Path(tempfile.mkdtemp(prefix="torture-"))
-    fuzzer, verdicts = Fuzzer(work, args.seed), Counter()
-    end, number = time.monotonic() + 60 * args.minutes, args.first
+    end = time.monotonic() + 60 * args.minutes
+    ended = work / "violence.json"
+    violent = multiprocessing.get_context("spawn").Process(target=be_violent, args=(args, work / "runs", end, ended))
+    if args.kills:
+        violent.start()
+    found = {"hostile inputs": feed(args, work, end)}
+    if args.kills:
+        violent.join()
+        if violent.exitcode:
+            sys.exit(f"error: the kills ended with status {violent.exitcode}; what is left is in {work}")
+        found |= json.loads(ended.read_text("utf-8"))
+    failed = False
+    for what, tally in found.items():
+        print(f"{what}: {tally['tried']:,} tried, {tally['tried'] - len(tally['failed']):,} ended well")
+        failed |= bool(tally["failed"])
+    if args.report:
+        command = shlex.join(["python", "-m", "tools.torture", *(sys.argv[1:] if argv is None else argv)])
+        write_json(Path(args.report), {"command": command, "seed": args.seed, "minutes": args.minutes} | found)
+    if failed:
+        sys.exit(f"what failed is in {work}")
+    shutil.rmtree(work)
+
+
+def feed(args: argparse.Namespace, work: Path, end: float) -> dict[str, Any]:
+    """Hostile inputs, one after the other, until the time is up."""
+    torch.set_num_threads(1)  # a fork has no other threads
+    fuzzer, number = Fuzzer(work, args.seed), args.first
+    kinds: Counter[str] = Counter()
+    failed, slowest, largest = [], 0.0, 0
     while time.monotonic() < end and (not args.cases or number < args.first + args.cases):
         case, folder, ending = fuzzer.run(number)
-        verdicts[ending.verdict == "ok"] += 1
+        kinds[case.kind] += 1
+        slowest, largest = max(slowest, ending.seconds), max(largest, ending.memory)
         if ending.verdict == "ok":
             shutil.rmtree(folder)
         else:
-            last = [line for line in ending.said.strip().splitlines() if line.strip()][-1:]
-            print(f"{number}: {case.kind}: {ending.verdict} after {ending.seconds:.1f} s: {last}", flush=True)
+            said = ending.said.strip().splitlines()[-1:]
+            failed.append(f"{number}, {case.kind}: {ending.verdict} after {ending.seconds:.1f} s: {said}")
+            print(failed[-1], flush=True)
         number += 1
-    print(f"hostile inputs: {verdicts.total():,} tried, {verdicts[True]:,} handled; what failed is in {work}")
-    if verdicts[False]:
-        sys.exit(1)
-    shutil.rmtree(work)
+    return {"tried": kinds.total(), "failed": failed, "slowest, s": round(slowest, 1), "most memory, MiB": largest,
+            "kinds": dict(kinds)}  # fmt: skip
+
+
+def be_violent(args: argparse.Namespace, work: Path, end: float, report: Path) -> None:
+    """Faults and kills by turns until the time is up: a run of each kind killed, then all faults, then more kills."""
+    work.mkdir()
+    violence = Violence(work, args.seed)
+    kills: dict[str, Any] = {"tried": 0, "failed": []}
+    faults: dict[str, Any] = {"tried": 0, "failed": []}
+
+    def note(tally: dict[str, Any], what: str, wrong: str, tried: int = 1) -> None:
+        tally["tried"] += tried
+        if wrong:
+            tally["failed"].append(f"{what}: {wrong}")
+            print(tally["failed"][-1], flush=True)
+
+    for number in range(args.kills):
+        if number == len(VARIANTS):
+            for what, wrong in violence.faults():
+                note(faults, what, wrong)
+                if time.monotonic() > end:
+                    break
+        if time.monotonic() > end:
+            break
+        what, wrong, tried = violence.kill(number)
+        note(kills, what, wrong, tried)
+    write_json(report, {"kills": kills, "faults": faults})
 
 
 if __name__ == "__main__":

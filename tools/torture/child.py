@@ -19,16 +19,20 @@ from engine.command import guarded
 from tokenizer.tokenizer import TokenizerError
 
 SECONDS = 20.0  # a case that takes longer hangs
-MEMORY = 1500 << 20  # bytes beside what the parent has
+MEMORY = 1500  # MiB beside what the parent has
 FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "subprocess.Popen", "socket.connect", "socket.bind")
 
 
 @dataclass(frozen=True)
 class Ending:
-    """verdict: 'ok' (read, or refused in words), else what went wrong; said: the end of what was printed."""
+    """verdict: 'ok' (read, or refused in words), else what went wrong; memory in MiB beside the model's.
+
+    said: the end of what was printed.
+    """
 
     verdict: str
     seconds: float
+    memory: int
     said: str
 
 
@@ -51,9 +55,10 @@ def watch(case: Callable[[], object], folder: Path, canary: Path, typed: bytes |
         if seconds > SECONDS:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
-            return Ending("hang", seconds, _end(said))
+            return Ending("hang", seconds, 0, _end(said))
         time.sleep(0.004)
     text, code = _end(said), os.waitstatus_to_exitcode(status)
+    memory = max(0, usage.ru_maxrss - resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) // 1024
     verdict = "ok"
     if code < 0:
         verdict = f"killed by {signal.Signals(-code).name}"
@@ -63,9 +68,9 @@ def watch(case: Callable[[], object], folder: Path, canary: Path, typed: bytes |
         verdict = "traceback"
     elif code not in (0, 1, 2):
         verdict = f"exit {code}"
-    elif usage.ru_maxrss * 1024 > MEMORY + resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024:
-        verdict = f"memory {usage.ru_maxrss >> 10} MB"
-    return Ending(verdict, seconds, text)
+    elif memory > MEMORY:
+        verdict = f"memory {memory} MiB"
+    return Ending(verdict, seconds, memory, text)
 
 
 def _end(said: Path) -> str:
@@ -87,7 +92,8 @@ def _run(case: Callable[[], object], folder: Path, canary: Path, said: Path, typ
     os.dup2(reading, 0)
     sys.stdin = io.TextIOWrapper(io.FileIO(0, "r", closefd=False), encoding="utf-8")
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + 2 * MEMORY, size + 2 * MEMORY))
+    limit = size + (2 * MEMORY << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
     def audit(event: str, args: tuple) -> None:
         if event in FORBIDDEN or (event == "open" and args[0] == str(canary)):

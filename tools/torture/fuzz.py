@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import random
 import shutil
@@ -11,12 +13,16 @@ from pathlib import Path
 
 import dataset.check
 import dataset.clean
+import eval_vlm
 import train_lm
 import train_pretrain
+import train_sft
+from tokenizer import train_tokenizer
 from tools.torture import mutate, seeds
 from tools.torture.child import Ending, watch
 
-DRY = ["--dry-run", "--device", "cpu", "--dtype", "float32", "--num_workers", "0", "--max_bad", "1"]
+CPU = ["--device", "cpu", "--dtype", "float32"]
+DRY = ["--dry-run", *CPU, "--num_workers", "0", "--max_bad", "1"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,7 @@ class Fuzzer:
         self.files = seeds.write_data(self.valid / "data")
         self.pictures = seeds.pictures()
         seeds.write_models(self.valid)
+        self.run_files = self._train()
         self.canary = work / "outside.png"
         self.canary.write_bytes(seeds.picture())
         configs = ("lm/config.json", "lm/tokenizer.json", "lm/tokenizer_config.json", "vision/config.json",
@@ -48,7 +55,21 @@ class Fuzzer:
             "weights safetensors",
             "weights pth",
             *(f"config {name}" for name in configs),
+            *(f"run {name}" for name in self.run_files),
+            "chat typed",
+            "text for a tokenizer",
         ]
+
+    def _train(self) -> list[str]:
+        """A tiny run in `valid`, made here, which imports all that the cases need; returns the names of its files."""
+        data = ["--data", str(self.files["jsonl"]), "--images", str(self.valid / "data" / "images")]
+        parts = ["--llm", str(self.valid / "lm"), "--vision", str(self.valid / "vision")]
+        run = self.valid / "run"
+        quick = ["--out", str(run), "--steps", "2", "--batch_size", "4", "--num_workers", "0", *CPU]
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            train_pretrain.main([*data, *parts, *quick])
+        return sorted(file.name for file in run.iterdir() if file.is_file() and file.name != "lock")
 
     def run(self, number: int) -> tuple[Case, Path, Ending]:
         """Case `number`: what it was, where its files are, how it ended."""
@@ -67,6 +88,18 @@ class Fuzzer:
             return self._picture(kind, name, folder, rng)
         if kind == "parquet types":
             return self._parquet(kind, folder, rng)
+        if family == "run":
+            return self._run_file(kind, name, folder, rng)
+        if family == "text":
+            text = folder / "text.txt"
+            text.write_bytes(mutate.bytes_of("一只红色的猫坐在草地上。\nA red cat sits there.\n".encode() * 3, rng))
+            return Case(kind, lambda: train_tokenizer.main(["--text", str(text), "--out", str(folder / "tokenizer")]))
+        if family == "chat":
+            look = ["--weights", str(self.valid / "run"), "--image", str(self.valid / "data" / "images" / "0.png")]
+            typed = mutate.bytes_of("什么颜色？\nIs there a dog?\n".encode() * rng.choice((1, 5)), rng)
+            if rng.random() < 0.1:
+                typed += b"a" * 800_000
+            return Case(kind, lambda: eval_vlm.main([*look, "--chat", "--max_new_tokens", "4", *CPU]), typed)
         return self._model(kind, name, folder, rng)
 
     def _data(self, kind: str, name: str, folder: Path, rng: random.Random) -> Case:
@@ -103,13 +136,34 @@ class Fuzzer:
         (folder / "images" / "0.png").write_bytes(mutate.bytes_of(self.pictures[name], rng))
         data = folder / "data.jsonl"
         data.write_text(json.dumps({"image": "0.png", "conversations": seeds.turns(0)}) + "\n", encoding="utf-8")
+        weights = ["--weights", str(self.valid / "run"), "--max_new_tokens", "4", *CPU]
+        if rng.random() < 0.2:
+            return Case(kind, lambda: eval_vlm.main([*weights, "--images", str(folder / "images")]))
         return Case(kind, self._reader(data, folder, rng))
+
+    def _run_file(self, kind: str, name: str, folder: Path, rng: random.Random) -> Case:
+        """A file of a finished run, met by evaluation, by the next stage, or by the same command again."""
+        run = folder / "run"
+        shutil.copytree(self.valid / "run", run)
+        content = (run / name).read_bytes()
+        if name.endswith(".json") and rng.random() < 0.8:
+            content = mutate.text_of(json.loads(content), rng)
+        else:
+            content = mutate.bytes_of(content, rng)
+        (run / name).write_bytes(content)
+        data = ["--data", str(self.files["jsonl"]), "--images", str(self.valid / "data" / "images")]
+        picture = ["--image", str(self.valid / "data" / "images" / "0.png"), "--page", str(folder / "page.html")]
+        return Case(kind, rng.choice((
+            lambda: eval_vlm.main(["--weights", str(run), *picture, "--max_new_tokens", "4", *CPU]),
+            lambda: train_sft.main([*data, "--from", str(run), "--stage", "1", "--out", str(folder / "sft"), *DRY]),
+        )))  # fmt: skip
 
     def _parquet(self, kind: str, folder: Path, rng: random.Random) -> Case:
         """Columns of types that no data set should have, beside good ones or in place of them."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        (folder / "images").symlink_to(self.valid / "data" / "images")
         table = pq.read_table(self.files["parquet"])
         rows = table.num_rows
         odd = rng.choice((
