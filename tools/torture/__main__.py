@@ -24,7 +24,7 @@ import torch
 from engine.command import guarded
 from model.checkpoints.files import write_json
 from tools.torture.fuzz import Fuzzer
-from tools.torture.violence import VARIANTS, Violence
+from tools.torture.violence import be_violent
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
@@ -47,7 +47,9 @@ def main(argv: list[str] | None = None) -> None:
     work = Path(tempfile.mkdtemp(prefix="torture-"))
     end = time.monotonic() + 60 * args.minutes
     ended = work / "violence.json"
-    violent = multiprocessing.get_context("spawn").Process(target=be_violent, args=(args, work / "runs", end, ended))
+    violent = multiprocessing.get_context("spawn").Process(
+        target=be_violent, args=(work / "runs", args.seed, args.kills, end, ended)
+    )
     if args.kills:
         violent.start()
     found = {"hostile inputs": feed(args, work, end)}
@@ -87,32 +89,6 @@ def feed(args: argparse.Namespace, work: Path, end: float) -> dict[str, Any]:
         number += 1
     return {"tried": kinds.total(), "failed": failed, "slowest, s": round(slowest, 1), "most memory, MiB": largest,
             "kinds": dict(kinds)}  # fmt: skip
-
-
-def be_violent(args: argparse.Namespace, work: Path, end: float, report: Path) -> None:
-    """Faults and kills by turns until the time is up: a run of each kind killed, then all faults, then more kills."""
-    work.mkdir()
-    violence = Violence(work, args.seed)
-    kills: dict[str, Any] = {"tried": 0, "failed": []}
-    faults: dict[str, Any] = {"tried": 0, "failed": []}
-
-    def note(tally: dict[str, Any], what: str, wrong: str, tried: int = 1) -> None:
-        tally["tried"] += tried
-        if wrong:
-            tally["failed"].append(f"{what}: {wrong}")
-            print(tally["failed"][-1], flush=True)
-
-    for number in range(args.kills):
-        if number == len(VARIANTS):
-            for what, wrong in violence.faults():
-                note(faults, what, wrong)
-                if time.monotonic() > end:
-                    break
-        if time.monotonic() > end:
-            break
-        what, wrong, tried = violence.kill(number)
-        note(kills, what, wrong, tried)
-    write_json(report, {"kills": kills, "faults": faults})
 
 
 if __name__ == "__main__":

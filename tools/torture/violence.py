@@ -14,8 +14,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.checkpoint import locked
+from model.checkpoints.files import write_json
 from tools.torture import seeds
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,18 +92,16 @@ class Violence:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
 
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TQDM_DISABLE": "1"}
-        output = self.work / "said.txt"
-        with output.open("wb") as said:
-            process = subprocess.Popen(
-                self.argv(variant, out), stdout=said, stderr=said, env=environment, preexec_fn=limited,
-                start_new_session=True,
-            )  # fmt: skip
-            try:
-                process.wait(PATIENCE if kill_after is None else kill_after)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        return Attempt(process.returncode, output.read_text("utf-8", "replace"))
+        process = subprocess.Popen(
+            self.argv(variant, out), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment,
+            preexec_fn=limited, start_new_session=True,
+        )  # fmt: skip
+        try:
+            said, _ = process.communicate(timeout=PATIENCE if kill_after is None else kill_after)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            said, _ = process.communicate()
+        return Attempt(process.returncode, said.decode("utf-8", "replace"))
 
     def unbroken(self, variant: str) -> tuple[str, float]:
         """(digest of the weights that an uninterrupted run ends with, its seconds)."""
@@ -221,6 +221,35 @@ class Violence:
             return self._refused(self.attempt("pretrain", out), "3.png")
         finally:
             gone.write_bytes(content)
+
+
+def be_violent(work: Path, seed: int, most: int, end: float, report: Path) -> None:
+    """A run of each kind killed, then all faults, then more kills: `most` runs, as long as time.monotonic() < end.
+
+    report: the JSON file that says what was tried and what failed.
+    """
+    work.mkdir()
+    violence = Violence(work, seed)
+    kills: dict[str, Any] = {"tried": 0, "failed": []}
+    faults: dict[str, Any] = {"tried": 0, "failed": []}
+
+    def note(tally: dict[str, Any], what: str, wrong: str, tried: int = 1) -> None:
+        tally["tried"] += tried
+        if wrong:
+            tally["failed"].append(f"{what}: {wrong}")
+            print(tally["failed"][-1], flush=True)
+
+    for number in range(most):
+        if number == len(VARIANTS):
+            for what, wrong in violence.faults():
+                note(faults, what, wrong)
+                if time.monotonic() > end:
+                    break
+        if time.monotonic() > end:
+            break
+        what, wrong, tried = violence.kill(number)
+        note(kills, what, wrong, tried)
+    write_json(report, {"kills": kills, "faults": faults})
 
 
 def digest(run: Path) -> str:
