@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: check test demo sft_images tokenizer language clean
+.PHONY: check test torture demo sft_images tokenizer language clean
 
 $(INSTALLED): requirements.txt requirements-dev.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -25,6 +25,11 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
+
+# make torture MINUTES=60: hostile files for every reader, tiny trainings that are killed and resumed.
+MINUTES ?= 10
+torture: $(INSTALLED)
+	$(BIN)/python -m tools.torture --minutes $(MINUTES) --seed $(SEED)
 
 # make demo LANGUAGE=en SEED=43: in English, and from another seed, in a folder of its own.
 # make demo FROM_NOTHING=1: with a language model trained on the spot, a third as long as the one that ships.

@@ -1,0 +1,1 @@
+"""Hostile input and violent ends, as a command: python -m tools.torture."""
