@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from dataset.atomic import replacing
-from dataset.bad_rows import BadImage
+from dataset.bad_rows import BadImage, DataError
 from dataset.batching import in_order
 from dataset.pictures import load_pixels, picture_key
 from dataset.preprocess import PreprocessSpec
@@ -143,12 +143,15 @@ class FeatureCache:
     def _compute(self, pixels: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             features = self._encode(torch.from_numpy(pixels)).detach().to("cpu", torch.float16).numpy()
-        finite = bool(np.isfinite(features).all())
-        if features.ndim != 3 or len(features) != len(pixels) or not finite:
+        if features.ndim != 3 or len(features) != len(pixels):
             raise ValueError(
-                f"the encoder returned features of shape {features.shape}, {'' if finite else 'not '}all finite in "
-                f"fp16, from {len(pixels)} pictures; expected ({len(pixels)}, N, Dv), finite: "
-                "check the encoder's weights, or work without the feature cache"
+                f"the encoder returned features of shape {features.shape} from {len(pixels)} pictures; expected "
+                f"({len(pixels)}, N, Dv)"
+            )
+        if not np.isfinite(features).all():
+            raise DataError(
+                f"the image encoder's features are too large for the cache, which keeps them in float16 (at most "
+                f"{np.finfo(np.float16).max:.0f}); work without it (--cache_gb 0), or check the encoder's weights"
             )
         return features
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataset.bad_rows import BadRow, DataError
 from engine.arguments import UsageError
 from engine.checkpoint import RunError
+from engine.finite import NotFiniteError
 from engine.freeze import FreezeError
-from engine.recorder import NotFiniteError
 from engine.signals import raise_interrupted
 from engine.start import interrupted_early
 from model.checkpoints.files import WeightsError

@@ -31,6 +31,7 @@ from engine import distributed
 from engine.arguments import TrainArguments
 from engine.build import Encoder
 from engine.device import autocast
+from engine.finite import ADVICE, PARTS, NotFiniteError
 from tokenizer.tokenizer import Tokenizer
 
 
@@ -156,6 +157,10 @@ def feature_loader(
 
 @torch.no_grad()
 def encode_pixels(encoder: Encoder, pixels: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Features (P, N, Dv) of pixels (P, 3, H, W), on the device."""
+    """Features (P, N, Dv) of pixels (P, 3, H, W), on the device; NotFiniteError where they are not finite."""
     with autocast(device, dtype):
-        return encoder.module.to(device)(pixels.to(device))
+        features = encoder.module.to(device)(pixels.to(device))
+    if not bool(features.isfinite().all()):
+        where = f" in {encoder.folder}" if encoder.folder else ""
+        raise NotFiniteError(f"the output of the {PARTS['vision']}{where} is not finite; {ADVICE}")
+    return features

@@ -15,6 +15,7 @@ from dataset.record import Ask, Batch, Record
 from engine.arguments import UsageError
 from engine.checkpoint import Run
 from engine.device import autocast
+from engine.finite import ADVICE, NotFiniteError, first_not_finite, part_of
 from model.checkpoints import write_json
 from model.generation import check_sampling, generate
 from model.vlm import VLM
@@ -97,13 +98,18 @@ def generate_batch(
     model: VLM, tokenizer: Tokenizer, batch: Batch, decoding: Decoding,
     generator: torch.Generator | None = None, stream: Callable[[int, int], None] | None = None,
 ) -> list[Answer]:  # fmt: skip
-    """One answer per row of a left-padded batch. stream: as in model/generation.py."""
+    """One answer per row of a left-padded batch; NotFiniteError, naming the part of the model, where its output is not
+    finite. stream: as in model/generation.py."""
     with autocast(batch.ids.device, decoding.dtype):
-        made = generate(
-            model, batch, max_new_tokens=decoding.max_new_tokens, end_id=tokenizer.end_ids,
-            temperature=decoding.temperature, top_p=decoding.top_p, repetition_penalty=decoding.repetition_penalty,
-            generator=generator, stream=stream,
-        )  # fmt: skip
+        try:
+            made = generate(
+                model, batch, max_new_tokens=decoding.max_new_tokens, end_id=tokenizer.end_ids,
+                temperature=decoding.temperature, top_p=decoding.top_p, repetition_penalty=decoding.repetition_penalty,
+                generator=generator, stream=stream,
+            )  # fmt: skip
+        except FloatingPointError as error:
+            part = part_of(first_not_finite(model, lambda: model.logits(batch)) or "llm")
+            raise NotFiniteError(f"{error}: the {part} is at fault; {ADVICE}") from error
     texts = (tokenizer.decode(ids).strip() for ids in made.ids)
     return [Answer(text, len(ids), end) for text, ids, end in zip(texts, made.ids, made.stopped, strict=True)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch.optim import Optimizer
@@ -13,6 +14,7 @@ from engine import distributed
 from engine.arguments import TrainArguments
 from engine.checkpoint import Run
 from engine.device import DTYPES, autocast
+from engine.finite import first_not_finite
 from engine.optimizer import learning_rate, make_optimizer
 from engine.recorder import Recorder, Summary, Trainee
 
@@ -36,7 +38,8 @@ def train(
         for step in range(record.start, record.last):
             micro_batches = [batch.to(device) for batch in next(steps)]
             loss, norm = gradients(model, optimizer, micro_batches, plan)
-            record.check(step, loss, norm)
+            again = partial(mean_loss, model, micro_batches, DTYPES[plan.dtype])
+            record.check(step, loss, norm, partial(first_not_finite, model, again))
             rate = take_step(optimizer, plan, step)
             record.step(step + 1, loss, norm, rate, micro_batches)
             if validate and record.is_due(step + 1, plan.eval_interval):

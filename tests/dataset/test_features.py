@@ -242,7 +242,7 @@ def test_a_picture_that_cannot_be_read_is_named_when_it_is_asked_for(tmp_path):
 
 @pytest.mark.parametrize("wrong", [lambda f: f * float("nan"), lambda f: f * 1e9, lambda f: f[:1], lambda f: f[:, 0]])
 def test_features_that_cannot_be_kept_are_an_error_and_not_kept(tmp_path, wrong):
-    with pytest.raises(ValueError, match="expected .10, N, Dv., finite"):
+    with pytest.raises(ValueError, match=r"expected \(10, N, Dv\)|too large for the cache.*--cache_gb 0"):
         open_cache(tmp_path, lambda pixels: wrong(encode(pixels))).ensure(PICTURES[:10])
     assert len(open_cache(tmp_path)) == 0
 
