@@ -104,9 +104,9 @@ class FeatureCache:
         return self._write(pending)
 
     def load(self, pictures: Sequence[Picture]) -> dict[str, Tensor]:
-        """The PictureLoader for collate(): (P, N, Dv) float32 features of pictures passed to ensure(), else KeyError.
+        """The PictureLoader for collate(): (P, N, Dv) float32 features of pictures passed to ensure().
 
-        Raises BadImage for a picture that could not be read.
+        Raises BadImage for a picture that could not be read, or that ensure() has not seen.
         """
         rows = []
         for picture in pictures:
@@ -114,7 +114,8 @@ class FeatureCache:
             if key in self._bad:
                 raise self._bad[key]
             if key not in self._where:
-                raise KeyError("the picture is not in the feature cache; give it to ensure() first")
+                name = f"{picture}: " if isinstance(picture, Path) else ""
+                raise BadImage("image is not the one that was encoded", f"{name}changed since training began")
             shard, row = self._where[key]
             expected = self._sums.pop(key, None)
             if expected is not None and zlib.crc32(shard[row]) != expected:

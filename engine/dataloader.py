@@ -110,7 +110,7 @@ class Feed:
         """The first batches in the examples' own order, for validation: `count` examples in all ranks together."""
         numbers = range(min(count, len(self.examples)))
         groups = (numbers[i : i + self.batch_size] for i in range(0, len(numbers), self.batch_size))
-        made = [self._collate([self.examples[i] for i in group[self.rank :: self.processes]]) for group in groups]
+        made = [self._collate(self.examples.some(group[self.rank :: self.processes])) for group in groups]
         return [batch for batch in made if batch is not None]
 
     def padding(self) -> float:

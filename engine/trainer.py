@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from dataset.bad_rows import DataError
+from dataset.bad_rows import BadRow, DataError
 from dataset.batching import PictureLoader, pixel_loader
 from dataset.encoding import encode_record
 from dataset.features import FeatureCache
@@ -130,7 +130,10 @@ def train_vlm(
                 save_familiar(folder, familiar)
 
     def show(run: Run) -> None:
-        records = [data.val[int(row)] for val in feeds[1:] for row in val.examples.rows[:SAMPLES]]
+        records = []
+        for row in (row for val in feeds[1:] for row in val.examples.rows[:SAMPLES]):
+            with contextlib.suppress(BadRow):  # reported by then
+                records.append(data.val[int(row)])
         write_samples(run, model, tokenizer, records, load, here.dtype)
 
     return run_training(args, model, trained, feeds, facts, here, save, show)

@@ -229,7 +229,7 @@ def test_a_picture_that_cannot_be_read_is_named_when_it_is_asked_for(tmp_path):
         cache.load([PICTURES[0], broken])
     with pytest.raises(BadImage, match="missing"):
         cache.load([absent])
-    with pytest.raises(KeyError, match="give it to ensure"):
+    with pytest.raises(BadImage, match="image is not the one that was encoded"):
         cache.load([PICTURES[9]])
 
     bad = BadRows(1.0)
