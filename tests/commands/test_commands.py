@@ -230,9 +230,9 @@ def test_missing_stages_are_said_and_run_first_and_finished_ones_are_not_repeate
 
 
 def test_a_stage_that_was_cut_off_is_run_again_before_the_next(default_stages, tiny_run, tiny, capsys):
-    """run.json and a training state are there, finished.json is not: as after a kill."""
+    """run.json and a training state are there, finished.json is not whole: as after a full disk."""
     call(train_lm.main, *MACHINE)
-    Path("out/lm/finished.json").unlink()
+    Path("out/lm/finished.json").write_text("")
     weight = weights(Path("out/lm"))
     capsys.readouterr()
     call(train_pretrain.main, *MACHINE)
