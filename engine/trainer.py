@@ -162,6 +162,10 @@ def run_training(
             f"--keep {args.keep} --patience {args.patience} go by the validation loss, and the data is too little to "
             "keep some apart; give --val_data, or leave them out"
         )
+    if args.dry_run:
+        for each, what in zip(feeds, ("samples", "validation rows"), strict=False):
+            for line in each.open_pictures(what):
+                print(line)
     print(describe(plan, feed, model, here))
     if args.dry_run:
         return None
