@@ -11,7 +11,7 @@ from tqdm import tqdm
 from dataset.bad_rows import BadRow, BadRows
 from dataset.batching import PictureLoader, collate
 from dataset.encoding import encode_prompt, split_answer
-from dataset.record import Ask, Batch, Record
+from dataset.record import Ask, Batch, Picture, Record
 from engine.arguments import UsageError
 from engine.checkpoint import Run
 from engine.device import autocast
@@ -24,6 +24,7 @@ from tokenizer.tokenizer import Tokenizer
 SAMPLES = 8  # validation records that a finished run answers
 SHOWN = 3
 SHOWN_LENGTH = 160
+Samples = list[tuple[dict, Sequence[Picture]]]  # prompt, reference and answer; their pictures
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,9 @@ def generate_batch(
 
 def write_samples(
     run: Run, model: VLM, tokenizer: Tokenizer, records: list[Record], load: PictureLoader, dtype: torch.dtype
-) -> None:
-    """Write the model's answers to some records, beside the references, to samples.json; print a few.
+) -> Samples:
+    """Write the model's answers to some records, beside the references, to samples.json; print a few; return all, each
+    with its pictures.
 
     A record whose picture cannot be read, which the run has reported by then, is left out.
     """
@@ -125,12 +127,14 @@ def write_samples(
     asks = [Ask(turns, pictures, record.id) for record, (turns, pictures, _) in zip(records, parts, strict=True)]
     longest = min(256, model.config.lm.max_position_embeddings // 2)
     answers = answer(model, tokenizer, asks, load, Decoding(longest, SAMPLES, dtype=dtype), BadRows(1.0))
-    samples = [
-        {"id": ask.id, "prompt": ask.turns[-1].text, "reference": reference, "answer": made.text}
+    shown = [
+        ({"id": ask.id, "prompt": ask.turns[-1].text, "reference": reference, "answer": made.text}, ask.images)
         for ask, (*_, reference), made in zip(asks, parts, answers, strict=True)
         if made
     ]
+    samples = [sample for sample, _ in shown]
     write_json(run.path / "samples.json", {"samples": samples})
     for sample in samples[:SHOWN]:
         print(f"  {sample['prompt'].strip()!r}")
         print(f"    reference: {sample['reference']}\n    model:     {sample['answer'][:SHOWN_LENGTH]}")
+    return shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -22,18 +23,20 @@ Steps = Callable[[int], Iterator[list]]  # from step k on, the micro-batches of 
 
 
 def train(
-    model: Trainee, plan: TrainArguments, steps_from: Steps, run: Run, validate: Callable[[], float] | None = None
-) -> Summary:
+    model: Trainee, plan: TrainArguments, steps_from: Steps, run: Run, validate: Callable[[], float] | None = None,
+    board: Any = None,
+) -> Summary:  # fmt: skip
     """Train model's parameters that require a gradient for plan.steps optimizer steps, resuming `run`'s checkpoint.
 
     steps_from(k) yields the micro-batches of each step from k on and must depend on k alone, so that an interrupted run
     ends with the weights of an uninterrupted one. model.loss(batch) returns (summed loss, supervised tokens); a step's
     loss is the sum over its micro-batches per supervised token. validate() returns the validation loss, which plan.keep
-    and plan.patience may need. Raises NotFiniteError, and OSError if a checkpoint cannot be written.
+    and plan.patience may need. board: of engine/board.py, if any. Raises NotFiniteError, and OSError if a checkpoint
+    cannot be written.
     """
     optimizer = make_optimizer(model, plan)
     device = next(model.parameters()).device
-    with Recorder(run, plan, model, optimizer) as record:
+    with Recorder(run, plan, model, optimizer, board) as record:
         steps = steps_from(record.start)
         for step in range(record.start, record.last):
             micro_batches = [batch.to(device) for batch in next(steps)]

@@ -8,11 +8,12 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch.optim import Optimizer
 
 from engine import distributed
-from engine.arguments import TrainArguments, settings
+from engine.arguments import TrainArguments
 from engine.checkpoint import Run, drop_best, load_best, load_state, save_best, save_state
 from engine.finite import ADVICE, NotFiniteError, part_of
 from engine.log import Log
@@ -57,7 +58,7 @@ class Summary:
 class Recorder(contextlib.AbstractContextManager["Recorder"]):
     """Resumes a run from its last checkpoint, taken after step `start`; saves, logs and stops it as the plan says."""
 
-    def __init__(self, run: Run, plan: TrainArguments, model: Trainee, optimizer: Optimizer):
+    def __init__(self, run: Run, plan: TrainArguments, model: Trainee, optimizer: Optimizer, board: Any = None):
         self.run, self.plan, self.model, self.optimizer = run, plan, model, optimizer
         self.start, before = load_state(run, model, optimizer)
         self.progress = Progress(**before)
@@ -66,9 +67,7 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         self._signals = Postponed()
         self._began = time.perf_counter() - self.progress.seconds
         self._clock, self._counted = time.perf_counter(), self.progress.tokens
-        quiet = not distributed.is_main()
-        project = plan.wandb_project if plan.use_wandb else ""
-        self.log = Log(run, plan.steps, self.start, self.progress.seconds, project, settings(plan), quiet)
+        self.log = Log(run, plan.steps, self.start, self.progress.seconds, board, quiet=not distributed.is_main())
         if self.start:
             self.log.say(f"resuming after step {self.start} of {plan.steps}")
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,13 +23,14 @@ from dataset.features import FeatureCache
 from dataset.splits import Data
 from engine import distributed
 from engine.arguments import TrainArguments, UsageError, rates_of, settings
+from engine.board import log_samples, wandb_run
 from engine.build import Encoder
 from engine.checkpoint import Run, is_finished, locked, open_run
 from engine.dataloader import Feed, feature_loader, make_feeds
 from engine.device import accelerate, arithmetic, frozen_in, keep_in, peak_memory, pick_device, pick_dtype, prepare
 from engine.familiar import describe_training, save_familiar
 from engine.freeze import LORA, check_frozen, frozen_sums, parameter_table, rate_table, set_trainable
-from engine.inference import SAMPLES, write_samples
+from engine.inference import SAMPLES, Samples, write_samples
 from engine.log import draw_curve
 from engine.loop import mean_loss, train
 from engine.memory import memory_plan, memory_table
@@ -129,19 +131,19 @@ def train_vlm(
             if familiar:
                 save_familiar(folder, familiar)
 
-    def show(run: Run) -> None:
+    def show(run: Run) -> Samples:
         records = []
         for row in (row for val in feeds[1:] for row in val.examples.rows[:SAMPLES]):
             with contextlib.suppress(BadRow):  # reported by then
                 records.append(data.val[int(row)])
-        write_samples(run, model, tokenizer, records, load, here.dtype)
+        return write_samples(run, model, tokenizer, records, load, here.dtype)
 
     return run_training(args, model, trained, feeds, facts, here, save, show)
 
 
 def run_training(
     args: TrainArguments, model: Trainee, trained: tuple[str, ...], feeds: list[Feed], facts: dict, here: Machine,
-    save: Callable[[Path], None], show: Callable[[Run], None] | None = None,
+    save: Callable[[Path], None], show: Callable[[Run], Samples] | None = None,
 ) -> Run | None:  # fmt: skip
     """Train `model` and save it in the run's folder; None for a dry run.
 
@@ -179,29 +181,35 @@ def run_training(
             open_run(run.path, settings(args), facts, arithmetic(model, here.device, here.dtype))
             feed.bad.write(run.path / "bad_rows.json")
         distributed.barrier()
-        frozen = frozen_sums(model)
-        try:
-            summary = fit(plan, model, feeds, run, here)
-        except DataError:  # too many unreadable pictures, which are opened while training
+        project = args.wandb_project if args.use_wandb and distributed.is_main() else ""
+        with wandb_run(run, project, settings(plan)) as board:
+            frozen = frozen_sums(model)
+            try:
+                summary = fit(plan, model, feeds, run, here, board)
+            except DataError:  # too many unreadable pictures, which are opened while training
+                if distributed.is_main():
+                    feed.bad.write(run.path / "bad_rows.json")
+                raise
+            check_frozen(model, frozen)
             if distributed.is_main():
                 feed.bad.write(run.path / "bad_rows.json")
-            raise
-        check_frozen(model, frozen)
-        if distributed.is_main():
-            feed.bad.write(run.path / "bad_rows.json")
-            if LORA in trained:
-                adapters = {"rank": str(args.lora_rank), "alpha": str(args.lora_alpha), "targets": args.lora_targets}
-                save_safetensors(run.path / "lora.safetensors", lora_tensors(model), adapters)
-                merge_lora(model)
-            save(run.path)
-            draw_curve(run.log_file, run.path / "loss.png")
-            if show:
-                if args.fsdp:  # the whole model, in as little memory as possible
-                    keep_in(here.dtype, model)
-                model.to(here.device)
-                show(run)
-            done = {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()}
-            write_json(run.path / "finished.json", done)  # last, as it marks the run as finished
+                if LORA in trained:
+                    about = {"rank": str(args.lora_rank), "alpha": str(args.lora_alpha), "targets": args.lora_targets}
+                    save_safetensors(run.path / "lora.safetensors", lora_tensors(model), about)
+                    merge_lora(model)
+                save(run.path)
+                draw_curve(run.log_file, run.path / "loss.png")
+                if show:
+                    if args.fsdp:  # the whole model, in as little memory as possible
+                        keep_in(here.dtype, model)
+                    model.to(here.device)
+                    samples = show(run)
+                    if board:
+                        log_samples(board, samples, summary.steps)
+                done = {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()}
+                if board:
+                    board.summary.update(done)
+                write_json(run.path / "finished.json", done)  # last, as it marks the run as finished
         distributed.barrier()
     val = "" if summary.val_loss is None else f", validation {summary.val_loss:.4f}"
     best = f", the weights after step {summary.kept_step} kept" if plan.keep == "best" else ""
@@ -209,7 +217,7 @@ def run_training(
     return run
 
 
-def fit(plan: TrainArguments, model: Trainee, feeds: list[Feed], run: Run, here: Machine) -> Summary:
+def fit(plan: TrainArguments, model: Trainee, feeds: list[Feed], run: Run, here: Machine, board: Any = None) -> Summary:
     """Run the loop on the device: on the model itself, or with --fsdp on a copy sharded over all ranks."""
     feed, *validation = feeds
     for module in model.modules():
@@ -219,7 +227,7 @@ def fit(plan: TrainArguments, model: Trainee, feeds: list[Feed], run: Run, here:
     with in_training(plan, model, here) as trainee:
         batches = [batch for val in validation for batch in val.some(VALIDATION_EXAMPLES)]
         validate = partial(mean_loss, trainee, batches, here.dtype) if validation else None
-        return train(trainee, plan, steps_from, run, validate)
+        return train(trainee, plan, steps_from, run, validate, board)
 
 
 def in_training(args: TrainArguments, model: Trainee, here: Machine) -> AbstractContextManager[Trainee]:
