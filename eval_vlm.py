@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from engine.start import begin
+
+    begin()
+
 import argparse
 import shlex
 import sys
@@ -18,6 +23,7 @@ from dataset.pictures import open_picture
 from dataset.record import IMAGE, Ask, Turn
 from engine.arguments import UsageError
 from engine.build import Trained, load_trained
+from engine.checkpoint import Run
 from engine.command import guarded
 from engine.device import pick_device, pick_dtype, prepare
 from engine.freeze import count_parameters
@@ -113,7 +119,7 @@ def load_looker(args: argparse.Namespace) -> Looker:
 def find_weights(named: str | None, runs: str = "out") -> Path:
     """The model named, else the last finished stage in `runs`; UsageError if there is none."""
     stages = [Path(runs) / name for name in STAGES]
-    finished = [path for path in stages if (path / "finished.json").is_file()]
+    finished = [path for path in stages if Run(path).is_finished()]
     if not named and not finished:
         raise UsageError(
             f"no finished run among {', '.join(map(str, stages))}; train one (python train_sft.py --stage 3) or give "

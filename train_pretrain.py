@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from engine.start import begin
+
+    begin()
+
 import sys
 from pathlib import Path
 
@@ -15,6 +20,7 @@ from dataset.splits import stage_data
 from engine.arguments import TrainArguments, UsageError, parse, passed_on, placed, with_projector_rate
 from engine.build import EMBEDDED_LANGUAGE, get_encoder, get_language, get_tokenizer, join
 from engine.cells import name_cells
+from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
 from engine.trainer import is_done, machine, train_vlm
 
@@ -68,7 +74,7 @@ def find_language(args: TrainArguments) -> str:
     if args.llm or args.from_run:
         return args.llm or args.from_run
     default = Path(args.runs) / train_lm.NAME
-    if (default / "finished.json").is_file():
+    if Run(default).is_finished():
         return str(default)
     shipped = EMBEDDED_LANGUAGE.get(args.english)
     if shipped and not (default / "run.json").is_file() and not args.tokenizer:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from engine.start import begin
+
+    begin()
+
 import dataclasses
 import sys
 from pathlib import Path
@@ -13,6 +18,7 @@ from dataset.splits import stage_data
 from dataset.views import stage_records
 from engine.arguments import TrainArguments, UsageError, parse, passed_on, placed, with_projector_rate
 from engine.build import check_vocabulary, get_tokenizer, run_encoder
+from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
 from engine.trainer import is_done, machine, train_vlm
 from model.checkpoints import load_vlm
@@ -60,7 +66,7 @@ def find_start(args: TrainArguments) -> Path:
     if args.from_run:
         return Path(args.from_run)
     default = Path(args.runs) / (train_pretrain.NAME if args.stage == 1 else f"sft{args.stage - 1}")
-    if (default / "finished.json").is_file():
+    if Run(default).is_finished():
         return default
     if args.data or args.dry_run:
         raise UsageError(f"{default} is not finished, and stage {args.stage} starts from it; name a run with --from")

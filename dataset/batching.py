@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from array import array
 from collections import deque
@@ -56,7 +57,7 @@ class Examples:
     ):
         self.records = records
         self.encode = encode
-        bad = bad or BadRows()
+        self.bad = bad = bad or BadRows()
         kept = array("q")  # row index, tokens and supervised tokens of each example
         self.truncated = 0  # examples truncated to the length limit
         digest = hashlib.sha256()
@@ -88,10 +89,21 @@ class Examples:
     def __getitem__(self, index: int) -> Example:
         return self.encode(self.records[int(self.rows[index])])
 
-    def pictures(self) -> Iterator[Picture]:
-        """All pictures in order, to fill a feature cache."""
-        for index in range(len(self)):
-            yield from self.records[int(self.rows[index])].images
+    def some(self, numbers: Iterable[int]) -> list[Example]:
+        """The examples of these numbers; one whose row has become bad since it was checked is counted and left out."""
+        good = []
+        for number in map(int, numbers):
+            try:
+                good.append(self[number])
+            except BadRow as error:
+                self.bad.add(error.row_id or f"row {self.rows[number]}", error)
+        return good
+
+    def pictures(self, numbers: Iterable[int] | None = None) -> Iterator[Picture]:
+        """The pictures of these examples, by default of all, in order; rows that have become bad are passed over."""
+        for number in range(len(self)) if numbers is None else map(int, numbers):
+            with contextlib.suppress(BadRow):  # counted when it is trained on
+                yield from self.records[int(self.rows[number])].images
 
 
 def batch_plan(
@@ -160,20 +172,20 @@ def endless(plan: Plan, start_step: int = 0) -> Iterator[tuple[int, np.ndarray]]
 
 
 def load_batches(
-    examples: Sequence[Example] | Examples,
+    examples: Examples,
     steps: Iterable[tuple[int, np.ndarray]],
     make: Callable[[list[Example]], Batch | None],
     workers: int = 0,
 ) -> Iterator[tuple[int, Batch]]:
     """(step, Batch) in the order of steps, prefetched by `workers` threads; the result is the same for any number.
 
-    make: collate with its other arguments bound. A batch without a readable picture is skipped, so a step may be
+    make: collate with its other arguments bound. A batch without a readable row is skipped, so a step may be
     missing; resume an interrupted run from the last step's number plus one.
     """
 
     def prepare(item: tuple[int, np.ndarray]) -> tuple[int, Batch | None]:
         step, numbers = item
-        return step, make([examples[int(number)] for number in numbers])
+        return step, make(examples.some(numbers))
 
     skipped = 0
     for step, batch in in_order(prepare, steps, workers):

@@ -1,9 +1,10 @@
 """Features of a frozen encoder, computed once and cached on disk, so that training does not run the encoder again.
 
 A cache folder has one folder per encoder and preprocessing. Each shard in it is two files: NAME.npy with fp16 features
-(n, N, Dv), and NAME.json with the keys of its n pictures and a checksum of each one's features. The keys are written
-last, after the features were synced to disk, and a shard counts only if both files are whole, so that one torn by a
-kill or a full disk is never used. Later corruption is detected on first access.
+(n, N, Dv), and NAME.json with the keys of its n pictures, a checksum of each one's features, and the sizes of the
+batches they were computed in. The keys are written last, after the features were synced to disk, and a shard counts
+only if both files are whole, so that one torn by a kill or a full disk is never used. Later corruption is detected when
+the picture is next passed to ensure().
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import shutil
 import time
 import warnings
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +30,7 @@ import torch
 from torch import Tensor
 
 from dataset.atomic import replacing
-from dataset.bad_rows import BadImage
+from dataset.bad_rows import BadImage, DataError
 from dataset.batching import in_order
 from dataset.pictures import load_pixels, picture_key
 from dataset.preprocess import PreprocessSpec
@@ -39,6 +42,28 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Encode = Callable[[Tensor], Tensor]  # pixels (P, 3, H, W) float32 -> features (P, N, Dv)
 Progress = Callable[[int], object]  # called with the number of further distinct pictures done
+
+
+@dataclass(eq=False)
+class Shard:
+    """The features (n, N, Dv) of n pictures, memory-mapped, and what stands beside them in the file `path`."""
+
+    path: Path
+    features: np.ndarray
+    keys: list[bytes]
+    sums: list[int]  # checksums
+    batches: list[int]  # the first `batches[0]` rows were computed together, and so on
+
+    def batch_of(self, row: int) -> tuple[int, int]:
+        """The first row and the number of rows of the batch that a row was computed in."""
+        ends = list(accumulate(self.batches))
+        batch = bisect_right(ends, row)
+        return ends[batch] - self.batches[batch], self.batches[batch]
+
+    def write_keys(self) -> None:
+        content = {"keys": [key.hex() for key in self.keys], "crc32": self.sums, "batches": self.batches}
+        with replacing(self.path) as file:
+            file.write(json.dumps(content).encode())
 
 
 class FeatureCache:
@@ -55,8 +80,7 @@ class FeatureCache:
         self.spec = spec
         self.limit = int(limit_gb * 1e9)
         self._encode = encode
-        self._where: dict[bytes, tuple[np.ndarray, int]] = {}  # key -> shard, row
-        self._sums: dict[bytes, int] = {}  # key -> checksum of features that have not been verified yet
+        self._where: dict[bytes, tuple[Shard, int]] = {}  # key -> shard, row
         self._bad: dict[bytes, BadImage] = {}
         self._used = 0  # bytes in the cache folder, as far as this object knows
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -82,31 +106,36 @@ class FeatureCache:
         False means that they do not all fit (limit or disk), and the caller falls back to pixels. total: the number of
         distinct pictures, so that this shows before work is lost. Unreadable pictures are remembered: load() raises
         their BadImage. An interrupted run resumes where it stopped, with the same pictures encoded together as in an
-        unbroken one, so that features are identical bit for bit.
+        unbroken one, so that features are identical bit for bit. So are those that were damaged and are computed again.
         """
         pending: dict[bytes, np.ndarray] = {}  # key -> features (N, Dv) that are not written yet
+        batches: list[int] = []  # how many of them were computed together
+        damaged: dict[bytes, Picture] = {}
         left = (total or 0) - len(self._where)  # a lower bound: as if all known ones were among the pictures
         self._used = _size(self.folder.parent)
-        for count, chunk in in_order(partial(_prepare, self.spec), self._missing(pictures), workers):
+        for count, chunk in in_order(partial(_prepare, self.spec), self._missing(pictures, damaged), workers):
             self._bad.update((key, found) for key, found in chunk if isinstance(found, BadImage))
             pixels = {key: found for key, found in chunk if not isinstance(found, BadImage)}
             if pixels:
                 features = self._compute(np.stack(list(pixels.values())))
                 pending.update(zip(pixels, features, strict=True))
+                batches.append(len(pixels))
                 left -= len(pixels)
                 if not self._make_room((len(pending) + max(left, 0)) * features[0].nbytes):
                     return False
                 if len(pending) * features[0].nbytes >= SHARD_BYTES:
-                    if not self._write(pending):
+                    if not self._write(pending, batches):
                         return False
-                    pending = {}
+                    pending, batches = {}, []
             progress(count)
-        return self._write(pending)
+        if damaged:
+            self._repair(damaged)
+        return self._write(pending, batches)
 
     def load(self, pictures: Sequence[Picture]) -> dict[str, Tensor]:
-        """The PictureLoader for collate(): (P, N, Dv) float32 features of pictures passed to ensure(), else KeyError.
+        """The PictureLoader for collate(): (P, N, Dv) float32 features of pictures passed to ensure().
 
-        Raises BadImage for a picture that could not be read.
+        Raises BadImage for a picture that could not be read, or that ensure() has not seen.
         """
         rows = []
         for picture in pictures:
@@ -114,18 +143,17 @@ class FeatureCache:
             if key in self._bad:
                 raise self._bad[key]
             if key not in self._where:
-                raise KeyError("the picture is not in the feature cache; give it to ensure() first")
+                name = f"{picture}: " if isinstance(picture, Path) else ""
+                raise BadImage("image is not the one that was encoded", f"{name}changed since training began")
             shard, row = self._where[key]
-            expected = self._sums.pop(key, None)
-            if expected is not None and zlib.crc32(shard[row]) != expected:
-                what = "the features of a picture are damaged; they were recomputed"
-                warnings.warn(f"{self.folder}: {what}", stacklevel=2)
-                shard, row = self._where[key] = self._compute(load_pixels([picture], self.spec)), 0
-            rows.append(shard[row])
+            rows.append(shard.features[row])
         return {"features": torch.from_numpy(np.stack(rows)).float()}
 
-    def _missing(self, pictures: Iterable[Picture]) -> Iterator[tuple[int, list[tuple[bytes, Picture]]]]:
-        """(number of new distinct pictures, those not cached), for CHUNK pictures at a time, in order."""
+    def _missing(
+        self, pictures: Iterable[Picture], damaged: dict[bytes, Picture]
+    ) -> Iterator[tuple[int, list[tuple[bytes, Picture]]]]:
+        """(number of new distinct pictures, those not cached), for CHUNK pictures at a time, in order; collects those
+        whose features in the cache are not what was written."""
         seen: set[bytes] = set()
         source = iter(pictures)
         while some := list(islice(source, CHUNK)):
@@ -135,7 +163,11 @@ class FeatureCache:
                     key = bytes.fromhex(picture_key(picture))
                 except BadImage:
                     continue  # load() will raise it again
-                if key not in seen and key not in self._where and key not in self._bad:
+                if key not in seen and key in self._where:
+                    shard, row = self._where[key]
+                    if zlib.crc32(shard.features[row]) != shard.sums[row]:
+                        damaged[key] = picture
+                elif key not in seen and key not in self._bad:
                     chunk.append((key, picture))
                 seen.add(key)
             yield len(seen) - before, chunk
@@ -143,14 +175,37 @@ class FeatureCache:
     def _compute(self, pixels: np.ndarray) -> np.ndarray:
         with torch.no_grad():
             features = self._encode(torch.from_numpy(pixels)).detach().to("cpu", torch.float16).numpy()
-        finite = bool(np.isfinite(features).all())
-        if features.ndim != 3 or len(features) != len(pixels) or not finite:
+        if features.ndim != 3 or len(features) != len(pixels):
             raise ValueError(
-                f"the encoder returned features of shape {features.shape}, {'' if finite else 'not '}all finite in "
-                f"fp16, from {len(pixels)} pictures; expected ({len(pixels)}, N, Dv), finite: "
-                "check the encoder's weights, or work without the feature cache"
+                f"the encoder returned features of shape {features.shape} from {len(pixels)} pictures; expected "
+                f"({len(pixels)}, N, Dv)"
+            )
+        if not np.isfinite(features).all():
+            raise DataError(
+                f"the image encoder's features are too large for the cache, which keeps them in float16 (at most "
+                f"{np.finfo(np.float16).max:.0f}); work without it (--cache_gb 0), or check the encoder's weights"
             )
         return features
+
+    def _repair(self, damaged: dict[bytes, Picture]) -> None:
+        """Compute features again in batches of the size, and at the place in them, that they were first computed in:
+        rounding depends on both, but not on the other pictures of a batch."""
+        warnings.warn(f"{self.folder}: the features of {len(damaged)} pictures are damaged, recomputed", stacklevel=3)
+        together: dict[tuple[Shard, int, int], dict[int, Picture]] = {}
+        for key, picture in damaged.items():
+            shard, row = self._where[key]
+            together.setdefault((shard, *shard.batch_of(row)), {})[row] = picture
+        for (shard, start, size), pictures in together.items():
+            pixels = np.zeros((size, 3, *self.spec.shape), np.float32)
+            rows = list(pictures)
+            pixels[np.array(rows) - start] = load_pixels(list(pictures.values()), self.spec)
+            features = self._compute(pixels)
+            written = np.load(shard.path.with_suffix(".npy"), mmap_mode="r+", allow_pickle=False)
+            for row in rows:
+                written[row] = features[row - start]
+                shard.sums[row] = zlib.crc32(features[row - start])
+            written.flush()
+            shard.write_keys()
 
     def _make_room(self, wanted: int) -> bool:
         """Whether `wanted` more bytes fit in the limit, after evicting features of other encoders if needed."""
@@ -168,20 +223,17 @@ class FeatureCache:
         self._used = _size(self.folder.parent)
         return self._used + wanted <= self.limit
 
-    def _write(self, pending: dict[bytes, np.ndarray]) -> bool:
-        """Write a shard; False if the disk has no room for it."""
+    def _write(self, pending: dict[bytes, np.ndarray], batches: list[int]) -> bool:
+        """Write a shard; False if the disk has no room for it. batches: how many were computed together, in order."""
         if not pending:
             return True
-        keys = [key.hex() for key in pending]
         features = np.ascontiguousarray(np.stack(list(pending.values())))
-        sums = [zlib.crc32(row) for row in features]
-        name = hashlib.sha256(" ".join(keys).encode()).hexdigest()[:24]
+        name = hashlib.sha256(" ".join(key.hex() for key in pending).encode()).hexdigest()[:24]
         path = self.folder / f"{name}.json"
         try:
             with replacing(path.with_suffix(".npy")) as file:
                 np.save(file, features)
-            with replacing(path) as file:
-                file.write(json.dumps({"keys": keys, "crc32": sums}).encode())
+            Shard(path, features, list(pending), [zlib.crc32(row) for row in features], batches).write_keys()
         except OSError as error:
             if error.errno in NO_ROOM:
                 return False
@@ -196,12 +248,15 @@ class FeatureCache:
             written = json.loads(path.read_bytes())
             keys = [bytes.fromhex(key) for key in written["keys"]]
             sums = [int(checksum) for checksum in written["crc32"]]
+            whole, rest = divmod(len(keys), CHUNK)
+            batches = written.get("batches", [CHUNK] * whole + [rest] * (rest > 0))  # not in older ones
             features = np.load(path.with_suffix(".npy"), mmap_mode="r", allow_pickle=False)
+            sizes = {len(features), len(keys), len(sums), sum(batches)}
         except (OSError, ValueError, TypeError, KeyError, EOFError):
             return
-        if features.dtype == np.float16 and features.ndim == 3 and len(features) == len(keys) == len(sums):
-            self._where.update((key, (features, row)) for row, key in enumerate(keys))
-            self._sums.update(zip(keys, sums, strict=True))
+        if features.dtype == np.float16 and features.ndim == 3 and len(sizes) == 1:
+            shard = Shard(path, features, keys, sums, batches)
+            self._where.update((key, (shard, row)) for row, key in enumerate(keys))
 
 
 def _prepare(

@@ -29,7 +29,15 @@ from torch.optim import Optimizer
 
 from engine import distributed
 from engine.arguments import ADDED, TrainArguments
-from model.checkpoints.files import discard, read_json, read_metadata, read_tensors, save_safetensors, write_json
+from model.checkpoints.files import (
+    WeightsError,
+    discard,
+    read_json,
+    read_metadata,
+    read_tensors,
+    save_safetensors,
+    write_json,
+)
 
 FORMAT = 1
 
@@ -51,7 +59,12 @@ class Run:
         return self.path / f"best-{step}.safetensors"
 
     def is_finished(self) -> bool:
-        return (self.path / "finished.json").is_file()
+        """Whether the summary is there and whole."""
+        try:
+            self.summary()
+        except WeightsError:
+            return False
+        return True
 
     def summary(self) -> dict:
         return read_json(self.path / "finished.json")

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataset.bad_rows import BadRow, DataError
 from engine.arguments import UsageError
 from engine.checkpoint import RunError
+from engine.finite import NotFiniteError
 from engine.freeze import FreezeError
-from engine.recorder import NotFiniteError
 from engine.signals import raise_interrupted
+from engine.start import interrupted_early
 from model.checkpoints.files import WeightsError
 from tokenizer.tokenizer import TokenizerError
 
@@ -35,6 +36,8 @@ def guarded(main: Callable[[], None], advice: str = "") -> int:
             stream.reconfigure(errors="backslashreplace")  # for half a surrogate pair, or a terminal without Unicode
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, raise_interrupted)
+        if signal.getsignal(signal.SIGINT) is interrupted_early:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         main()
         sys.stdout.flush()

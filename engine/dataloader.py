@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dataset.bad_rows import BadRows, DataError
+from dataset.bad_rows import BadRow, BadRows, DataError
 from dataset.batching import (
     Examples,
     PictureLoader,
@@ -31,7 +31,10 @@ from engine import distributed
 from engine.arguments import TrainArguments
 from engine.build import Encoder
 from engine.device import autocast
+from engine.finite import ADVICE, PARTS, NotFiniteError
 from tokenizer.tokenizer import Tokenizer
+
+OPENED = 256  # rows of which a dry run opens the pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +112,26 @@ class Feed:
         """The first batches in the examples' own order, for validation: `count` examples in all ranks together."""
         numbers = range(min(count, len(self.examples)))
         groups = (numbers[i : i + self.batch_size] for i in range(0, len(numbers), self.batch_size))
-        made = [self._collate([self.examples[i] for i in group[self.rank :: self.processes]]) for group in groups]
+        made = [self._collate(self.examples.some(group[self.rank :: self.processes])) for group in groups]
         return [batch for batch in made if batch is not None]
+
+    def open_pictures(self, what: str) -> list[str]:
+        """Lines on what came of loading the picture files of OPENED rows, spread evenly, or of all if they are fewer;
+        none if there are no files. TooManyBadRows where more of these rows are bad than allowed."""
+        count = len(self.examples)
+        chosen = np.unique(np.linspace(0, count - 1, min(count, OPENED)).astype(int))
+        bad = self.bad if len(chosen) == count else BadRows(self.bad.limit)
+        bad.seen(0 if bad is self.bad else len(chosen))
+        rows = [one for one in self.examples.some(chosen) if any(isinstance(p, (Path, bytes)) for p in one.images)]
+        before = bad.bad
+        for example in rows:
+            try:
+                self.load(example.images)  # type: ignore[misc]  # there is a loader where there are pictures
+            except BadRow as error:
+                bad.add(example.id, error)
+        bad.finish()
+        line = f"pictures: those of {len(rows):,} of {count:,} {what} opened, of which {bad.bad - before} are bad"
+        return [line, *([bad.report()] if bad.bad and bad is not self.bad else [])] if rows else []
 
     def padding(self) -> float:
         """The share of positions in the first epoch's batches that is padding."""
@@ -156,6 +177,10 @@ def feature_loader(
 
 @torch.no_grad()
 def encode_pixels(encoder: Encoder, pixels: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """Features (P, N, Dv) of pixels (P, 3, H, W), on the device."""
+    """Features (P, N, Dv) of pixels (P, 3, H, W), on the device; NotFiniteError where they are not finite."""
     with autocast(device, dtype):
-        return encoder.module.to(device)(pixels.to(device))
+        features = encoder.module.to(device)(pixels.to(device))
+    if not bool(features.isfinite().all()):
+        where = f" in {encoder.folder}" if encoder.folder else ""
+        raise NotFiniteError(f"the output of the {PARTS['vision']}{where} is not finite; {ADVICE}")
+    return features

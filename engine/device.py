@@ -133,6 +133,21 @@ def _keep_freed_memory() -> None:
             mallopt(parameter, value)
 
 
+def release_memory(above: int = 0) -> None:
+    """Return freed memory to the system where the process holds more than `above` bytes of its own.
+
+    What _keep_freed_memory() keeps does not fit the next batch's lengths, so it would grow for hours to several times
+    what is in use (docs/log.md).
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is None:
+        return
+    with open("/proc/self/statm") as file:
+        pages = file.read().split()
+    if (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE") > above:  # resident, without files
+        trim(0)
+
+
 def peak_memory(device: torch.device) -> int:
     """Peak memory so far, in bytes: the device's on CUDA, the process's elsewhere (0 where unknown)."""
     if device.type == "cuda":

@@ -99,7 +99,7 @@ def _different(examples: Examples, order: Iterable[int], most: int, without: Con
     """At most so many distinct pictures of the examples in that order, by their keys."""
     found: dict[str, Picture] = {}
     for number in order:
-        for picture in examples.records[int(examples.rows[int(number)])].images:
+        for picture in examples.pictures([number]):
             with contextlib.suppress(BadRow):
                 key = picture_key(picture)
                 if key not in without:

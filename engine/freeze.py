@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+import torch
 from torch import nn
 
+from engine.arguments import TrainArguments, UsageError
 from model.checkpoints.files import checksum
-from model.lora import is_adapter
+from model.lora import add_lora, is_adapter
 
 LORA = "lora"  # the prefix of all adapters
 
@@ -59,6 +61,16 @@ def set_trainable(model: nn.Module, prefixes: tuple[str, ...]) -> None:
                 f"--train {','.join(prefixes)}: {name} has an adapter, which learns in its place; leave out lora, or "
                 "the prefix that this weight is under"
             )
+
+
+def add_adapters(args: TrainArguments, model: nn.Module) -> None:
+    """Add LoRA adapters to the linear layers of the language model that --lora_targets names."""
+    targets = tuple(target.strip() for target in args.lora_targets.split(","))
+    generator = torch.Generator().manual_seed(args.seed)
+    try:
+        add_lora(model.get_submodule("llm"), targets, args.lora_rank, args.lora_alpha, generator)
+    except ValueError as error:
+        raise UsageError(f"--lora_targets {args.lora_targets}: {error}") from error
 
 
 def peak_rates(model: nn.Module, default: float, rates: dict[str, float]) -> dict[str, float]:

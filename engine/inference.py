@@ -11,10 +11,11 @@ from tqdm import tqdm
 from dataset.bad_rows import BadRow, BadRows
 from dataset.batching import PictureLoader, collate
 from dataset.encoding import encode_prompt, split_answer
-from dataset.record import Ask, Batch, Record
+from dataset.record import Ask, Batch, Picture, Record
 from engine.arguments import UsageError
 from engine.checkpoint import Run
 from engine.device import autocast
+from engine.finite import ADVICE, NotFiniteError, first_not_finite, part_of
 from model.checkpoints import write_json
 from model.generation import check_sampling, generate
 from model.vlm import VLM
@@ -23,6 +24,7 @@ from tokenizer.tokenizer import Tokenizer
 SAMPLES = 8  # validation records that a finished run answers
 SHOWN = 3
 SHOWN_LENGTH = 160
+Samples = list[tuple[dict, Sequence[Picture]]]  # prompt, reference and answer; their pictures
 
 
 @dataclass(frozen=True)
@@ -97,21 +99,27 @@ def generate_batch(
     model: VLM, tokenizer: Tokenizer, batch: Batch, decoding: Decoding,
     generator: torch.Generator | None = None, stream: Callable[[int, int], None] | None = None,
 ) -> list[Answer]:  # fmt: skip
-    """One answer per row of a left-padded batch. stream: as in model/generation.py."""
+    """One answer per row of a left-padded batch; NotFiniteError, naming the part of the model, where its output is not
+    finite. stream: as in model/generation.py."""
     with autocast(batch.ids.device, decoding.dtype):
-        made = generate(
-            model, batch, max_new_tokens=decoding.max_new_tokens, end_id=tokenizer.end_ids,
-            temperature=decoding.temperature, top_p=decoding.top_p, repetition_penalty=decoding.repetition_penalty,
-            generator=generator, stream=stream,
-        )  # fmt: skip
+        try:
+            made = generate(
+                model, batch, max_new_tokens=decoding.max_new_tokens, end_id=tokenizer.end_ids,
+                temperature=decoding.temperature, top_p=decoding.top_p, repetition_penalty=decoding.repetition_penalty,
+                generator=generator, stream=stream,
+            )  # fmt: skip
+        except FloatingPointError as error:
+            part = part_of(first_not_finite(model, lambda: model.logits(batch)) or "llm")
+            raise NotFiniteError(f"{error}: the {part} is at fault; {ADVICE}") from error
     texts = (tokenizer.decode(ids).strip() for ids in made.ids)
     return [Answer(text, len(ids), end) for text, ids, end in zip(texts, made.ids, made.stopped, strict=True)]
 
 
 def write_samples(
     run: Run, model: VLM, tokenizer: Tokenizer, records: list[Record], load: PictureLoader, dtype: torch.dtype
-) -> None:
-    """Write the model's answers to some records, beside the references, to samples.json; print a few.
+) -> Samples:
+    """Write the model's answers to some records, beside the references, to samples.json; print a few; return all, each
+    with its pictures.
 
     A record whose picture cannot be read, which the run has reported by then, is left out.
     """
@@ -119,12 +127,14 @@ def write_samples(
     asks = [Ask(turns, pictures, record.id) for record, (turns, pictures, _) in zip(records, parts, strict=True)]
     longest = min(256, model.config.lm.max_position_embeddings // 2)
     answers = answer(model, tokenizer, asks, load, Decoding(longest, SAMPLES, dtype=dtype), BadRows(1.0))
-    samples = [
-        {"id": ask.id, "prompt": ask.turns[-1].text, "reference": reference, "answer": made.text}
+    shown = [
+        ({"id": ask.id, "prompt": ask.turns[-1].text, "reference": reference, "answer": made.text}, ask.images)
         for ask, (*_, reference), made in zip(asks, parts, answers, strict=True)
         if made
     ]
+    samples = [sample for sample, _ in shown]
     write_json(run.path / "samples.json", {"samples": samples})
     for sample in samples[:SHOWN]:
         print(f"  {sample['prompt'].strip()!r}")
         print(f"    reference: {sample['reference']}\n    model:     {sample['answer'][:SHOWN_LENGTH]}")
+    return shown

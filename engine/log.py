@@ -1,4 +1,4 @@
-"""Logging: a progress bar, log.jsonl, a plot of the losses, wandb."""
+"""Logging: a progress bar, log.jsonl, a plot of the losses."""
 
 from __future__ import annotations
 
@@ -6,28 +6,25 @@ import contextlib
 import json
 import os
 import time
-import uuid
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from dataset.atomic import replacing
-from engine.checkpoint import Run, RunError
+from engine.checkpoint import Run
 
 
 class Log(contextlib.AbstractContextManager["Log"]):
     """Writes each entry to log.jsonl, the progress bar and, if asked, wandb. Close it, or use `with`."""
 
-    def __init__(
-        self, run: Run, steps: int, start: int, seconds: float = 0.0,
-        wandb_project: str = "", settings: dict | None = None, quiet: bool = False,
-    ):  # fmt: skip
+    def __init__(self, run: Run, steps: int, start: int, seconds: float = 0.0, board: Any = None, quiet: bool = False):
         """start: the step that the run resumes from, after so many seconds; later entries of its log are dropped.
-        quiet: write nothing, as on all ranks but the main process."""
+        board: of engine/board.py, if any. quiet: write nothing, as on all ranks but the main process."""
         self.path = Path(os.devnull) if quiet else run.log_file
         self.started = time.perf_counter() - seconds
-        self.wandb = _start_wandb(run, wandb_project, settings) if wandb_project and not quiet else None
+        self.board = board
         _drop_after(self.path, start)
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  (closed by close())
         self.bar = tqdm(total=steps, initial=start, desc=run.path.name, unit="step", dynamic_ncols=True, disable=quiet)
@@ -44,8 +41,8 @@ class Log(contextlib.AbstractContextManager["Log"]):
         except OSError as error:
             advice = "make it writable or free some space and repeat the command, which resumes the last checkpoint"
             raise OSError(f"{self.path}: step {step} could not be logged ({error}); {advice}") from error
-        if self.wandb:
-            self.wandb.log(values, step=step)
+        if self.board:
+            self.board.log(values, step=step)
 
     def advance(self, **shown) -> None:
         """Advance the progress bar by a step and show the values."""
@@ -61,8 +58,6 @@ class Log(contextlib.AbstractContextManager["Log"]):
         self.bar.close()
         with contextlib.suppress(OSError):  # write() has reported it
             self.file.close()
-        if self.wandb:
-            self.wandb.finish()
 
 
 def _drop_after(path: Path, step: int) -> None:
@@ -82,22 +77,6 @@ def read_log(path: Path) -> list[dict]:
         except ValueError:
             break
     return entries
-
-
-def _start_wandb(run: Run, project: str, settings: dict | None):
-    """A wandb run, resumed under its id when the training run is. RunError where wandb cannot be used."""
-    try:
-        import wandb
-    except ImportError as error:
-        raise RunError(f"--use_wandb: {error}; pip install wandb, or leave the flag out") from error
-    file = run.path / "wandb_id.txt"
-    if not file.is_file() or not file.read_text():
-        file.write_text(uuid.uuid4().hex[:8])
-    name, run_id = run.path.name, file.read_text()
-    try:
-        return wandb.init(project=project, name=name, id=run_id, resume="allow", dir=run.path, config=settings)
-    except wandb.errors.Error as error:
-        raise RunError(f"--use_wandb: {error}; log in, set WANDB_MODE=offline, or leave the flag out") from error
 
 
 def draw_curve(log_file: Path, picture: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -13,6 +15,7 @@ from engine import distributed
 from engine.arguments import TrainArguments
 from engine.checkpoint import Run
 from engine.device import DTYPES, autocast
+from engine.finite import first_not_finite
 from engine.optimizer import learning_rate, make_optimizer
 from engine.recorder import Recorder, Summary, Trainee
 
@@ -20,23 +23,26 @@ Steps = Callable[[int], Iterator[list]]  # from step k on, the micro-batches of 
 
 
 def train(
-    model: Trainee, plan: TrainArguments, steps_from: Steps, run: Run, validate: Callable[[], float] | None = None
-) -> Summary:
+    model: Trainee, plan: TrainArguments, steps_from: Steps, run: Run, validate: Callable[[], float] | None = None,
+    board: Any = None,
+) -> Summary:  # fmt: skip
     """Train model's parameters that require a gradient for plan.steps optimizer steps, resuming `run`'s checkpoint.
 
     steps_from(k) yields the micro-batches of each step from k on and must depend on k alone, so that an interrupted run
     ends with the weights of an uninterrupted one. model.loss(batch) returns (summed loss, supervised tokens); a step's
     loss is the sum over its micro-batches per supervised token. validate() returns the validation loss, which plan.keep
-    and plan.patience may need. Raises NotFiniteError, and OSError if a checkpoint cannot be written.
+    and plan.patience may need. board: of engine/board.py, if any. Raises NotFiniteError, and OSError if a checkpoint
+    cannot be written.
     """
     optimizer = make_optimizer(model, plan)
     device = next(model.parameters()).device
-    with Recorder(run, plan, model, optimizer) as record:
+    with Recorder(run, plan, model, optimizer, board) as record:
         steps = steps_from(record.start)
         for step in range(record.start, record.last):
             micro_batches = [batch.to(device) for batch in next(steps)]
             loss, norm = gradients(model, optimizer, micro_batches, plan)
-            record.check(step, loss, norm)
+            again = partial(mean_loss, model, micro_batches, DTYPES[plan.dtype])
+            record.check(step, loss, norm, partial(first_not_finite, model, again))
             rate = take_step(optimizer, plan, step)
             record.step(step + 1, loss, norm, rate, micro_batches)
             if validate and record.is_due(step + 1, plan.eval_interval):

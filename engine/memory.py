@@ -15,6 +15,7 @@ from model.vlm import VLM
 GIB = 2**30
 GPUS = (8, 12, 16, 24)  # GB, the sizes that are sold
 PROGRAM = GIB // 2  # torch and its kernels themselves
+MATMULS = GIB // 2  # the code that oneDNN keeps for the last 1,024 shapes of bf16 matmuls on a CPU (docs/log.md)
 SLACK = 1.1  # what the allocator loses to fragmentation
 
 
@@ -135,6 +136,11 @@ def vision_activations(config: VisionConfig, half: bool, fast: bool, scores: int
     halvings = config.patch_size.bit_length() - 1 if config.stem == "conv" else 0
     maps = [(config.image_size >> n) ** 2 * max(16, width >> (halvings - n)) for n in range(1, halvings + 1)]
     return layers + 3 * size * sum(maps)
+
+
+def program_memory(dtype: torch.dtype, device: torch.device) -> int:
+    """Bytes that the program takes beside a plan."""
+    return PROGRAM + (MATMULS if dtype == torch.bfloat16 and device.type == "cpu" else 0)
 
 
 def fits(plan: dict[str, int], gpu_gb: int) -> bool:

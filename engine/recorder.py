@@ -6,13 +6,16 @@ import contextlib
 import math
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch.optim import Optimizer
 
 from engine import distributed
-from engine.arguments import TrainArguments, settings
+from engine.arguments import TrainArguments
 from engine.checkpoint import Run, drop_best, load_best, load_state, save_best, save_state
+from engine.finite import ADVICE, NotFiniteError, part_of
 from engine.log import Log
 from engine.signals import Interrupted, Postponed
 from model.captioner import Captioner
@@ -20,10 +23,6 @@ from model.vlm import VLM
 
 Trainee = VLM | Captioner  # or any module with such a loss()
 SAVE_SECONDS = 120.0  # a checkpoint is due after so long, if not earlier by its interval
-
-
-class NotFiniteError(RuntimeError):
-    """A loss or gradient that is not finite; the text names the step and the last good checkpoint."""
 
 
 @dataclass
@@ -59,7 +58,7 @@ class Summary:
 class Recorder(contextlib.AbstractContextManager["Recorder"]):
     """Resumes a run from its last checkpoint, taken after step `start`; saves, logs and stops it as the plan says."""
 
-    def __init__(self, run: Run, plan: TrainArguments, model: Trainee, optimizer: Optimizer):
+    def __init__(self, run: Run, plan: TrainArguments, model: Trainee, optimizer: Optimizer, board: Any = None):
         self.run, self.plan, self.model, self.optimizer = run, plan, model, optimizer
         self.start, before = load_state(run, model, optimizer)
         self.progress = Progress(**before)
@@ -68,9 +67,7 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         self._signals = Postponed()
         self._began = time.perf_counter() - self.progress.seconds
         self._clock, self._counted = time.perf_counter(), self.progress.tokens
-        quiet = not distributed.is_main()
-        project = plan.wandb_project if plan.use_wandb else ""
-        self.log = Log(run, plan.steps, self.start, self.progress.seconds, project, settings(plan), quiet)
+        self.log = Log(run, plan.steps, self.start, self.progress.seconds, board, quiet=not distributed.is_main())
         if self.start:
             self.log.say(f"resuming after step {self.start} of {plan.steps}")
 
@@ -89,11 +86,15 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         """The step at which the run ends."""
         return self.progress.stopped or self.plan.steps
 
-    def check(self, step: int, loss: float, norm: float) -> None:
+    def check(self, step: int, loss: float, norm: float, find: Callable[[], str]) -> None:
         """Raise NotFiniteError unless the loss and gradient norm after `step` steps are finite; else save a checkpoint
-        if one is due, so that weights are saved only once their loss is known to be finite. Then heed signals."""
+        if one is due, so that weights are saved only once their loss is known to be finite. Then heed signals.
+
+        find: the name of the first module whose output is not finite.
+        """
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise self._not_finite(f"step {step + 1}: loss {loss}, gradient norm {norm}")
+            name = "" if math.isfinite(loss) else find()
+            raise self._not_finite(f"step {step + 1}: loss {loss}, gradient norm {norm}", name, changed=step > 0)
         if self._saved < step and (step % self.plan.save_interval == 0 or self._late or self._stopping):
             self._save(step)
         if self._stopping:
@@ -167,7 +168,13 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         kept = f"stopped after step {step} of {self.plan.steps}, which is kept in {self.run.state_file}"
         return Interrupted(f"{kept}; repeat the command to resume from there", self._signals.noted or signal.SIGTERM)
 
-    def _not_finite(self, found: str) -> NotFiniteError:
+    def _not_finite(self, found: str, name: str = "", changed: bool = True) -> NotFiniteError:
+        """name: of the first module whose output is not finite. changed: whether a step was taken before."""
+        if name and (not changed or (name.startswith("vision") and not getattr(self.model, "trains_vision", True))):
+            return NotFiniteError(
+                f"{found}: the output of the {part_of(name)} is not finite ({name}), and training has not changed "
+                f"what it is computed from, so the learning rate is not at fault; {ADVICE}"
+            )
         saved, file = self._saved, self.run.state_file
         kept = f"the state after step {saved} is good and is kept in {file}" if saved else "nothing was saved yet"
         return NotFiniteError(f"{found}; {kept}. Try a lower --learning_rate or --dtype float32, with another --out.")

@@ -4,39 +4,53 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from dataset.bad_rows import DataError
+from dataset.bad_rows import BadRow, DataError
 from dataset.batching import PictureLoader, pixel_loader
 from dataset.encoding import encode_record
 from dataset.features import FeatureCache
+from dataset.record import Batch
 from dataset.splits import Data
 from engine import distributed
 from engine.arguments import TrainArguments, UsageError, rates_of, settings
+from engine.board import log_samples, wandb_run
 from engine.build import Encoder
 from engine.checkpoint import Run, is_finished, locked, open_run
 from engine.dataloader import Feed, feature_loader, make_feeds
-from engine.device import accelerate, arithmetic, frozen_in, keep_in, peak_memory, pick_device, pick_dtype, prepare
+from engine.device import (
+    accelerate,
+    arithmetic,
+    frozen_in,
+    keep_in,
+    peak_memory,
+    pick_device,
+    pick_dtype,
+    prepare,
+    release_memory,
+)
 from engine.familiar import describe_training, save_familiar
-from engine.freeze import LORA, check_frozen, frozen_sums, parameter_table, rate_table, set_trainable
-from engine.inference import SAMPLES, write_samples
+from engine.freeze import LORA, add_adapters, check_frozen, frozen_sums, parameter_table, rate_table, set_trainable
+from engine.inference import SAMPLES, Samples, write_samples
 from engine.log import draw_curve
 from engine.loop import mean_loss, train
-from engine.memory import memory_plan, memory_table
+from engine.memory import memory_plan, memory_table, program_memory
 from engine.recorder import Summary, Trainee
 from model.checkpoints import fingerprint, save_safetensors, save_vlm, write_json
 from model.checkpoints.exports import describe_exports
 from model.language import LanguageModel
-from model.lora import add_lora, lora_tensors, merge_lora
+from model.lora import lora_tensors, merge_lora
 from model.vlm import VLM
 from tokenizer.tokenizer import Tokenizer
 
@@ -131,16 +145,19 @@ def train_vlm(
             if familiar:
                 save_familiar(folder, familiar)
 
-    def show(run: Run) -> None:
-        records = [data.val[int(row)] for val in feeds[1:] for row in val.examples.rows[:SAMPLES]]
-        write_samples(run, model, tokenizer, records, load, here.dtype)
+    def show(run: Run) -> Samples:
+        records = []
+        for row in (row for val in feeds[1:] for row in val.examples.rows[:SAMPLES]):
+            with contextlib.suppress(BadRow):  # reported by then
+                records.append(data.val[int(row)])
+        return write_samples(run, model, tokenizer, records, load, here.dtype)
 
     return run_training(args, model, trained, feeds, facts, here, save, show)
 
 
 def run_training(
     args: TrainArguments, model: Trainee, trained: tuple[str, ...], feeds: list[Feed], facts: dict, here: Machine,
-    save: Callable[[Path], None], show: Callable[[Run], None] | None = None,
+    save: Callable[[Path], None], show: Callable[[Run], Samples] | None = None,
 ) -> Run | None:  # fmt: skip
     """Train `model` and save it in the run's folder; None for a dry run.
 
@@ -161,7 +178,15 @@ def run_training(
             f"--keep {args.keep} --patience {args.patience} go by the validation loss, and the data is too little to "
             "keep some apart; give --val_data, or leave them out"
         )
-    print(describe(plan, feed, model, here))
+    if args.dry_run:
+        for each, what in zip(feeds, ("samples", "validation rows"), strict=False):
+            for line in each.open_pictures(what):
+                print(line)
+    memory = memory_plan(
+        model, feed, here.dtype, args.optimizer, args.gradient_checkpointing, distributed.world_size(),
+        here.device.type == "cuda", args.fsdp,
+    )  # fmt: skip
+    print(describe(plan, feed, model, here, memory))
     if args.dry_run:
         return None
     run = Run(Path(args.out))
@@ -174,29 +199,35 @@ def run_training(
             open_run(run.path, settings(args), facts, arithmetic(model, here.device, here.dtype))
             feed.bad.write(run.path / "bad_rows.json")
         distributed.barrier()
-        frozen = frozen_sums(model)
-        try:
-            summary = fit(plan, model, feeds, run, here)
-        except DataError:  # too many unreadable pictures, which are opened while training
+        project = args.wandb_project if args.use_wandb and distributed.is_main() else ""
+        with wandb_run(run, project, settings(plan)) as board:
+            frozen = frozen_sums(model)
+            try:
+                summary = fit(plan, model, feeds, run, here, board, memory)
+            except DataError:  # too many unreadable pictures, which are opened while training
+                if distributed.is_main():
+                    feed.bad.write(run.path / "bad_rows.json")
+                raise
+            check_frozen(model, frozen)
             if distributed.is_main():
                 feed.bad.write(run.path / "bad_rows.json")
-            raise
-        check_frozen(model, frozen)
-        if distributed.is_main():
-            feed.bad.write(run.path / "bad_rows.json")
-            if LORA in trained:
-                adapters = {"rank": str(args.lora_rank), "alpha": str(args.lora_alpha), "targets": args.lora_targets}
-                save_safetensors(run.path / "lora.safetensors", lora_tensors(model), adapters)
-                merge_lora(model)
-            save(run.path)
-            draw_curve(run.log_file, run.path / "loss.png")
-            if show:
-                if args.fsdp:  # the whole model, in as little memory as possible
-                    keep_in(here.dtype, model)
-                model.to(here.device)
-                show(run)
-            done = {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()}
-            write_json(run.path / "finished.json", done)  # last, as it marks the run as finished
+                if LORA in trained:
+                    about = {"rank": str(args.lora_rank), "alpha": str(args.lora_alpha), "targets": args.lora_targets}
+                    save_safetensors(run.path / "lora.safetensors", lora_tensors(model), about)
+                    merge_lora(model)
+                save(run.path)
+                draw_curve(run.log_file, run.path / "loss.png")
+                if show:
+                    if args.fsdp:  # the whole model, in as little memory as possible
+                        keep_in(here.dtype, model)
+                    model.to(here.device)
+                    samples = show(run)
+                    if board:
+                        log_samples(board, samples, summary.steps)
+                done = {**vars(summary), "peak_memory_mib": peak_memory(here.device) >> 20, "finished_at": time.time()}
+                if board:
+                    board.summary.update(done)
+                write_json(run.path / "finished.json", done)  # last, as it marks the run as finished
         distributed.barrier()
     val = "" if summary.val_loss is None else f", validation {summary.val_loss:.4f}"
     best = f", the weights after step {summary.kept_step} kept" if plan.keep == "best" else ""
@@ -204,17 +235,31 @@ def run_training(
     return run
 
 
-def fit(plan: TrainArguments, model: Trainee, feeds: list[Feed], run: Run, here: Machine) -> Summary:
-    """Run the loop on the device: on the model itself, or with --fsdp on a copy sharded over all ranks."""
+def fit(
+    plan: TrainArguments, model: Trainee, feeds: list[Feed], run: Run, here: Machine, board: Any, memory: dict[str, int]
+) -> Summary:
+    """Run the loop on the device: on the model itself, or with --fsdp on a copy sharded over all ranks.
+
+    memory: of memory_plan(). What a CPU process has freed beyond it goes back to the system between steps.
+    """
     feed, *validation = feeds
+    planned = sum(memory.values()) + program_memory(here.dtype, here.device)
+    gc.collect()  # the models of earlier stages, which refer to themselves
+    release_memory()
     for module in model.modules():
         if isinstance(module, LanguageModel):
             module.checkpointing = plan.gradient_checkpointing
-    steps_from = partial(feed.steps_from, accumulation=plan.accumulation_steps)
+
+    def steps_from(start: int) -> Iterator[list[Batch]]:
+        for batches in feed.steps_from(start, plan.accumulation_steps):
+            if here.device.type == "cpu":
+                release_memory(planned)
+            yield batches
+
     with in_training(plan, model, here) as trainee:
         batches = [batch for val in validation for batch in val.some(VALIDATION_EXAMPLES)]
         validate = partial(mean_loss, trainee, batches, here.dtype) if validation else None
-        return train(trainee, plan, steps_from, run, validate)
+        return train(trainee, plan, steps_from, run, validate, board)
 
 
 def in_training(args: TrainArguments, model: Trainee, here: Machine) -> AbstractContextManager[Trainee]:
@@ -227,24 +272,10 @@ def in_training(args: TrainArguments, model: Trainee, here: Machine) -> Abstract
     return divided(model, here.device, here.dtype)
 
 
-def add_adapters(args: TrainArguments, model: nn.Module) -> None:
-    """Add LoRA adapters to the linear layers of the language model that --lora_targets names."""
-    targets = tuple(target.strip() for target in args.lora_targets.split(","))
-    generator = torch.Generator().manual_seed(args.seed)
-    try:
-        add_lora(model.get_submodule("llm"), targets, args.lora_rank, args.lora_alpha, generator)
-    except ValueError as error:
-        raise UsageError(f"--lora_targets {args.lora_targets}: {error}") from error
-
-
-def describe(args: TrainArguments, feed: Feed, model: nn.Module, here: Machine) -> str:
+def describe(args: TrainArguments, feed: Feed, model: nn.Module, here: Machine, memory: dict[str, int]) -> str:
     """A summary of the training to come, with the arguments of plan_of(): samples, tokens, steps, padding, memory."""
     examples = feed.examples
     epochs = args.steps * args.accumulation_steps / len(feed.plan(0))
-    memory = memory_plan(
-        model, feed, here.dtype, args.optimizer, args.gradient_checkpointing, distributed.world_size(),
-        here.device.type == "cuda", args.fsdp,
-    )  # fmt: skip
     used = arithmetic(model, here.device, here.dtype)
     compiled = ", with compiled kernels" if used["kernels"] else "" if used["fast"] else ", by the plain model"
     size = f"{args.token_budget} tokens" if args.token_budget else f"{args.batch_size} samples"
@@ -255,7 +286,7 @@ def describe(args: TrainArguments, feed: Feed, model: nn.Module, here: Machine) 
         f"steps: {args.steps:,} of {size} x {args.accumulation_steps} ({epochs:.2f} epochs), {feed.padding():.1%} "
         f"padding, on {here.device} in {used['dtype']}{compiled}",
         f"peak memory: about {sum(memory.values()) / 2**30:.1f} GiB for weights, gradients, optimizer "
-        "and activations, beside about 0.5 GiB for the program",
+        f"and activations, beside about {program_memory(here.dtype, here.device) / 2**30:.1f} GiB for the program",
     ]
     if args.dry_run:
         lines.append(memory_table(memory))

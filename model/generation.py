@@ -81,7 +81,7 @@ def generate(
     Each row stops at its first end token (any one of `end_id`); finished rows leave the batch once they make up half
     of it. The repetition penalty covers a row's real text, prompt included, but not its images. stream(row, token) is
     called for every new token except end tokens. A temperature above 0 needs a generator on the model's device.
-    ValueError for a right-padded prompt or one that is too long.
+    ValueError for a right-padded prompt or one that is too long, FloatingPointError for logits that are not finite.
     """
     end_ids = [end_id] if isinstance(end_id, int) else list(end_id)
     check_sampling(temperature, top_p, repetition_penalty)
@@ -108,6 +108,8 @@ def generate(
     hidden = vlm.llm(embeddings, attention_mask if padded else None, cache)
     logits = vlm.llm.logits(hidden[:, -1])
     for step in range(max_new_tokens):
+        if not bool(logits.sum(dtype=torch.float32).isfinite()):
+            raise FloatingPointError(f"the logits of new token {step + 1} are not finite")
         tokens = choose(logits, seen, temperature, top_p, repetition_penalty, generator)  # (B,)
         for row, token in zip(rows, tokens.tolist(), strict=True):
             if stopped[row] or token in end_ids:

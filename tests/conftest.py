@@ -7,7 +7,12 @@ import io
 from pathlib import Path
 
 import pytest
-from tiny import QUICK, write_encoder, write_jsonl, write_language
+
+from engine.start import wait_passively
+
+wait_passively()
+
+from tiny import QUICK, write_encoder, write_jsonl, write_language  # noqa: E402  (imports torch)
 
 
 @pytest.fixture(scope="session")

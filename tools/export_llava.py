@@ -6,6 +6,11 @@ a run with a CLIP or SigLIP encoder and a linear or mlp projector, or a MiniMind
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from engine.start import begin
+
+    begin()
+
 import argparse
 import sys
 from pathlib import Path

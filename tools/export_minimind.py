@@ -6,6 +6,11 @@ fp16, no encoder, the embedding twice. A model that its code would load but comp
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from engine.start import begin
+
+    begin()
+
 import argparse
 import sys
 from pathlib import Path

@@ -6,6 +6,11 @@ a language model for --llm as RUN was.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from engine.start import begin
+
+    begin()
+
 import argparse
 import shutil
 import sys

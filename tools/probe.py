@@ -9,6 +9,11 @@ word pictures.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from engine.start import begin
+
+    begin()
+
 import argparse
 import json
 import random

@@ -1,4 +1,5 @@
-"""The functions of kernels.c for bfloat16 tensors on a CPU, compiled with the machine's own gcc at first use.
+"""The functions of kernels.c for bfloat16 tensors on a CPU, compiled with the machine's own gcc at first use and kept
+in the user's cache folder.
 
 A chain of PyTorch operations reads and writes memory at every step; a kernel does so once. Where they cannot be built,
 only speed is lost: fused.py has the same formulas in PyTorch. They share PyTorch's threads, so they are linked against
@@ -8,12 +9,15 @@ GLIMPSE_KERNELS=0 in the environment disables them.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
+import hashlib
 import os
 import platform
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -43,26 +47,70 @@ def usable(*tensors: Tensor) -> bool:
 
 @functools.cache
 def library() -> ctypes.CDLL | None:
-    """The kernels, built in about half a second; None without gcc or OpenMP, or, with a warning, if the build fails."""
+    """The kernels, from the cache folder or built in about half a second; None without gcc or OpenMP, or, with a
+    warning, if the build fails."""
     compiler, openmp = shutil.which("gcc"), _openmp()
     if os.environ.get("GLIMPSE_KERNELS") == "0" or compiler is None or openmp is None:
         return None
     wide = ["-mprefer-vector-width=512"] if platform.machine() == "x86_64" else []
-    with tempfile.TemporaryDirectory(prefix="glimpse-") as folder:
-        built = Path(folder) / "kernels.so"
-        # PyTorch's OpenMP comes before gcc's own, which is then not needed and left out
-        command = [compiler, *FLAGS, *wide, str(SOURCE), "-o", str(built), "-Wl,--as-needed", openmp, "-lm"]
-        try:
-            subprocess.run(command, check=True, capture_output=True, text=True)
-            kernels = ctypes.CDLL(str(built))
-        except (OSError, subprocess.CalledProcessError) as error:
-            said = getattr(error, "stderr", None) or error
-            warnings.warn(f"the kernels of {SOURCE} could not be built, continuing without them: {said}", stacklevel=2)
-            return None
+    # PyTorch's OpenMP comes before gcc's own, which is then not needed and left out
+    command = [compiler, *FLAGS, *wide, str(SOURCE), "-Wl,--as-needed", openmp, "-lm"]
+    try:
+        kernels = _kept(command)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = getattr(error, "stderr", None) or error
+        warnings.warn(f"the kernels of {SOURCE} could not be built, continuing without them: {said}", stacklevel=2)
+        return None
     for name, arguments in ARGUMENTS.items():
         function = getattr(kernels, name)
         function.argtypes, function.restype = [TYPES[letter] for letter in arguments], None
     return kernels
+
+
+def _kept(command: list[str]) -> ctypes.CDLL:
+    """What the command builds: from the cache folder, where it is kept once built; from a temporary one if that cannot
+    be used. OSError or CalledProcessError if the build fails."""
+    folder = _cache_folder()
+    if folder is None:
+        return _built(command)
+    kept = folder / f"kernels-{_fingerprint(command)}.so"
+    with contextlib.suppress(OSError):  # not there, or damaged
+        return ctypes.CDLL(str(kept))
+    try:
+        return _built(command, kept)
+    except (OSError, subprocess.CalledProcessError):  # as on a full disk
+        return _built(command)
+
+
+def _built(command: list[str], kept: Path | None = None) -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory(prefix="glimpse-", dir=kept and kept.parent) as scratch:
+        built = Path(scratch) / "kernels.so"
+        subprocess.run([*command, "-o", str(built)], check=True, capture_output=True, text=True)
+        kernels = ctypes.CDLL(str(built))
+        if kept:
+            os.replace(built, kept)  # whole, whatever another process does at the same time
+        return kernels
+
+
+def _cache_folder() -> Path | None:
+    """Our folder in the user's cache folder, made if it is missing; None unless it is the user's alone."""
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "glimpse"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = folder.lstat()
+    except (OSError, RuntimeError):  # no home, or one that cannot be written
+        return None
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+    return folder if ours and os.access(folder, os.W_OK) else None
+
+
+def _fingerprint(command: list[str]) -> str:
+    """Of what determines the code that the command builds: source, compiler, flags and processor."""
+    said = subprocess.run([command[0], "--version"], check=True, capture_output=True).stdout
+    processor = [line for line in Path("/proc/cpuinfo").read_bytes().split(b"\n\n")[0].splitlines()
+                 if line.startswith((b"model", b"flags", b"Features", b"CPU"))]  # fmt: skip
+    parts = (SOURCE.read_bytes(), said, *processor, *(part.encode() for part in command))
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
 
 
 def _openmp() -> str | None:

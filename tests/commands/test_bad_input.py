@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 from tiny import COLOURS, QUICK, conversation, files_in, png, write_encoder, write_jsonl, write_language, write_parquet
 
+import engine.trainer
 import eval_vlm
 import train_lm
 import train_pretrain
@@ -187,6 +188,29 @@ def test_more_bad_rows_than_allowed_stop_the_run_and_are_named(parts, tmp_path, 
     assert not Run(out).is_finished()
     if reason in ("image is damaged", "not an image"):  # found while the run was under way
         assert set(reported(out)["reasons"]) == {reason}
+
+
+CHANGES = {
+    "image file is missing": lambda folder: (folder / "images" / "7.png").unlink(),
+    "image is not the one that was encoded": lambda folder: (folder / "images" / "7.png").write_bytes(png((1, 2, 3))),
+    "row is not JSON": lambda folder: os.truncate(folder / "data.jsonl", (folder / "data.jsonl").stat().st_size - 9),
+}
+
+
+@pytest.mark.parametrize("allowed", [0.1, 0.01])
+@pytest.mark.parametrize("reason", CHANGES)
+def test_a_row_that_becomes_bad_while_training_counts_as_bad(parts, tmp_path, capsys, monkeypatch, reason, allowed):
+    data = write_jsonl(tmp_path / "d", 20)
+    valid = write_jsonl(tmp_path / "d", 3, name="valid.jsonl")
+    fit = engine.trainer.fit
+    monkeypatch.setattr(engine.trainer, "fit", lambda *given: (CHANGES[reason](tmp_path / "d"), fit(*given))[1])
+    status, said = run(capsys, train_pretrain.main, "--data", data, "--images", tmp_path / "d" / "images", "--val_data",
+                       valid, "--max_bad", allowed, *parts)  # fmt: skip
+    row = "data.jsonl:20" if "JSON" in reason else "data.jsonl:8"
+    assert "Traceback" not in said and status == (0 if allowed == 0.1 else 1), said
+    assert status == 0 or f"error: 1 of 23 rows are bad (4.35%) and left out.\n  1 × {reason}: {row}" in said
+    found = reported(tmp_path / "out" / "run")
+    assert found["bad"] == 1 and found["reasons"][reason]["examples"][0].startswith(row)
 
 
 def test_a_bad_row_among_the_validation_rows_does_not_end_a_run_that_is_done(parts, tmp_path, capsys):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shutil
+import weakref
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import torch
 from tiny import QUICK, conversation, files_in, write_encoder, write_jsonl, write_language, write_parquet
 
 import engine.build
+import engine.trainer
 import eval_vlm
 import train_lm
 import train_pretrain
@@ -230,9 +233,9 @@ def test_missing_stages_are_said_and_run_first_and_finished_ones_are_not_repeate
 
 
 def test_a_stage_that_was_cut_off_is_run_again_before_the_next(default_stages, tiny_run, tiny, capsys):
-    """run.json and a training state are there, finished.json is not: as after a kill."""
+    """run.json and a training state are there, finished.json is not whole: as after a full disk."""
     call(train_lm.main, *MACHINE)
-    Path("out/lm/finished.json").unlink()
+    Path("out/lm/finished.json").write_text("")
     weight = weights(Path("out/lm"))
     capsys.readouterr()
     call(train_pretrain.main, *MACHINE)
@@ -253,6 +256,26 @@ def test_the_shipped_language_model_is_taken_where_none_was_trained(default_stag
     assert "language model:" not in capsys.readouterr().out
     trained, kept = weights(Path("out/lm")), weights(Path("out/other"))
     assert all(torch.equal(kept[name], tensor) for name, tensor in trained.items())
+
+
+def test_each_stage_of_a_process_begins_without_the_models_before_and_keeps_to_its_plan(
+    default_stages, monkeypatch, capsys
+):
+    models, released = [], []
+    monkeypatch.setattr(engine.trainer, "release_memory", lambda above=0: released.append(above))
+
+    def watched(args, model, here):
+        assert not any(one() for one in models)  # freed
+        models.append(weakref.ref(model))
+        return in_training(args, model, here)
+
+    in_training = engine.trainer.in_training
+    monkeypatch.setattr(engine.trainer, "in_training", watched)
+    call(train_sft.main, "--stage", 1, *MACHINE)
+    assert len(models) == 2
+    said = re.findall(r"peak memory: about ([\d.]+) GiB .* beside about ([\d.]+) GiB", capsys.readouterr().out)
+    planned = [float(plan) + float(program) for plan, program in said]
+    assert [above / 2**30 for above in released] == pytest.approx([0, *planned[:1] * 2, 0, *planned[1:] * 2], abs=0.1)
 
 
 def test_a_language_model_that_is_named_is_taken_and_none_is_trained(default_stages, tiny, capsys):

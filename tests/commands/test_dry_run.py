@@ -168,6 +168,31 @@ def test_bad_rows_are_reported_or_stop_it(tiny, here, tmp_path, capsys):
     assert not files_in(here)
 
 
+def damaged(folder: Path, rows: int, each: int) -> list:
+    """The flags of so many rows, of which each such one's picture is cut off."""
+    data = write_jsonl(folder, rows)
+    for file in (folder / "images" / f"{i}.png" for i in range(0, rows, each)):
+        file.write_bytes(file.read_bytes()[:50])
+    valid = write_jsonl(folder, 3, name="valid.jsonl")
+    (folder / "images" / "0.png").write_bytes(b"no picture")
+    return ["--data", data, "--images", folder / "images", "--val_data", valid]
+
+
+def test_pictures_are_opened_and_stop_it_as_they_would_stop_training(tiny, here, tmp_path, capsys):
+    models = ["--llm", tiny / "lm", "--vision", tiny / "vision"]
+    with pytest.raises(TooManyBadRows, match="1 × not an image: data.jsonl:1"):
+        dry_run(train_pretrain.main, *damaged(tmp_path / "few", 20, 1), *models)
+    flags = damaged(tmp_path / "many", 600, 5)
+    with pytest.raises(TooManyBadRows, match="image is damaged: data.jsonl"):
+        dry_run(train_pretrain.main, *flags, *models)
+    dry_run(train_pretrain.main, *flags, "--max_bad", 0.3, *models)
+    said = capsys.readouterr().out
+    found = re.search(r"pictures: those of 256 of 600 samples opened, of which (\d+) are bad", said)
+    assert 40 < int(found[1]) < 62  # a fifth
+    assert "pictures: those of 3 of 3 validation rows opened, of which 1 are bad" in said
+    assert not files_in(here)
+
+
 def test_a_finished_run_in_the_way_does_not_matter(tiny, tiny_run, here, capsys):
     """Nothing is written, so another run's folder is no obstacle to a look at the numbers."""
     before = {name: (tiny_run / name).read_bytes() for name in files_in(tiny_run)}

@@ -189,13 +189,14 @@ def loaded(workers: int, start: int = 0, stop: int = 25) -> list[tuple]:
     rows[3] = Record("3", (b"bad",), ())
     rows[5] = Record("5", (b"bad",), ())
     examples = Examples(rows, encode, bad)
+    rows[8] = Record("7", (), ())  # becomes bad once it was checked
     steps = endless(lambda epoch: batch_plan(examples.lengths, 2, 0, epoch), start)
     batches = load_batches(examples, steps, lambda some: collate(some, 0, values, bad), workers)
     result = []
     for step, batch in itertools.takewhile(lambda item: item[0] < stop, batches):
         features = None if batch.features is None else batch.features.flatten().tolist()
         result.append((step, batch.ids.tolist(), batch.labels.tolist(), features))
-    assert bad.bad == 5
+    assert bad.bad == 6 and "seven, row 8: seven" in bad.report()
     return result
 
 
@@ -207,7 +208,7 @@ def test_batches_do_not_depend_on_the_number_of_workers_or_on_where_the_run_bega
 
 
 def test_a_batch_without_a_readable_picture_is_passed_over():
-    examples = [example(9, (b"bad",), "a"), example(9, (b"1",), "b")]
+    examples = Examples([Record("4", (b"bad",), ()), Record("4", (b"1",), ())], encode)
     steps = [(0, np.array([0])), (1, np.array([1])), (2, np.array([0]))]
     bad = BadRows(1.0)
     assert [k for k, _ in load_batches(examples, steps, lambda some: collate(some, 0, values, bad))] == [1]

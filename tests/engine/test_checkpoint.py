@@ -197,6 +197,9 @@ def test_a_run_is_finished_when_its_mark_is_there_and_its_settings_are_the_same(
     assert is_finished(tmp_path, SETTINGS) and run.summary() == {"loss": 1.5}
     with pytest.raises(RunError, match="steps: 6 -> 7"):
         is_finished(tmp_path, {**SETTINGS, "steps": 7})
+    for damaged in (b"", bytes(20), b'{"loss": 1', b"1.5", b"\xff"):
+        (run.path / "finished.json").write_bytes(damaged)
+        assert not is_finished(tmp_path, SETTINGS)
 
 
 def test_a_folder_that_is_no_run_or_another_versions_is_named(tmp_path):

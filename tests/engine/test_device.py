@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import builtins
+import ctypes
 import io
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +22,8 @@ from engine.device import (
     peak_memory,
     pick_device,
     pick_dtype,
+    prepare,
+    release_memory,
 )
 
 CPU = torch.device("cpu")
@@ -139,6 +144,23 @@ def test_weights_kept_in_bfloat16_compute_what_autocast_does():
     same = two_layers()
     keep_in(torch.float32, same)
     assert {p.dtype for p in same.parameters()} == {torch.float32}
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="another C library than glibc")
+def test_freed_memory_is_kept_until_it_is_more_than_allowed():
+    def own() -> int:
+        found = re.search(r"RssAnon:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        return int(found[1]) >> 10  # MiB
+
+    prepare(CPU)
+    before = own()
+    blocks = [torch.ones(1 << 18) for _ in range(400)]  # 400 MiB
+    last = torch.ones(1 << 10)  # so that they are not at the end of the heap
+    del blocks
+    release_memory(above=1 << 50)
+    kept = own()
+    release_memory(above=before << 20)
+    assert kept > before + 300 and own() < before + 100 and last.sum() == 1 << 10
 
 
 def test_frozen_weights_come_back_bit_for_bit_and_those_that_train_are_left_alone():

@@ -4,6 +4,7 @@ import builtins
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,10 @@ from engine_parts import make_parts, pretrain_flags
 from PIL import Image
 
 import train_pretrain
+from engine.board import wandb_run
 from engine.checkpoint import Run, RunError, open_run
 from engine.log import Log, draw_curve, read_log
+from engine.signals import Interrupted
 
 ROOT = Path(train_pretrain.__file__).parent
 
@@ -131,8 +134,69 @@ def test_wandb_that_is_not_installed_is_an_error_that_says_what_to_do(tmp_path, 
         return imported(name, *args)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(RunError, match="--use_wandb: No module named 'wandb'; pip install wandb, or leave"):
-        Log(run_in(tmp_path), 10, 0, wandb_project="p")
+    run, said = run_in(tmp_path), "--use_wandb: No module named 'wandb'; pip install wandb, or leave"
+    with pytest.raises(RunError, match=said), wandb_run(run, "p", {}):
+        pass
+
+
+class Table:
+    def __init__(self, columns):
+        self.columns, self.rows = columns, []
+
+    def add_data(self, *row):
+        self.rows.append(row)
+
+
+class FakeWandb:
+    """What the program uses of wandb; says what it was told, in order, and refuses what comes after the end."""
+
+    Table, Image = Table, staticmethod(lambda picture: picture.size)
+
+    def __init__(self):
+        self.told, self.summary, self.ended, self.given = [], {}, None, None
+
+    def init(self, **given):
+        self.given = given
+        return self
+
+    def log(self, values, step):
+        assert self.ended is None
+        self.told.append((step, values))
+
+    def finish(self, exit_code):
+        self.ended = exit_code
+
+
+def test_wandb_gets_log_samples_with_pictures_summary_and_end(tmp_path, monkeypatch):
+    make_parts(tmp_path)
+    board = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", board)
+    train_pretrain.main(pretrain_flags(tmp_path, tmp_path / "run", use_wandb=True, wandb_project="Tests"))
+    run = tmp_path / "run"
+    assert board.given["project"] == "Tests" and board.given["id"] == (run / "wandb_id.txt").read_text()
+    assert [step for step, values in board.told if "loss" in values] == [1, 2, 3, 4, 5]
+    step, values = board.told[-1]
+    table, written = values["samples"], json.loads((run / "samples.json").read_text())["samples"]
+    assert step == 5 and table.columns == ["picture", "prompt", "reference", "answer"]
+    assert table.rows == [((40, 36), s["prompt"], s["reference"], s["answer"]) for s in written] and written
+    summary = json.loads((run / "finished.json").read_text())
+    assert board.summary == {**summary, "end": "finished"} and board.ended == 0
+
+
+@pytest.mark.parametrize(
+    "error, code, end",
+    [
+        (Interrupted("stopped after step 2", signal.SIGTERM), 143, "stopped: stopped after step 2"),
+        (KeyboardInterrupt(), 130, "stopped: "),
+        (OSError("no space"), 1, "failed: no space"),
+    ],
+)
+def test_wandb_is_told_what_ended_a_run_that_is_not_finished(tmp_path, monkeypatch, error, code, end):
+    board = FakeWandb()
+    monkeypatch.setitem(sys.modules, "wandb", board)
+    with pytest.raises(type(error)), wandb_run(run_in(tmp_path), "p", {}):
+        raise error
+    assert (board.ended, board.summary) == (code, {"end": end})
 
 
 @pytest.mark.slow

@@ -10,9 +10,11 @@ from engine_parts import small_batches, small_plan, small_vlm
 
 import engine.recorder
 from engine.checkpoint import Run
+from engine.command import guarded
 from engine.freeze import set_trainable
 from engine.loop import train
-from engine.signals import Interrupted, Postponed
+from engine.signals import STOPPING, Interrupted, Postponed
+from engine.start import interrupted_early
 from model.checkpoints import fingerprint
 from model.checkpoints.files import read_metadata
 
@@ -68,3 +70,14 @@ def test_a_checkpoint_is_due_by_time_too(tmp_path, monkeypatch):
     go(tmp_path / "b", often)
     assert saved == [6, 1, 2, 3, 4, 5, 6]
     assert fingerprint(whole) == fingerprint(often)
+
+
+def test_ctrl_c_is_an_exception_again_once_the_command_runs():
+    before, seen = [signal.getsignal(number) for number in STOPPING], []
+    signal.signal(signal.SIGINT, interrupted_early)
+    try:
+        assert guarded(lambda: seen.append(signal.getsignal(signal.SIGINT))) == 0
+        assert seen == [signal.default_int_handler]
+    finally:
+        for number, handler in zip(STOPPING, before, strict=True):
+            signal.signal(number, handler)

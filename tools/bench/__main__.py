@@ -12,6 +12,11 @@ null for a workload that it does not do. FOLDER holds pretrain.jsonl and sft.jso
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from engine.start import begin
+
+    begin()
+
 import argparse
 import json
 import os

@@ -8,6 +8,11 @@ MiniMind2-V .pth), device=, dtype=, max_new_tokens=. A model exported by tools.e
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from engine.start import begin
+
+    begin()
+
 import sys
 import warnings
 

@@ -7,6 +7,11 @@ The kit must be installed or on PYTHONPATH; it is not modified.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from engine.start import begin
+
+    begin()
+
 import argparse
 import sys
 from functools import partial

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -246,6 +247,63 @@ def test_a_source_that_does_not_compile_is_warned_of_and_done_without(tmp_path, 
         assert kernels.library.__wrapped__() is None
     monkeypatch.setenv("GLIMPSE_KERNELS", "0")
     assert kernels.library.__wrapped__() is None
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    """The cache folder of these tests, which is not there yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "glimpse"
+
+
+def builds(monkeypatch) -> int:
+    """How often the compiler runs when a process needs the kernels."""
+    ran, run = [], subprocess.run
+    monkeypatch.setattr(subprocess, "run", lambda command, **options: (ran.append(command), run(command, **options))[1])
+    assert kernels.library.__wrapped__() is not None
+    monkeypatch.setattr(subprocess, "run", run)
+    return sum("-o" in command for command in ran)
+
+
+def test_they_are_built_once_and_kept_for_the_user_alone(cache, monkeypatch, tmp_path):
+    assert (builds(monkeypatch), builds(monkeypatch)) == (1, 0)
+    assert cache.stat().st_mode & 0o777 == 0o700
+    (kept,) = cache.iterdir()
+    changed = tmp_path / "kernels.c"
+    changed.write_bytes(kernels.SOURCE.read_bytes() + b"\n")
+    monkeypatch.setattr(kernels, "SOURCE", changed)
+    assert builds(monkeypatch) == 1 and len(list(cache.iterdir())) == 2
+    monkeypatch.setattr(kernels, "FLAGS", ("-O2", *kernels.FLAGS[1:]))
+    assert builds(monkeypatch) == 1 and len(list(cache.iterdir())) == 3
+    monkeypatch.undo()
+    other = tmp_path / "other" / "glimpse"
+    other.mkdir(0o700, parents=True)
+    (other / kept.name).write_bytes(b"damaged")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(other.parent))
+    assert (builds(monkeypatch), builds(monkeypatch)) == (1, 0) and len(list(other.iterdir())) == 1
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o750])
+def test_a_folder_that_others_may_use_is_not_trusted(cache, monkeypatch, mode):
+    cache.mkdir(parents=True)
+    cache.chmod(mode)
+    assert (builds(monkeypatch), builds(monkeypatch)) == (1, 1) and not list(cache.iterdir())
+
+
+def test_a_folder_of_another_user_or_none_at_all_is_done_without(cache, monkeypatch):
+    cache.parent.write_text("")  # in the way
+    assert (builds(monkeypatch), builds(monkeypatch)) == (1, 1)
+    cache.parent.unlink()
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert (builds(monkeypatch), builds(monkeypatch)) == (1, 1) and not list(cache.iterdir())
+
+
+def test_where_nothing_can_be_kept_they_are_built_all_the_same(cache, monkeypatch):
+    def full(source, target):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert builds(monkeypatch) == 2 and not list(cache.iterdir())
 
 
 @pytest.mark.parametrize("gate", [nn.Sequential(nn.Linear(8, 6)), nn.Linear(8, 6)])

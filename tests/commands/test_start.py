@@ -1,0 +1,54 @@
+"""What every command does before torch is imported: OpenMP's threads wait passively, Ctrl-C ends it with one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.start import WAITING
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = [path for path in sorted((ROOT / "tools").rglob("*.py")) if "guarded(main" in path.read_text("utf-8")]
+COMMANDS = [
+    *([path.name] for path in sorted(ROOT.glob("*.py"))),
+    *(["-m", ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")] for path in TOOLS),
+]
+TORCH = """
+import os, signal
+print({name: os.environ.get(name) for name in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME")}, flush=True)
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except BaseException:
+    pass  # as extension modules do that are being imported
+"""
+
+
+def begun(command: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess:
+    """The command under a torch that prints how OpenMP is told to wait, and gets a SIGINT while it is imported."""
+    (folder / "torch.py").write_text(TORCH)
+    clean = {name: value for name, value in os.environ.items() if name not in (*WAITING, "GOMP_SPINCOUNT")}
+    clean |= {"PYTHONPATH": str(folder), **environment}
+    return subprocess.run([sys.executable, *command], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[-1])
+def test_threads_wait_passively_and_ctrl_c_while_importing_is_one_line(tmp_path, command):
+    ended = begun(command, tmp_path)
+    assert ended.stdout == f"{WAITING}\n"
+    assert (ended.returncode, ended.stderr) == (130, "\nSIGINT\n")
+
+
+@pytest.mark.parametrize(
+    "name, value", [("OMP_WAIT_POLICY", "ACTIVE"), ("GOMP_SPINCOUNT", "9"), ("KMP_BLOCKTIME", "9")]
+)
+def test_how_the_user_says_that_threads_wait_is_left_alone(tmp_path, name, value):
+    said = {key: value if key == name else None for key in WAITING}
+    assert begun(["train_lm.py"], tmp_path, **{name: value}).stdout == f"{said}\n"
+
+
+def test_threads_wait_passively_in_the_tests_too():
+    assert any(name in os.environ for name in (*WAITING, "GOMP_SPINCOUNT"))
