@@ -15,6 +15,7 @@ from dataset.formats.layout import Layout, layout_of
 from dataset.formats.parquet import open_parquet, parquet_batches
 from dataset.formats.rows import recognise
 from dataset.formats.shards import CAPTIONS, TEXTS, TarRows
+from dataset.formats.sources import content_text
 from dataset.formats.textrows import TextRows
 
 TEXT_SUFFIXES = (".jsonl", ".json")  # a JSON list may become JSONL, and the other way round
@@ -116,4 +117,8 @@ def _change_turn(turn: Any, layout: Layout, change: Change) -> Any:
     role, key = (next(n for n in names if turn.get(n) is not None) for names in (layout.role, layout.content))
     if layout.speakers[turn[role]] != "assistant":
         return turn
-    return {**turn, key: change(turn[key])}
+    content, text = turn[key], change(content_text(turn[key]))
+    if isinstance(content, list):  # of texts: the first holds all
+        name = next(name for name in ("text", "value") if content[0].get(name) is not None)
+        return {**turn, key: [{**content[0], name: text}]}
+    return {**turn, key: text}
