@@ -14,7 +14,7 @@ from dataset.formats.layout import CALLS, PAIR, TOOL, Layout, layout_of
 from dataset.formats.rows import open_rows, stream_rows
 from dataset.formats.textrows import parse_json
 from dataset.pictures import resolve_image_path
-from dataset.record import IMAGE, IMAGE_TAG, Picture, Record, Turn, turn_from_text
+from dataset.record import IMAGE, IMAGE_TAG, Picture, Record, Turn, turn_from_text, without_pictures
 
 BASE64 = "data:image/"  # how a picture begins that is written into the row
 
@@ -47,13 +47,17 @@ class RecordFile:
 
     Memory stays bounded, and [i] is thread-safe. Repaired rows are counted in `bad`.
     name: prefix of the record ids, by default the file name.
+    text_only: pictures are left out and not looked for.
     """
 
-    def __init__(self, path: Path | str, images: Path | str | None = None, bad: BadRows | None = None, name: str = ""):
+    def __init__(
+        self, path: Path | str, images: Path | str | None = None, bad: BadRows | None = None, name: str = "",
+        text_only: bool = False,
+    ):  # fmt: skip
         self.path = Path(path)
         self.name = name or self.path.name
         self._layout = layout_of(self.path)
-        self.root = Path(images) if images is not None else self.path.parent
+        self.root = None if text_only else Path(images) if images is not None else self.path.parent
         self._rows = open_rows(self.path)
         self._bad = bad
         self._noted = np.zeros(len(self._rows), bool)
@@ -76,11 +80,12 @@ class RecordFile:
         return record
 
 
-def record_from_row(row: Any, row_id: str, root: Path, layout: Layout) -> tuple[Record, str]:
+def record_from_row(row: Any, row_id: str, root: Path | None, layout: Layout) -> tuple[Record, str]:
     """The record of a raw row (a mapping, or the BadRow in its place) and a note on what was repaired, or BadRow.
 
     There must be one "<image>" tag per image; a single image without a tag is put in front of the question. Rows with
     video, audio, tool calls or preference pairs are bad, as are answers that KTO's label says to avoid.
+    root: the folder of the pictures; None: the text alone, whatever the row says of pictures.
     """
     if isinstance(row, BadRow):
         raise row
@@ -90,6 +95,8 @@ def record_from_row(row: Any, row_id: str, root: Path, layout: Layout) -> tuple[
     label = _label(row, layout)
     named: list[Any] = []  # pictures in the turns
     turns, note = _in_turn(_turns(row, layout, named))
+    if root is None:
+        return without_pictures(Record(row_id, (), tuple(turns), label=label)), note
     pictures = _pictures(row, root, layout)
     if named and pictures:
         raise BadRow("images are named in the turns and in a column", f"{len(named)} and {len(pictures)}; give one")
