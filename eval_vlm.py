@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import shlex
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -86,7 +88,11 @@ def main(argv: list[str] | None = None) -> None:
     looker = load_looker(args)
     args.language = args.language or ("en" if looker.trained.settings.get("english", 0.0) > 0.5 else "zh")
     if args.chat:
-        chat(looker, Path(args.image))
+        try:
+            chat(looker, Path(args.image))
+        except KeyboardInterrupt as stop:
+            print()
+            sys.exit(128 + getattr(stop, "number", signal.SIGINT))
     elif args.image or (args.images and not args.data):
         caption(looker, [Path(args.image)] if args.image else pictures_in(Path(args.images)), args)
     elif args.split:
@@ -241,8 +247,13 @@ def report(looker: Looker, args: argparse.Namespace, command: str, n: int, metri
 
 
 def chat(looker: Looker, file: Path) -> None:
-    """Chat about one picture until an empty line or the end of input; typed text cannot forge an image marker."""
+    """Chat about one picture until an empty line, the end of input or Ctrl-C, which leaves with status 130.
+
+    Typed text cannot forge an image marker; bytes that are not UTF-8 become U+FFFD, and what does not fit is left out.
+    """
     open_picture(file)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
     watched = Watched(looker)
     loaded = watched.load([file])
     if file in watched.seen and watched.seen[file][1]:
@@ -255,6 +266,7 @@ def chat(looker: Looker, file: Path) -> None:
             text = input("you: ").strip()
         except EOFError:
             text = ""
+            print()
         if not text:
             return
         turns.append(Turn("user", (text,) if turns else (IMAGE, "\n" + text)))
@@ -266,7 +278,9 @@ def chat(looker: Looker, file: Path) -> None:
             asks = [Ask(tuple(turns), (file,), str(file))]
             (made,) = answer(model, tokenizer, asks, lambda _: loaded, decoding, stream=show)
         except BadRow as error:
-            raise DataError(f"{file}: {error}") from error
+            print(f"({error}; the question is left out: ask a shorter one, or start again)")
+            turns.pop()
+            continue
         assert made is not None  # as no bad rows are collected
         print(stream.finish())
         turns.append(Turn("assistant", (made.text,)))

@@ -15,7 +15,7 @@ POST_NORMS = ("none", "kept", "applied")
 RANGES = {"num_hidden_layers": (1, 1024), "feature_layer": (-1025, -1), "image_size": (1, 4096),
           "patch_size": (1, 4096), "vocab_size": (1, 1 << 24), "max_position_embeddings": (1, 1 << 30),
           "original_max_position_embeddings": (1, 1 << 30), "rope_theta": (1, 1e12), "rms_norm_eps": (0, 1),
-          "layer_norm_eps": (0, 1), "low_freq_factor": (0, 1e6), "high_freq_factor": (0, 1e6)}  # fmt: skip
+          "layer_norm_eps": (0, 1), "low_freq_factor": (1e-6, 1e6), "high_freq_factor": (1e-6, 1e6)}  # fmt: skip
 TYPES = {"int": int, "float": (int, float), "bool": bool}
 
 
@@ -28,9 +28,8 @@ def _check_fields(config) -> None:
         least, most = (False, True) if kind == "bool" else RANGES.get(field.name, (1, 1 << 20))
         typed = isinstance(value, TYPES[kind]) and isinstance(value, bool) == (kind == "bool")
         if not (typed and least <= value <= most):
-            raise ValueError(
-                f"{type(config).__name__}.{field.name}: found {value!r}, expected {kind} from {least} to {most}"
-            )
+            wanted = f"{kind} from {least} to {most}"
+            raise ValueError(f"{type(config).__name__}.{field.name}: found {value!r}, expected {wanted}")
 
 
 def _require_one_of(config, name: str, allowed: tuple[str, ...]) -> None:
@@ -55,11 +54,9 @@ class RopeScaling:
 
     def __post_init__(self):
         _check_fields(self)
-        if not 0 < self.low_freq_factor < self.high_freq_factor:
-            raise ValueError(
-                f"RopeScaling: found low_freq_factor {self.low_freq_factor}, high_freq_factor {self.high_freq_factor}; "
-                "expected the low one above 0 and below the high one"
-            )
+        if self.low_freq_factor >= self.high_freq_factor:
+            found = f"low_freq_factor {self.low_freq_factor}, high_freq_factor {self.high_freq_factor}"
+            raise ValueError(f"RopeScaling: found {found}; expected the low one below the high one")
 
 
 @dataclass(frozen=True)
