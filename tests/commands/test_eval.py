@@ -137,6 +137,21 @@ def test_one_pictures_caption_does_not_replace_the_folders(run, folder):
     assert [c["image"] for c in json.loads((run / "captions_cmyk.json").read_text("utf-8"))["captions"]] == ["cmyk.jpg"]
 
 
+def test_captions_for_another_prompt_or_of_another_folder_are_kept_beside_the_first(run, folder, capsys):
+    other = folder.parent / "elsewhere" / folder.name
+    other.mkdir(parents=True)
+    (other / "1.png").write_bytes(png())
+    (other / "2.png").write_bytes(png((1, 2, 3)))
+    flags = ["--weights", run, "--max_new_tokens", 2]
+    for images, prompt in ((folder, "一？"), (folder, "二？"), (other, "一？"), (folder, "一？")):
+        evaluate("--images", images, *flags, "--prompt", prompt)
+    assert capsys.readouterr().out.count("captions_my.pictures_3.json") == 1
+    kept = [json.loads((run / f"captions_my.pictures{end}.json").read_text("utf-8")) for end in ("", "_2", "_3")]
+    assert [(one["prompt"], len(one["captions"])) for one in kept] == [("一？", 8), ("二？", 8), ("一？", 2)]
+    assert not (run / "captions_my.pictures_4.json").exists()
+    assert all((run / f"captions_my.pictures{end}.{kind}").is_file() for end in ("", "_3") for kind in ("png", "html"))
+
+
 def test_the_answer_depends_on_the_picture_alone_not_on_its_neighbours(run, folder, capsys):
     evaluate("--images", folder, "--weights", run, "--max_new_tokens", 6, "--batch_size", 3)
     evaluate("--image", folder / "cmyk.jpg", "--weights", run, "--max_new_tokens", 6)
