@@ -68,18 +68,21 @@ def _write_parquet(path: Path, out: BinaryIO, removed: Container[int], changed: 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file, place = open_parquet(path), 0
+    file, place, used = open_parquet(path), 0, set(layout_of(path).columns())
     with pq.ParquetWriter(out, file.schema_arrow) as writer:
-        for batch in parquet_batches(path, file, all_columns=True):
+        for batch in parquet_batches(path, file, also=file.schema_arrow.names):
             places = range(place, place + len(batch))
             place += len(batch)
             kept = [i for i, number in enumerate(places) if number not in removed]
-            if any(number in changed for number in places):
-                rows = batch.to_pylist()
-                some = [edit(rows[i]) if places[i] in changed else rows[i] for i in kept]
-                writer.write_batch(pa.RecordBatch.from_pylist(some, schema=batch.schema))
-            else:
-                writer.write_batch(batch.take(pa.array(kept, pa.int64())))
+            written = batch.take(pa.array(kept, pa.int64()))
+            if any(places[i] in changed for i in kept):
+                names = [name for name in batch.schema.names if name in used]  # Python has no form for some others
+                rows = written.select(names).to_pylist()
+                rows = [edit(row) if places[i] in changed else row for i, row in zip(kept, rows, strict=True)]
+                edited = pa.RecordBatch.from_pylist(rows, schema=written.select(names).schema)
+                columns = [(edited if name in used else written)[name] for name in batch.schema.names]
+                written = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+            writer.write_batch(written)
 
 
 def _write_tar(rows: TarRows, file: BinaryIO, removed: Container[int], changed: Container[int], edit: Edit) -> None:

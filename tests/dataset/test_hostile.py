@@ -52,13 +52,21 @@ def test_what_is_written_is_utf8_and_reads_back(tmp_path):
     pa.array([-(2**62)] * 6, pa.timestamp("us")),
     pa.array([1] * 6, pa.timestamp("s", tz="Nowhere/None")),
     pa.array([2**30] * 6, pa.date32()),
+    pa.array([2**62 + 1] * 6, pa.timestamp("ns", tz="+99:99")),
     pa.StringArray.from_buffers(6, *pa.array([b"\xff\xed\xa0"] * 6, pa.binary()).buffers()[1:]),
 ], ids=lambda odd: str(odd.type))  # fmt: skip
 def test_a_cell_that_python_has_no_form_for_makes_its_row_bad(tmp_path, odd):
-    """In a column that is used; another is not read at all."""
-    good = pq.read_table(write_parquet(tmp_path / "good.parquet", 6))
+    """In a column that is used; another is not read at all, and copied as it is."""
+    cut = "The picture shows a dog that runs on the grass. It has a ball in its mouth and looks very happy because it"
+    turns = json.dumps(conversation(cut), ensure_ascii=False)
+    extra = {"conversations": turns, "image_bytes": [png()], "label": "dog"}
+    good = pq.read_table(write_parquet(tmp_path / "good.parquet", 5, (extra,)))
     pq.write_table(good.append_column("created", odd), tmp_path / "unused.parquet")
     assert len([row for _, row in stream_rows(tmp_path / "unused.parquet") if not isinstance(row, BadRow)]) == 6
+    clean = [str(tmp_path / "unused.parquet"), str(tmp_path / "copy.parquet"), "--cut", "unfinished"]
+    dataset.clean.main([*clean, "--balance", "label:1"])
+    before, copy = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("unused", "copy"))
+    assert copy["created"].equals(before["created"]) and "happy" not in copy["conversations"][0].as_py()
     place = good.schema.get_field_index("conversations")
     pq.write_table(good.set_column(place, "conversations", odd), tmp_path / "used.parquet")
     rows = open_rows(tmp_path / "used.parquet")
@@ -113,6 +121,9 @@ def test_json_beyond_the_parser_is_an_error_in_words(tmp_path, text):
         read_json(tmp_path / "config.json")
     with pytest.raises(TokenizerError, match="is not JSON"):
         Tokenizer(text)
+    for name in ("generation_config.json", "tokenizer_config.json"):
+        with pytest.raises(TokenizerError, match=f"{name} beside .* is not JSON"):
+            Tokenizer((default_folder() / "tokenizer.json").read_text("utf-8"), {name: text})
     (tmp_path / "dataset_info.json").write_text(text)
     (tmp_path / "data.jsonl").write_text('{"a": 1}\n')
     with pytest.raises(DataError, match="dataset_info.json cannot be read"):
