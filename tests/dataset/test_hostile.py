@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import tarfile
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -141,6 +144,72 @@ def test_a_jpeg_that_lies_about_its_size_is_not_decoded():
         lying = honest[:place] + side.to_bytes(2, "big") * 2 + honest[place + 4 :]
         with pytest.raises(BadImage, match="image is too large" if side == 30_000 else "image is damaged"):
             open_picture(lying)
+
+
+def jpeg(**options) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (2000, 2000), 99).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True, "optimize": True}], ids=str)
+def test_a_jpeg_without_pixel_data_is_damaged_and_one_that_needs_little_is_not(options):
+    whole = jpeg(**options)
+    assert open_picture(whole).getextrema() == ((99, 99),) * 3
+    start = whole.index(b"\xff\xda")
+    header = start + 2 + int.from_bytes(whole[start + 2 : start + 4], "big")
+    for content in (whole[:start], whole[:header]):
+        with pytest.raises(BadImage, match="image is damaged"):
+            open_picture(content + b"\xff\xd9")
+
+
+def test_a_jpeg_of_very_many_scans_is_not_decoded():
+    """Each scan of a few bytes is a pass over all pixels."""
+    whole = jpeg(progressive=True)
+    last = whole.rindex(b"\xff\xda")
+    with pytest.raises(BadImage, match="image is too large.* 30.. scans"):
+        open_picture(whole[:last] + whole[last:-2] * 3000 + whole[-2:])
+
+
+def png_with(kind: bytes, content: bytes) -> bytes:
+    chunk = len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+    whole = png()
+    return whole[:33] + chunk + whole[33:]  # after the header
+
+
+@pytest.mark.parametrize("kind, start", [(b"zTXt", b"a\0\0"), (b"iTXt", b"a\0\1\0\0\0"), (b"iCCP", b"a\0\0")])
+def test_a_png_whose_texts_unpack_to_very_much_is_damaged(kind, start):
+    bomb = zlib.compress(bytes(8 << 20), 9)
+    with pytest.raises(BadImage, match="Decompressed data too large"):
+        open_picture(png_with(kind, start + bomb))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_of_thousands_of_frames_one_is_decoded(kind, monkeypatch):
+    file, frames = io.BytesIO(), [Image.new("RGB", (8, 8), (i % 256, i // 256, 0)) for i in range(2000)]
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:], lossless=True)
+    loads = []
+    load = Image.Image.load
+    monkeypatch.setattr(Image.Image, "load", lambda image: loads.append(image) or load(image))
+    assert open_picture(file.getvalue()).size == (8, 8) and len(loads) < 20
+
+
+@pytest.mark.parametrize("tag", [(273, 4, 0x3FFFFFFF), (700, 1, 0xFFFFFFF0), (256, 4, 1), (33434, 5, 0x1FFFFFFF)])
+def test_a_tiff_that_claims_huge_tags_reads_no_more_than_there_is(tag):
+    """Strips, metadata, a width of 200 million pixels, and exposure times beyond the end of the file."""
+    tags = {256: (4, 1, 8), 257: (4, 1, 8), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 273: (4, 1, 300),
+            277: (3, 1, 1), 278: (3, 1, 8), 279: (4, 1, 64), tag[0]: (*tag[1:], 200_000_000)}  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", number, *entry) for number, entry in sorted(tags.items()))
+    content = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(500)
+    tracemalloc.start()
+    try:
+        assert open_picture(content).size == (8, 8)
+    except BadImage as error:
+        assert error.reason in ("image is damaged", "image is too large", "not an image")
+    finally:
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert most < 10 << 20
 
 
 @pytest.mark.parametrize("change", [
