@@ -16,7 +16,7 @@ RANGES = {"num_hidden_layers": (1, 1024), "feature_layer": (-1025, -1), "image_s
           "patch_size": (1, 4096), "vocab_size": (1, 1 << 24), "max_position_embeddings": (1, 1 << 30),
           "original_max_position_embeddings": (1, 1 << 30), "rope_theta": (1, 1e12), "rms_norm_eps": (0, 1),
           "layer_norm_eps": (0, 1), "low_freq_factor": (1e-6, 1e6), "high_freq_factor": (1e-6, 1e6)}  # fmt: skip
-TYPES = {"int": int, "float": (int, float), "bool": bool}
+TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
 
 
 def _check_fields(config) -> None:
