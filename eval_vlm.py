@@ -8,7 +8,9 @@ if __name__ == "__main__":
     begin()
 
 import argparse
+import io
 import shlex
+import signal
 import sys
 import time
 from dataclasses import replace
@@ -32,7 +34,7 @@ from engine.looker import Looker, Watched, answer_all, one_image_loader, remembe
 from model.checkpoints import read_json, write_json
 from scoring.metrics import with_prefix
 from scoring.page import Shown, write_page
-from scoring.report import contact_sheet, score_table, write_scores
+from scoring.report import contact_sheet, score_table, unused_name, write_scores
 from scoring.tasks import picture_book_task, question_task, reference_task
 from tokenizer.tokenizer import TextStream
 
@@ -41,6 +43,7 @@ FOREIGN_PROMPTS = {"zh": "描述一下这个图像的内容。", "en": "Describe
 LENGTHS = {0: "sentence", 1: "sentence", 2: "paragraph", 3: "long"}  # of the captions that each stage trains
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SHOWN = 48  # pictures on a page of scores
+PREVIEW = 520  # pixels of the longer side of a picture on a page of captions
 SHORT = 64  # the longest answer to a question, in tokens
 
 
@@ -92,7 +95,11 @@ def main(argv: list[str] | None = None) -> None:
     looker = load_looker(args)
     args.language = args.language or ("en" if looker.trained.settings.get("english", 0.0) > 0.5 else "zh")
     if args.chat:
-        chat(looker, Path(args.image))
+        try:
+            chat(looker, Path(args.image))
+        except KeyboardInterrupt as stop:
+            print()
+            sys.exit(128 + getattr(stop, "number", signal.SIGINT))
     elif args.image or (args.images and not args.data):
         caption(looker, [Path(args.image)] if args.image else pictures_in(Path(args.images)), args)
     elif args.split:
@@ -149,7 +156,10 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None:
-    """Print [Image] and the answer for each picture; write captions.json, a contact sheet and a page."""
+    """Print [Image] and the answer for each picture; write the captions as JSON, a contact sheet and a page.
+
+    Captions of the same pictures for the same prompt are replaced, others kept: a new name is numbered.
+    """
     prompt = args.prompt or default_prompt(looker.trained, args.language)
     print(f"[Prompt]: {prompt}")
     began = time.perf_counter()
@@ -168,7 +178,9 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
         if distance is not None:
             kept[-1] |= {"distance": round(distance, 4), "familiar": not note}
         if made:
-            shown.append(Shown(open_picture(file), made.text, file.name, note=note))
+            picture = open_picture(file)
+            picture.thumbnail((PREVIEW, PREVIEW))  # so that a folder of photographs fits in memory
+            shown.append(Shown(picture, made.text, file.name, note=note))
     if not shown:
         raise DataError(f"no picture can be described.\n{bad.report()}")
     print(f"{len(files)} pictures in {seconds:.1f} s")
@@ -179,8 +191,10 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
         print(f"{unlike} of {len(shown)} pictures are unlike those the model was trained on")
     path = looker.trained.path
     folder = Path("out") / path.stem if path.is_file() else path
-    name = f"{folder}/captions_{files[0].stem if args.image else files[0].parent.resolve().name}"
-    write_json(f"{name}.json", {"prompt": prompt, "captions": kept})
+    name = f"captions_{files[0].stem if args.image else files[0].parent.resolve().name}"
+    of = {"prompt": prompt, "pictures": str(Path(args.image or args.images).resolve())}
+    name = unused_name(f"{folder}/{name}", of)
+    write_json(f"{name}.json", {**of, "captions": kept})
     undrawn = contact_sheet(f"{name}.png", [one.picture for one in shown], [one.text for one in shown])
     write_page(Path(args.page or f"{name}.html"), shown, prompt)
     print(f"kept as {name}.json, .png and .html" + (f"; {undrawn}" if undrawn else ""))
@@ -247,8 +261,13 @@ def report(looker: Looker, args: argparse.Namespace, command: str, n: int, metri
 
 
 def chat(looker: Looker, file: Path) -> None:
-    """Chat about one picture until an empty line or the end of input; typed text cannot forge an image marker."""
+    """Chat about one picture until an empty line, the end of input or Ctrl-C, which leaves with status 130.
+
+    Typed text cannot forge an image marker; bytes that are not UTF-8 become U+FFFD, and what does not fit is left out.
+    """
     open_picture(file)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="replace")
     watched = Watched(looker)
     loaded = watched.load([file])
     if file in watched.seen and watched.seen[file][1]:
@@ -261,6 +280,7 @@ def chat(looker: Looker, file: Path) -> None:
             text = input("you: ").strip()
         except EOFError:
             text = ""
+            print()
         if not text:
             return
         turns.append(Turn("user", (text,) if turns else (IMAGE, "\n" + text)))
@@ -272,7 +292,9 @@ def chat(looker: Looker, file: Path) -> None:
             asks = [Ask(tuple(turns), (file,), str(file))]
             (made,) = answer(model, tokenizer, asks, lambda _: loaded, decoding, stream=show)
         except BadRow as error:
-            raise DataError(f"{file}: {error}") from error
+            print(f"({error}; the question is left out: ask a shorter one, or start again)")
+            turns.pop()
+            continue
         assert made is not None  # as no bad rows are collected
         print(stream.finish())
         turns.append(Turn("assistant", (made.text,)))

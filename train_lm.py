@@ -7,7 +7,6 @@ if __name__ == "__main__":
 
     begin()
 
-import dataclasses
 import sys
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,6 @@ import torch
 from dataset.encoding import encode_record
 from dataset.picturebook.words import GRID, word_loader
 from dataset.splits import stage_data
-from dataset.views import Changed, without_pictures
 from engine.arguments import TrainArguments, parse, placed
 from engine.build import get_language, get_tokenizer
 from engine.command import RESUMES, guarded
@@ -35,7 +33,7 @@ FLAGS = ("llm", "init", "max_seq_len", "gradient_checkpointing", "fsdp")
 
 def main(argv: list[str] | None = None) -> None:
     """python train_lm.py            the picture book's texts, about 7 minutes on 2 cores, validation loss about 0.25
-    python train_lm.py --data FILE   your own texts: JSONL or parquet of conversations, pictures left out
+    python train_lm.py --data FILE   your own texts: JSONL or parquet of conversations; pictures need not be there
 
     The picture book's texts are answered from word pictures, in which the words of what lies in each cell take the
     place of the image tokens: a model that never reads its context cannot use what a projector writes there. Four in
@@ -50,10 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = get_tokenizer(args.tokenizer, start)
     language = get_language(args.llm or "random", tokenizer.vocab_size, args.init)
     model = VLM(VLMConfig(language.config), llm=language)
-    data = stage_data(args, "lm", TEXTS)
-    if args.data:
-        train, val = (Changed(records, without_pictures) for records in (data.train, data.val))
-        data = dataclasses.replace(data, train=train, val=val)
+    data = stage_data(args, "lm", TEXTS, text_only=True)
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=GRID * GRID, max_seq_len=args.max_seq_len)
     feeds = make_feeds(args, data, encode, tokenizer, word_loader(tokenizer, args.english))
     facts = {"tokenizer": tokenizer.fingerprint, "start": fingerprint(model)}

@@ -74,7 +74,7 @@ def judge(path: Path, rules: Rules, images: Path | None = None) -> Verdicts:
     classes: dict[str, dict[int, str]] = {}  # class -> row index -> row id
     near = NearIndex()
     layout, root = layout_of(path), images or path.parent
-    for place, (name, row) in enumerate(stream_rows(path, all_columns=True)):
+    for place, (name, row) in enumerate(stream_rows(path, rules.balance[:1] if rules.balance else ())):
         verdicts.total += 1
         try:
             whole, _ = record_from_row(row, name, root, layout)

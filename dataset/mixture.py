@@ -106,13 +106,16 @@ def read_folders(text: str, count: int) -> list[Path | None]:
     return [Path(name) if name else None for name in (names * count)[:count]]
 
 
-def open_sources(text: str, images: str, bad: BadRows) -> tuple[list[Source], list[Records]]:
-    """The sources of --data, and the records of each."""
+def open_sources(text: str, images: str, bad: BadRows, text_only: bool = False) -> tuple[list[Source], list[Records]]:
+    """The sources of --data, and the records of each; text_only: without their pictures."""
     sources = read_names(text)
     names = [path.name for source in sources for path in source.files]
     parts: list[Records] = []
     for source, folder in zip(sources, read_folders(images, len(sources)), strict=True):
-        files = [RecordFile(p, folder, bad, str(p) if names.count(p.name) > 1 else "") for p in source.files]
+        files = [
+            RecordFile(path, folder, bad, str(path) if names.count(path.name) > 1 else "", text_only)
+            for path in source.files
+        ]
         parts.append(files[0] if len(files) == 1 else Mixture(list(map(str, source.files)), files, None))
     return sources, parts
 

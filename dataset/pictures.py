@@ -170,15 +170,20 @@ def _decode(file: BinaryIO, name: str) -> Image.Image:
 def _check_jpeg(image: Image.Image, file: BinaryIO, name: str) -> None:
     """BadImage for a JPEG that is too large to decode, or whose size its content cannot fill.
 
-    A progressive one is decoded as a whole before it is scaled down. No coding needs less than a byte for 400 pixels.
+    A progressive one is decoded as a whole before it is scaled down, and once more for each of its scans, 10 as a rule.
+    No coding needs less than a bit for 64 pixels.
     """
-    pixels, place = image.width * image.height, file.tell()
-    length = file.seek(0, os.SEEK_END)
+    pixels, place = image.width * image.height, file.tell()  # where the first scan begins
+    length = file.seek(0, os.SEEK_END) - place - 2  # without the marker of the end
     file.seek(place)
-    if image.info.get("progressive") and pixels > MAX_PIXELS:
-        raise BadImage("image is too large", f"{name}: progressive, {image.width}×{image.height} pixels: scale it down")
-    if pixels > 400 * length:
-        raise BadImage("image is damaged", f"{name}: {length} bytes for {image.width}×{image.height} pixels")
+    size = f"{image.width}×{image.height} pixels"
+    if image.info.get("progressive"):
+        scans = 1 + sum(block.count(b"\xff\xda") for block in iter(lambda: file.read(1 << 20), b""))
+        file.seek(place)
+        if pixels > MAX_PIXELS or pixels * scans > 20 * MAX_PIXELS:
+            raise BadImage("image is too large", f"{name}: progressive, {scans} scans of {size}: scale it down")
+    if pixels > 512 * max(length, 0):
+        raise BadImage("image is damaged", f"{name}: {length} bytes of content for {size}")
 
 
 def _allowed(size: tuple[int, int]) -> tuple[int, int]:

@@ -26,6 +26,7 @@ PROCESSORS: dict[str, dict[str, Any]] = {
     "ViT": {**EXACT_DEFAULTS, "image_mean": HALF, "image_std": HALF, "resample": BILINEAR},
     "GotOcr2": {**EXACT_DEFAULTS, "size": {"height": 384, "width": 384}},  # InternVL's, without its tiling
 }
+LARGEST = 4096  # pixels of a side
 LONG = 4  # aspect ratio above which only the region of the crop is resized
 MARGIN = 8  # output pixels around the crop, beyond any filter's support
 
@@ -74,22 +75,27 @@ class PreprocessSpec:
                 + ("; a NaFlex encoder has no fixed size" if kind == "Siglip2" else "")
                 + ": correct it in preprocessor_config.json, or take another encoder"
             )
+        for name in ("do_resize", "do_rescale", "do_normalize", "do_center_crop"):
+            if settings.get(name) not in (None, True, False):
+                raise _wrong(name, settings[name], "true or false")
         given = {name: value for name, value in settings.items() if value is not None or name[:3] == "do_"}
         filled = {"do_resize": True, "do_rescale": True, "do_normalize": True, **PROCESSORS[kind], **given}
         if not filled["do_resize"]:
             raise ValueError("do_resize is false, but a batch needs one size: set it in preprocessor_config.json")
         size = _size(filled["size"], "size")
         if not filled["do_center_crop"] and isinstance(filled["size"], int) and kind != "CLIP":
-            size = (filled["size"], filled["size"])
+            size = (size, size)  # type: ignore[assignment]  # a number
         crop = _size(filled["crop_size"], "crop_size") if filled["do_center_crop"] else None
         normalise = filled["do_normalize"]
         return PreprocessSpec(
             size=size,
             crop=(crop, crop) if isinstance(crop, int) else crop,
-            mean=_three(filled["image_mean"], "image_mean") if normalise else (0.0, 0.0, 0.0),
-            std=_three(filled["image_std"], "image_std") if normalise else (1.0, 1.0, 1.0),
+            mean=_three(filled["image_mean"], "image_mean", -255) if normalise else (0.0, 0.0, 0.0),
+            std=_three(filled["image_std"], "image_std", 1e-6) if normalise else (1.0, 1.0, 1.0),
             resample=_resample(filled["resample"]),
-            rescale=float(filled.get("rescale_factor", 1 / 255)) if filled["do_rescale"] else 1.0,
+            rescale=_number(filled.get("rescale_factor", 1 / 255), "rescale_factor", 1e-6, 255)
+            if filled["do_rescale"]
+            else 1.0,
         )
 
     def to_settings(self) -> dict[str, Any]:
@@ -157,14 +163,27 @@ def _size(value: Any, name: str) -> int | tuple[int, int]:
     """A size as configs write it: 224, {"shortest_edge": 224} or {"height": 224, "width": 224}."""
     if isinstance(value, Mapping):
         if "height" in value and "width" in value:
-            return int(value["height"]), int(value["width"])
+            return _side(value["height"], f"{name}.height"), _side(value["width"], f"{name}.width")
         if set(value) == {"shortest_edge"}:
-            return int(value["shortest_edge"])
+            return _side(value["shortest_edge"], f"{name}.shortest_edge")
     elif isinstance(value, (int, float)):
-        return int(value)
+        return _side(value, name)
     elif isinstance(value, (list, tuple)) and len(value) == 2:
-        return int(value[0]), int(value[1])
+        return _side(value[0], name), _side(value[1], name)
     raise _wrong(name, value, "a number, shortest_edge, or height and width")
+
+
+def _side(value: Any, name: str) -> int:
+    """A side in pixels."""
+    if (side := _number(value, name, 1, LARGEST)) % 1:
+        raise _wrong(name, value, "a whole number of pixels")
+    return int(side)
+
+
+def _number(value: Any, name: str, least: float, most: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+        raise _wrong(name, value, f"a number from {least} to {most}")
+    return float(value)
 
 
 def _written(size: int | tuple[int, int]) -> dict[str, int]:
@@ -179,10 +198,11 @@ def _resample(value: Any) -> int:
     return int(value)
 
 
-def _three(value: Any, name: str) -> tuple[float, float, float]:
+def _three(value: Any, name: str, least: float) -> tuple[float, float, float]:
     if not isinstance(value, (list, tuple)) or len(value) != 3:
         raise _wrong(name, value, "three numbers")
-    return float(value[0]), float(value[1]), float(value[2])
+    first, second, third = (_number(number, name, least, 255) for number in value)
+    return first, second, third
 
 
 def _wrong(name: str, value: Any, expected: str) -> ValueError:

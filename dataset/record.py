@@ -65,6 +65,17 @@ class Record:
     label: str | None = None  # a word that a correct answer contains
 
 
+def without_pictures(record: Record) -> Record:
+    """The record's text only, for a language model; a line break that only set off a picture goes too."""
+    turns = tuple(
+        Turn(turn.role, ("".join(part for part in turn.parts if isinstance(part, str)).strip(),))
+        if turn.image_count
+        else turn
+        for turn in record.turns
+    )
+    return replace(record, images=(), turns=turns)
+
+
 @dataclass(frozen=True, eq=False)
 class Example:
     """Token ids and labels of one record; labels are not shifted."""

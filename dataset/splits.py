@@ -35,10 +35,11 @@ class Data:
     bad: BadRows  # of both
 
 
-def stage_data(args: DataArguments, mix: str, size: int, split: str = "train") -> Data:
+def stage_data(args: DataArguments, mix: str, size: int, split: str = "train", text_only: bool = False) -> Data:
     """The picture book in a mix (`size` records unless --samples says otherwise), or the rows of --data.
 
     Each file of --data has its share of the validation rows held out, at most a twentieth of its rows.
+    text_only: its rows without their pictures, which need not be there.
     """
     bad = BadRows(args.max_bad)
     if not args.data:
@@ -46,10 +47,11 @@ def stage_data(args: DataArguments, mix: str, size: int, split: str = "train") -
         book = PictureBook(split, args.scenes, size, MIXES[mix], args.english, args.seed)
         unseen = PictureBook("val", VALIDATION_ROWS, VALIDATION_ROWS, MIXES[mix], args.english, args.seed)
         return Data(book, unseen, bad)
-    sources, parts = open_sources(args.data, args.images, bad)
+    sources, parts = open_sources(args.data, args.images, bad, text_only)
     shares = shares_of(sources, parts)
     if args.val_data:
-        val = join(*open_sources(args.val_data, args.images if Path(args.images).is_dir() else "", bad))
+        folder = args.images if Path(args.images).is_dir() else ""
+        val = join(*open_sources(args.val_data, folder, bad, text_only))
     else:
         divided = [
             split_off(part, min(round(VALIDATION_ROWS * share), len(part) // 20), args.seed)

@@ -13,7 +13,7 @@ from torch.utils.data import Subset
 
 from dataset.bad_rows import BadRow
 from dataset.batching import Records
-from dataset.record import Record, Turn
+from dataset.record import Record
 
 BOUNDS = {1: 32, 2: 96, 3: 0}  # stage of the curriculum -> maximum answer length in tokens; 0: no limit
 REPLAY = 0.25  # share of a stage's rows that are cut as in an earlier stage
@@ -39,17 +39,6 @@ def split_off(records: Records, count: int, seed: int, stream: int = 0) -> tuple
     """Random split: (the rest, `count` records). Another stream is an independent split of the same seed."""
     order = np.random.default_rng((seed, stream)).permutation(len(records))
     return Subset(records, np.sort(order[count:])), Subset(records, np.sort(order[:count]))  # type: ignore[arg-type]
-
-
-def without_pictures(record: Record) -> Record:
-    """The record's text only, for a language model; a line break that only set off a picture goes too."""
-    turns = tuple(
-        Turn(turn.role, ("".join(part for part in turn.parts if isinstance(part, str)).strip(),))
-        if turn.image_count
-        else turn
-        for turn in record.turns
-    )
-    return replace(record, images=(), turns=turns)
 
 
 def stage_records(records: Records, stage: int, fit: str, length: Callable[[str], int], seed: int) -> Records:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")
 PROJECTORS = ("linear", "mlp", "ldp")
@@ -11,11 +11,25 @@ STEMS = ("patch", "conv")
 POST_NORMS = ("none", "kept", "applied")
 
 
-def _require_positive(config, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{type(config).__name__}.{name}: found {value!r}, expected a positive integer")
+# least and greatest value of a field; of other numbers 1 and 2^20
+RANGES = {"num_hidden_layers": (1, 1024), "feature_layer": (-1025, -1), "image_size": (1, 4096),
+          "patch_size": (1, 4096), "vocab_size": (1, 1 << 24), "max_position_embeddings": (1, 1 << 30),
+          "original_max_position_embeddings": (1, 1 << 30), "rope_theta": (1, 1e12), "rms_norm_eps": (0, 1),
+          "layer_norm_eps": (0, 1), "low_freq_factor": (1e-6, 1e6), "high_freq_factor": (1e-6, 1e6)}  # fmt: skip
+TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
+
+
+def _check_fields(config) -> None:
+    """ValueError for a field of another type than it is annotated with, or a number out of its range."""
+    for field in fields(config):
+        value, kind = getattr(config, field.name), str(field.type).removesuffix(" | None")
+        if kind not in TYPES or (value is None and kind != field.type):
+            continue
+        least, most = (False, True) if kind == "bool" else RANGES.get(field.name, (1, 1 << 20))
+        typed = isinstance(value, TYPES[kind]) and isinstance(value, bool) == (kind == "bool")
+        if not (typed and least <= value <= most):
+            wanted = f"{kind} from {least} to {most}"
+            raise ValueError(f"{type(config).__name__}.{field.name}: found {value!r}, expected {wanted}")
 
 
 def _require_one_of(config, name: str, allowed: tuple[str, ...]) -> None:
@@ -39,12 +53,10 @@ class RopeScaling:
     original_max_position_embeddings: int  # the context length before scaling
 
     def __post_init__(self):
-        _require_positive(self, "original_max_position_embeddings")
-        if not (self.factor >= 1 and 0 < self.low_freq_factor < self.high_freq_factor):
-            raise ValueError(
-                f"RopeScaling: found factor {self.factor}, low_freq_factor {self.low_freq_factor}, high_freq_factor "
-                f"{self.high_freq_factor}; expected a factor of 1 or more, and a low below the high freq_factor"
-            )
+        _check_fields(self)
+        if self.low_freq_factor >= self.high_freq_factor:
+            found = f"low_freq_factor {self.low_freq_factor}, high_freq_factor {self.high_freq_factor}"
+            raise ValueError(f"RopeScaling: found {found}; expected the low one below the high one")
 
 
 @dataclass(frozen=True)
@@ -66,10 +78,7 @@ class LMConfig:
     rope_scaling: RopeScaling | None = None  # None: plain RoPE
 
     def __post_init__(self):
-        _require_positive(self, "hidden_size", "num_hidden_layers", "intermediate_size", "vocab_size")
-        _require_positive(self, "num_attention_heads", "num_key_value_heads", "max_position_embeddings")
-        if self.head_width is not None:
-            _require_positive(self, "head_width")
+        _check_fields(self)
         if self.head_width is not None and self.head_width % 2:
             raise ValueError(f"LMConfig.head_width: found {self.head_width}, expected an even width, for RoPE")
         heads, kv_heads = self.num_attention_heads, self.num_key_value_heads
@@ -104,8 +113,7 @@ class VisionConfig:
     pixel_shuffle: int = 1  # blocks of n x n neighbouring features become one, n² times as wide
 
     def __post_init__(self):
-        _require_positive(self, "hidden_size", "intermediate_size", "num_hidden_layers")
-        _require_positive(self, "num_attention_heads", "image_size", "patch_size", "pixel_shuffle")
+        _check_fields(self)
         _require_one_of(self, "hidden_act", ACTIVATIONS)
         _require_one_of(self, "stem", STEMS)
         _require_one_of(self, "post_norm", POST_NORMS)
@@ -156,7 +164,7 @@ class ProjectorConfig:
 
     def __post_init__(self):
         _require_one_of(self, "kind", PROJECTORS)
-        _require_positive(self, "in_features", "out_features", "band")
+        _check_fields(self)
 
     def tokens_out(self, patches: int) -> int:
         """Number of tokens for `patches` features: 'ldp' halves each side of the grid, rounding up."""

@@ -8,6 +8,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -35,6 +36,7 @@ IN_UNITS = ("mean_length", "mean_tokens")  # lengths, not fractions
 CHINESE_FONTS = ("notosanscjk", "notosanssc", "sourcehansans", "pingfang", "hiraginosansgb", "msyh", "wqy-microhei",
                  "wqy-zenhei", "stheiti", "simhei", "deng", "droidsansfallback", "arialunicode", "notoserifcjk",
                  "simsun", "songti", "uming", "ukai")  # fmt: skip
+SHEET = 100  # pictures on a contact sheet
 PROBE = "图狗"  # two characters that look the same in a font without Chinese
 
 
@@ -49,6 +51,21 @@ def write_scores(
     text = json.dumps(content, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
     with replacing(Path(path)) as file:
         file.write(encoded(text))
+
+
+def unused_name(name: str, of: Mapping[str, object]) -> str:
+    """`name`, else name_2, name_3 and so on: the first whose .json is not there or holds the same values `of`."""
+    for number in count(1):
+        numbered = f"{name}_{number}" if number > 1 else name
+        try:
+            held = json.loads(Path(f"{numbered}.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return numbered
+        except (ValueError, RecursionError):  # not ours
+            continue
+        if isinstance(held, dict) and all(held.get(key) == value for key, value in of.items()):
+            return numbered
+    raise AssertionError("count() does not end")
 
 
 def score_table(columns: Mapping[str, Mapping[str, object]], markdown: bool = False) -> str:
@@ -106,11 +123,14 @@ def _pad(text: str, width: int) -> str:
 def contact_sheet(path: Path | str, pictures: Sequence[Image.Image], captions: Sequence[str]) -> str | None:
     """Save a grid of pictures with captions below; returns None, or a warning about what could not be drawn.
 
+    More than SHEET pictures would make a picture that few programs open: the first are shown.
     Chinese needs an installed font that has it. Without one, a caption with Chinese is replaced by its number, and the
     warning says so: show such captions on the HTML page instead, where the browser brings the font.
     """
     if len(pictures) != len(captions) or not pictures:
         raise ValueError(f"{len(pictures)} pictures and {len(captions)} captions; expected one each, at least one")
+    more = f"the sheet shows the first {SHEET} of {len(pictures):,} pictures" if len(pictures) > SHEET else ""
+    pictures, captions = pictures[:SHEET], captions[:SHEET]
     cell, gap, size = 260, 12, 15  # pixels: side of a picture, space around it, font
     font, chinese = find_font(size)
     undrawn = [not chinese and draws_chinese(caption) for caption in captions]
@@ -132,9 +152,8 @@ def contact_sheet(path: Path | str, pictures: Sequence[Image.Image], captions: S
                 draw.text((left, top + cell + 6 + number * line), text, fill="black", font=font)
         top += height
     sheet.save(path)
-    if not any(undrawn):
-        return None
-    return f"no font with Chinese characters on this machine: {sum(undrawn)} captions are shown as numbers"
+    font_note = f"no font with Chinese characters on this machine: {sum(undrawn)} captions are shown as numbers"
+    return "; ".join(filter(None, (more, font_note if any(undrawn) else ""))) or None
 
 
 def _fit(picture: Image.Image, size: int) -> Image.Image:
@@ -151,6 +170,8 @@ def _wrap(text: str, font, width: int, most: int = 12) -> list[str]:
     for word in _pieces(" ".join(text.split())):
         if lines[-1] and font.getlength(lines[-1] + word.rstrip()) > width:
             lines.append("")
+        if len(lines) > most:
+            break
         lines[-1] += word if lines[-1] else word.lstrip()
     if len(lines) > most:
         lines = [*lines[: most - 1], lines[most - 1][:-1] + "…"]
@@ -211,4 +232,4 @@ def font_folders() -> list[Path]:
              "/System/Library/Fonts", "/Library/Fonts", "~/Library/Fonts",
              os.environ.get("WINDIR", r"C:\Windows") + "/Fonts",
              os.environ.get("LOCALAPPDATA", "~") + "/Microsoft/Windows/Fonts"]  # fmt: skip
-    return [Path(name).expanduser() for name in names]
+    return [Path(os.path.expanduser(name)) for name in names]  # Path's own raises where there is no home

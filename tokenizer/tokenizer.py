@@ -104,16 +104,21 @@ class Tokenizer:
         self.start_id, self.end_id = self._specials[self.template.start], self._specials[self.template.end]
         pads = (_token(config, "pad_token"), *PAD_NAMES, self.template.end)
         self.pad_id = next(self._specials[name] for name in pads if name in self._specials)
-        self.end_ids = self._end_ids(_token(config, "eos_token"), generation.get("eos_token_id"))
+        self.end_ids = self._end_ids(_token(config, "eos_token"), generation.get("eos_token_id"), where)
         self.vocab_size = max(self._fast.get_vocab(with_added_tokens=True).values()) + 1
         self.image_id = self._image_id(rows)
         self.vocab_size = max(self.vocab_size, self.image_id + 1)  # rows that the model's embedding needs
 
-    def _end_ids(self, eos_token: str, eos_ids: int | list[int] | None) -> tuple[int, ...]:
+    def _end_ids(self, eos_token: str, eos_ids: object, where: str) -> tuple[int, ...]:
         """Ids that end an answer: the template's end marker, which is trained on, then those that the files name."""
         named = [self._specials[eos_token]] if eos_token in self._specials else []
-        listed = eos_ids if isinstance(eos_ids, list) else [eos_ids]
-        return tuple(dict.fromkeys([self.end_id, *named, *(i for i in listed if isinstance(i, int))]))
+        listed = eos_ids if isinstance(eos_ids, list) else [] if eos_ids is None else [eos_ids]
+        if not all(isinstance(i, int) and not isinstance(i, bool) and 0 <= i < 1 << 31 for i in listed):
+            raise TokenizerError(
+                f"{GENERATION_FILE} beside {where} has the eos_token_id {eos_ids!r:.60}, expected a token id or a list "
+                "of them; correct it."
+            )
+        return tuple(dict.fromkeys([self.end_id, *named, *listed]))
 
     def _image_id(self, rows: int) -> int:
         """The id at image positions. It can be any id, since a mask marks these positions."""

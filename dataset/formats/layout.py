@@ -11,7 +11,14 @@ from typing import Any
 from dataset.bad_rows import DataError
 
 REGISTER = "dataset_info.json"  # LLaMA-Factory's registry of the columns and tags of the files beside it
-SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
+TOOL = "tool"  # the role of a turn that calls a tool or holds what it returned; refused
+SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system",
+            "tool": TOOL, "function": TOOL, "function_call": TOOL, "observation": TOOL}  # fmt: skip
+PAIR, CALLS = "a preference pair", "tool calls"
+# columns of a row, and keys of a turn, whose content is not trained on, and what it is: such rows are refused
+UNSUPPORTED = {"videos": "video", "video": "video", "audios": "audio", "audio": "audio", "tools": CALLS,
+               "tool_calls": CALLS, "function_call": CALLS, "chosen": PAIR, "rejected": PAIR, "chosen_messages": PAIR,
+               "rejected_messages": PAIR, "history": "earlier turns"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,7 @@ class Layout:
     images: tuple[str, ...] = ("image_bytes", "images", "image")
     system: tuple[str, ...] = ("system",)
     label: tuple[str, ...] = ("label",)
+    kto_tag: tuple[str, ...] = ("kto_tag",)  # whether the answer is a good one
     role: tuple[str, ...] = ("role", "from")
     content: tuple[str, ...] = ("content", "value")
     # Alpaca's columns, for rows without a conversation
@@ -29,18 +37,21 @@ class Layout:
     context: tuple[str, ...] = ("input",)
     answer: tuple[str, ...] = ("output",)
     speakers: Mapping[str, str] = field(default_factory=lambda: SPEAKERS)  # name in the file -> ours
+    unsupported: Mapping[str, str] = field(default_factory=lambda: UNSUPPORTED)  # name in the file -> what it holds
+    ranking: bool = False  # every row is a preference pair
     registered: str = ""  # the file's name in dataset_info.json
 
     def columns(self) -> tuple[str, ...]:
-        return (*self.conversations, *self.images, *self.system, *self.label, *self.question, *self.context,
-                *self.answer)  # fmt: skip
+        return (*self.conversations, *self.images, *self.system, *self.label, *self.kto_tag, *self.question,
+                *self.context, *self.answer, *self.unsupported)  # fmt: skip
 
 
 # dataset_info.json's names of columns and tags -> ours
 REGISTERED_COLUMNS = {"messages": "conversations", "images": "images", "system": "system", "prompt": "question",
-                      "query": "context", "response": "answer", "role_tag": "role",
+                      "query": "context", "response": "answer", "kto_tag": "kto_tag", "role_tag": "role",
                       "content_tag": "content"}  # fmt: skip
-REGISTERED_ROLES = {"user_tag": "user", "assistant_tag": "assistant", "system_tag": "system"}
+REGISTERED_ROLES = {"user_tag": "user", "assistant_tag": "assistant", "system_tag": "system", "observation_tag": TOOL,
+                    "function_tag": TOOL}  # fmt: skip
 
 
 def layout_of(path: Path) -> Layout:
@@ -74,4 +85,7 @@ def _registered(title: str, entry: Mapping[str, Any]) -> Layout:
     names = {ours: tuple(dict.fromkeys((given[theirs], *getattr(Layout(), ours))))
              for theirs, ours in REGISTERED_COLUMNS.items() if theirs in given}  # fmt: skip
     tags = {given[tag]: role for tag, role in REGISTERED_ROLES.items() if tag in given}
-    return Layout(**names, speakers=SPEAKERS | tags, registered=title)
+    unsupported = {name: what for name, what in UNSUPPORTED.items() if name not in given.values()}
+    unsupported |= {given[theirs]: what for theirs, what in UNSUPPORTED.items() if theirs in given}
+    return Layout(**names, speakers=SPEAKERS | tags, unsupported=unsupported, ranking=bool(entry.get("ranking")),
+                  registered=title)  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
@@ -87,12 +87,15 @@ def open_parquet(path: Path) -> Any:
     return file
 
 
-def parquet_batches(path: Path, file: Any, rows: int = BATCH, all_columns: bool = False) -> Iterator[Any]:
-    """Stream the columns in use as pyarrow RecordBatches, in order, never the whole file at once."""
+def parquet_batches(path: Path, file: Any, rows: int = BATCH, also: Collection[str] = ()) -> Iterator[Any]:
+    """Stream the columns in use as pyarrow RecordBatches, in order, never the whole file at once.
+
+    also: further columns, by name.
+    """
     import pyarrow as pa
 
     wanted = layout_of(path).columns()
-    columns = [name for name in file.schema_arrow.names if all_columns or name in wanted]
+    columns = [name for name in file.schema_arrow.names if name in wanted or name in also]
     try:
         yield from file.iter_batches(batch_size=rows, columns=columns)
     except (pa.ArrowException, OSError) as error:

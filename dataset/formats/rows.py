@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,13 +40,13 @@ def open_rows(path: Path) -> Rows:
     return ParquetRows(path) if kind == "parquet" else TarRows(path)
 
 
-def stream_rows(path: Path, all_columns: bool = False) -> Iterator[tuple[str, Any]]:
+def stream_rows(path: Path, also: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
     """Stream (row id, row) in order, keeping no rows; a BadRow takes the place of an unreadable row.
 
-    all_columns: for parquet, include columns that training does not use.
+    also: for parquet, columns that training does not use; others are not read.
     """
     if recognise(path) == "parquet":
-        batches = parquet_batches(path, open_parquet(path), all_columns=all_columns)
+        batches = parquet_batches(path, open_parquet(path), also=also)
         places = ((batch, index) for batch in batches for index in range(len(batch)))
         for number, (batch, index) in enumerate(places):
             yield f"{path.name}:{number}", _or_bad(partial(row_of, batch, index))

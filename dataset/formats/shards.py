@@ -14,6 +14,7 @@ from dataset.formats.textrows import LONGEST, Slices, parse_json
 
 PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm")
 TEXTS = ("txt", "caption")
+MOVING = ("mp4", "webm", "avi", "mov", "mkv", "mp3", "wav", "flac", "ogg", "m4a")
 CAPTIONS = ("caption", "text")  # keys of a JSON that is a caption and no conversation
 HEADERS = 1 << 20  # bytes that hold the headers of a row's first file
 UNREADABLE = (tarfile.TarError, EOFError, ValueError, ArithmeticError, RecursionError)  # what damaged tars raise
@@ -50,6 +51,8 @@ class TarRows(Slices):
                 row |= found if isinstance(found, Mapping) else {"conversations": found}
             elif kind in TEXTS:
                 row["caption"] = content.decode("utf-8", "replace")
+            elif kind in MOVING:
+                raise BadRow("row holds video or audio", f"a .{kind} file, which is not supported")
         if not pictures and not row:
             raise BadRow("files are neither picture nor text", f"expected .{', .'.join(PICTURES)}, .txt or .json")
         if not any(key in row for key in ("conversations", "messages", "instruction")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from dataset.bad_rows import BadImage, BadRow, BadRows
-from dataset.formats.layout import Layout, layout_of
+from dataset.formats.layout import CALLS, PAIR, TOOL, Layout, layout_of
 from dataset.formats.rows import open_rows, stream_rows
 from dataset.formats.textrows import parse_json
 from dataset.pictures import resolve_image_path
-from dataset.record import IMAGE, Picture, Record, Turn, turn_from_text
+from dataset.record import IMAGE, IMAGE_TAG, Picture, Record, Turn, turn_from_text, without_pictures
+
+BASE64 = "data:image/"  # how a picture begins that is written into the row
 
 
 def read_records(path: Path | str, images: Path | str | None = None, bad: BadRows | None = None) -> Iterator[Record]:
@@ -44,13 +47,17 @@ class RecordFile:
 
     Memory stays bounded, and [i] is thread-safe. Repaired rows are counted in `bad`.
     name: prefix of the record ids, by default the file name.
+    text_only: pictures are left out and not looked for.
     """
 
-    def __init__(self, path: Path | str, images: Path | str | None = None, bad: BadRows | None = None, name: str = ""):
+    def __init__(
+        self, path: Path | str, images: Path | str | None = None, bad: BadRows | None = None, name: str = "",
+        text_only: bool = False,
+    ):  # fmt: skip
         self.path = Path(path)
         self.name = name or self.path.name
         self._layout = layout_of(self.path)
-        self.root = Path(images) if images is not None else self.path.parent
+        self.root = None if text_only else Path(images) if images is not None else self.path.parent
         self._rows = open_rows(self.path)
         self._bad = bad
         self._noted = np.zeros(len(self._rows), bool)
@@ -73,17 +80,27 @@ class RecordFile:
         return record
 
 
-def record_from_row(row: Any, row_id: str, root: Path, layout: Layout) -> tuple[Record, str]:
+def record_from_row(row: Any, row_id: str, root: Path | None, layout: Layout) -> tuple[Record, str]:
     """The record of a raw row (a mapping, or the BadRow in its place) and a note on what was repaired, or BadRow.
 
-    There must be one "<image>" tag per image; a single image without a tag is put in front of the question.
+    There must be one "<image>" tag per image; a single image without a tag is put in front of the question. Rows with
+    video, audio, tool calls or preference pairs are bad, as are answers that KTO's label says to avoid.
+    root: the folder of the pictures; None: the text alone, whatever the row says of pictures.
     """
     if isinstance(row, BadRow):
         raise row
     if not isinstance(row, Mapping):
         raise BadRow("row is not an object", f"found {type(row).__name__}")
-    turns, note = _in_turn(_turns(row, layout))
+    _refuse_unsupported(row, layout)
+    label = _label(row, layout)
+    named: list[Any] = []  # pictures in the turns
+    turns, note = _in_turn(_turns(row, layout, named))
+    if root is None:
+        return without_pictures(Record(row_id, (), tuple(turns), label=label)), note
     pictures = _pictures(row, root, layout)
+    if named and pictures:
+        raise BadRow("images are named in the turns and in a column", f"{len(named)} and {len(pictures)}; give one")
+    pictures = pictures or tuple(_picture(item, root) for item in named)
     tags = sum(turn.image_count for turn in turns)
     if tags == 0 and len(pictures) == 1:
         first = next(i for i, turn in enumerate(turns) if turn.role == "user")
@@ -91,8 +108,25 @@ def record_from_row(row: Any, row_id: str, root: Path, layout: Layout) -> tuple[
         note = "image tag was missing, put in front of the question"
     elif tags != len(pictures):
         raise BadRow("image tags and images disagree", f"{tags} tags for {len(pictures)} images")
+    return Record(row_id, pictures, tuple(turns), label=label), note
+
+
+def _refuse_unsupported(holder: Mapping[str, Any], layout: Layout) -> None:
+    """BadRow for a row or a turn that holds what is not trained on."""
+    if layout.ranking:
+        raise BadRow(f"row holds {PAIR}", f'"ranking" is set for {layout.registered} in dataset_info.json')
+    for name, what in layout.unsupported.items():
+        if (value := holder.get(name)) and value not in ("[]", "{}", "null"):
+            raise BadRow(f"row holds {what}", f"in {name!r}, which is not supported")
+
+
+def _label(row: Mapping[str, Any], layout: Layout) -> str | None:
+    """The label, a word; BadRow where KTO's label, a truth value, says that the answer is one to avoid."""
     label = _first(row, layout.label)
-    return Record(row_id, pictures, tuple(turns), label=None if label is None else str(label)), note
+    wanted = label if isinstance(label, bool) else _first(row, layout.kto_tag)
+    if wanted not in (None, True):
+        raise BadRow("answer is one to avoid", f"KTO's label is {wanted!r}; only answers with true are trained on")
+    return None if label is None or wanted is not None else str(label)
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
@@ -100,7 +134,8 @@ def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:
     return next((row[name] for name in names if row.get(name) is not None), None)
 
 
-def _turns(row: Mapping[str, Any], layout: Layout) -> list[Turn]:
+def _turns(row: Mapping[str, Any], layout: Layout, pictures: list[Any]) -> list[Turn]:
+    """The row's turns as they stand; the pictures that they name are appended to `pictures`."""
     key = next((name for name in layout.conversations if row.get(name)), None)
     if key is not None:
         messages = row[key]
@@ -108,10 +143,10 @@ def _turns(row: Mapping[str, Any], layout: Layout) -> list[Turn]:
             messages = parse_json(messages, f"{key} is not JSON")
         if not isinstance(messages, list):
             raise BadRow(f"{key} is not a list", f"found {type(messages).__name__}")
-        turns = [_turn(message, layout) for message in messages]
+        turns = [_turn(message, layout, pictures) for message in messages]
     elif _first(row, layout.answer) is not None and _first(row, layout.question) is not None:
         asked = [_first(row, names) for names in (layout.question, layout.context)]
-        question = "\n".join(filter(None, (_text(text) for text in asked if text is not None)))
+        question = "\n".join(filter(None, (content_text(text) for text in asked if text is not None)))
         turns = [turn_from_text("user", question), _answer(_first(row, layout.answer))]
     else:
         raise BadRow("row has no conversation", f"found {', '.join(map(str, row)) or 'nothing'}")
@@ -121,27 +156,54 @@ def _turns(row: Mapping[str, Any], layout: Layout) -> list[Turn]:
     return turns
 
 
-def _turn(message: Any, layout: Layout) -> Turn:
+def _turn(message: Any, layout: Layout, pictures: list[Any]) -> Turn:
     if not isinstance(message, Mapping):
         raise BadRow("turn is not an object", f"found {type(message).__name__}")
-    speaker, text = _first(message, layout.role), _first(message, layout.content)
+    speaker, content = _first(message, layout.role), _first(message, layout.content)
     role = layout.speakers.get(speaker) if isinstance(speaker, str) else None
+    _refuse_unsupported(message, layout)
     if role is None:
-        raise BadRow("role is unknown", f"found {speaker!r}, expected one of {', '.join(layout.speakers)}")
-    return _answer(text) if role == "assistant" else turn_from_text(role, _text(text))
+        known = ", ".join(name for name, role in layout.speakers.items() if role != TOOL)
+        raise BadRow("role is unknown", f"found {speaker!r}, expected one of {known}")
+    if role == TOOL:
+        raise BadRow(f"row holds {CALLS}", f"a turn of the role {speaker!r}, which is not supported")
+    if role != "assistant":
+        return turn_from_text(role, content_text(content, pictures))
+    if any(message.get(name) not in (None, 1) for name in ("weight", "loss_weight")):
+        raise BadRow("answer has a weight other than 1", "answers are trained on alike: leave the row out")
+    return _answer(content)
 
 
-def _answer(text: Any) -> Turn:
+def _answer(content: Any) -> Turn:
     """An assistant turn; it has no pictures, so a tag in it is plain text."""
-    if not _text(text).strip():
+    text = content_text(content)
+    if not text.strip():
         raise BadRow("answer is empty")
     return Turn("assistant", (text,))
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise BadRow("turn has no text", f"found {type(value).__name__}")
-    return value
+def content_text(content: Any, pictures: list[Any] | None = None) -> str:
+    """A turn's content as one text, "<image>" for each picture: a text, or a list of texts and pictures as OpenAI's.
+
+    What names a picture in the list is appended to `pictures`; without them (None) a picture is a BadRow.
+    """
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise BadRow("turn has no text", f"found {type(content).__name__}")
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        found = _first(part, (kind, "value", "url", "path")) if isinstance(kind, str) else None
+        if kind == "text" and isinstance(found, str):
+            texts.append(found)
+        elif kind in ("image", "image_url") and pictures is not None:
+            texts.append(IMAGE_TAG)
+            pictures += [] if found is None else [found]
+        else:
+            raise BadRow("turn has a part that is not supported", f"found {kind or part!r:.40}, expected text"
+                         + (" or image_url" if pictures is not None else " alone in an answer"))  # fmt: skip
+    return "".join(texts)
 
 
 def _in_turn(turns: list[Turn]) -> tuple[list[Turn], str]:
@@ -173,7 +235,7 @@ def _pictures(row: Mapping[str, Any], root: Path, layout: Layout) -> tuple[Pictu
 
 def _names(text: str, root: Path) -> list[str]:
     """Split a text such as "0.jpg, 1.jpg" into file names; an existing file with a comma in its name stays one."""
-    if "," not in text:
+    if "," not in text or text.startswith(BASE64):
         return [text] if text.strip() else []
     try:
         resolve_image_path(root, text)
@@ -183,8 +245,13 @@ def _names(text: str, root: Path) -> list[str]:
 
 
 def _picture(value: Any, root: Path) -> Picture:
-    if isinstance(value, Mapping):  # Hugging Face's image feature
-        value = value.get("bytes") or value.get("path")
+    if isinstance(value, Mapping):  # Hugging Face's image feature, or OpenAI's image_url
+        value = value.get("bytes") or value.get("path") or value.get("url")
+    if isinstance(value, str) and value.startswith(BASE64):
+        try:
+            value = base64.b64decode(value.partition(";base64,")[2], validate=True)
+        except ValueError as error:
+            raise BadImage("image is not base64", str(error)) from error
     if isinstance(value, bytes):
         if not value:
             raise BadImage("image has zero bytes")

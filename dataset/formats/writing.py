@@ -15,6 +15,7 @@ from dataset.formats.layout import Layout, layout_of
 from dataset.formats.parquet import open_parquet, parquet_batches
 from dataset.formats.rows import recognise
 from dataset.formats.shards import CAPTIONS, TEXTS, TarRows
+from dataset.formats.sources import content_text
 from dataset.formats.textrows import TextRows
 
 TEXT_SUFFIXES = (".jsonl", ".json")  # a JSON list may become JSONL, and the other way round
@@ -67,18 +68,21 @@ def _write_parquet(path: Path, out: BinaryIO, removed: Container[int], changed: 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file, place = open_parquet(path), 0
+    file, place, used = open_parquet(path), 0, set(layout_of(path).columns())
     with pq.ParquetWriter(out, file.schema_arrow) as writer:
-        for batch in parquet_batches(path, file, all_columns=True):
+        for batch in parquet_batches(path, file, also=file.schema_arrow.names):
             places = range(place, place + len(batch))
             place += len(batch)
             kept = [i for i, number in enumerate(places) if number not in removed]
-            if any(number in changed for number in places):
-                rows = batch.to_pylist()
-                some = [edit(rows[i]) if places[i] in changed else rows[i] for i in kept]
-                writer.write_batch(pa.RecordBatch.from_pylist(some, schema=batch.schema))
-            else:
-                writer.write_batch(batch.take(pa.array(kept, pa.int64())))
+            written = batch.take(pa.array(kept, pa.int64()))
+            if any(places[i] in changed for i in kept):
+                names = [name for name in batch.schema.names if name in used]  # Python has no form for some others
+                rows = written.select(names).to_pylist()
+                rows = [edit(row) if places[i] in changed else row for i, row in zip(kept, rows, strict=True)]
+                edited = pa.RecordBatch.from_pylist(rows, schema=written.select(names).schema)
+                columns = [(edited if name in used else written)[name] for name in batch.schema.names]
+                written = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+            writer.write_batch(written)
 
 
 def _write_tar(rows: TarRows, file: BinaryIO, removed: Container[int], changed: Container[int], edit: Edit) -> None:
@@ -116,4 +120,8 @@ def _change_turn(turn: Any, layout: Layout, change: Change) -> Any:
     role, key = (next(n for n in names if turn.get(n) is not None) for names in (layout.role, layout.content))
     if layout.speakers[turn[role]] != "assistant":
         return turn
-    return {**turn, key: change(turn[key])}
+    content, text = turn[key], change(content_text(turn[key]))
+    if isinstance(content, list):  # of texts: the first holds all
+        name = next(name for name in ("text", "value") if content[0].get(name) is not None)
+        return {**turn, key: [{**content[0], name: text}]}
+    return {**turn, key: text}

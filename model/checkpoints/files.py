@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import pickle
 import shutil
 import zlib
 from collections.abc import Callable, Collection, Iterator
@@ -30,12 +29,12 @@ class WeightsError(ValueError):
 
 @contextlib.contextmanager
 def refusing(where: Path | str) -> Iterator[None]:
-    """A context in which a ValueError, TypeError, KeyError or ZeroDivisionError becomes a WeightsError on that file."""
+    """A context in which what unsuitable values raise becomes a WeightsError on that file."""
     try:
         yield
     except WeightsError:
         raise
-    except (ValueError, TypeError, KeyError, ZeroDivisionError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{where}: {error}") from error
 
 
@@ -177,22 +176,34 @@ def read_tensors(path: Path | str, wanted: Callable[[str], bool] = lambda name: 
             return tensors
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # there is no end to what unpickling a damaged file raises
         raise _torn(path, error) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        found = type(state).__name__
-        if isinstance(state, dict):
-            found = ", ".join(f"{name}: {type(value).__name__}" for name, value in list(state.items())[:8])
+    entries = state.items() if isinstance(state, dict) else [(None, state)]
+    if strange := [f"{name}: {kind}" for name, value in entries if (kind := _strange(name, value))]:
         raise WeightsError(
-            f"{path}: found {found}; expected a flat state dict of names and tensors. "
+            f"{path}: found {', '.join(strange[:8])}; expected a flat state dict of names and dense tensors. "
             "Save model.state_dict() alone and load that"
         )
     return {name: tensor for name, tensor in state.items() if wanted(name)}
 
 
+def _strange(name: object, value: object) -> str:
+    """What an entry of a state dict is if it is no dense tensor with all its entries in the file; else empty."""
+    if not isinstance(name, str) or not isinstance(value, Tensor):
+        return type(value).__name__
+    kinds = {"nested": value.is_nested, "quantized": value.is_quantized, "meta": value.is_meta,
+             str(value.layout): value.layout != torch.strided}  # fmt: skip
+    if any(kinds.values()):
+        return next(kind for kind, found in kinds.items() if found)
+    stored = value.untyped_storage().nbytes()
+    wanted = value.numel() * value.element_size()
+    return f"{tuple(value.shape)}, {wanted:,} bytes of which {stored:,} are stored" if wanted > stored else ""
+
+
 def _compare_checksums(path: Path, tensors: dict[str, Tensor], written: str) -> None:
     """WeightsError where a tensor is not what was written; one without a checksum, as in others' files, may be any."""
-    sums = json.loads(written)
+    with refusing(path):
+        sums = dict(json.loads(written))
     damaged = [name for name, tensor in tensors.items() if name in sums and checksum(tensor) != sums[name]]
     if damaged:
         raise WeightsError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from model.checkpoints.files import refusing
@@ -16,33 +17,34 @@ ROPE_TYPES = ("default", "llama3")
 def llama_config(config: dict, where: Path | str) -> LMConfig:
     """A Llama or Qwen2 config.json as an LMConfig; WeightsError names what this decoder does not support."""
     with refusing(where):
+        config = {name: value for name, value in config.items() if value is not None}  # null is as good as absent
         missing = [name for name in SIZES if name not in config]
         if missing:
             raise ValueError(f"missing {missing}; expected the config.json of a Llama or Qwen2")
         qwen = config.get("model_type") == "qwen2"
         _check_kind(config, qwen)
         theta, scaling = _rope(config)
-        heads = config["num_attention_heads"]
-        own = config["hidden_size"] // heads  # the default head_dim
-        return LMConfig(
+        lm = LMConfig(
             **{name: config[name] for name in SIZES},
-            num_key_value_heads=config.get("num_key_value_heads") or heads,
+            num_key_value_heads=config.get("num_key_value_heads", config["num_attention_heads"]),
             rope_theta=theta,
             rms_norm_eps=config.get("rms_norm_eps", 1e-6),
             max_position_embeddings=config.get("max_position_embeddings", 32768 if qwen else 2048),
-            tie_word_embeddings=bool(config.get("tie_word_embeddings", False)),
+            tie_word_embeddings=config.get("tie_word_embeddings", False),
             attention_bias=qwen,
-            head_width=None if config.get("head_dim") in (None, own) else config["head_dim"],
+            head_width=config.get("head_dim"),
             rope_scaling=scaling,
         )
+        usual = lm.hidden_size // lm.num_attention_heads  # what transformers writes for every model
+        return replace(lm, head_width=None) if lm.head_width == usual else lm
 
 
 def _check_kind(config: dict, qwen: bool) -> None:
     """ValueError for an option that this decoder does not support."""
     wanted = {  # name: (found, what this decoder supports)
         "hidden_act": (config.get("hidden_act", "silu"), "silu"),
-        "attention_bias": (bool(config.get("attention_bias", qwen)), qwen),
-        "mlp_bias": (bool(config.get("mlp_bias", False)), False),
+        "attention_bias": (config.get("attention_bias", qwen), qwen),
+        "mlp_bias": (config.get("mlp_bias", False), False),
     }
     for name, (found, does) in wanted.items():
         if found != does:
@@ -72,7 +74,7 @@ def _rope(config: dict) -> tuple[float, RopeScaling | None]:
     share = rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0))
     if share != 1.0:
         raise ValueError(f"found partial_rotary_factor {share!r}, this decoder needs 1.0; use another model")
-    theta = float(rope.get("rope_theta", config.get("rope_theta", 10000.0)))
+    theta = rope.get("rope_theta", config.get("rope_theta", 10000.0))
     if kind == "default":
         return theta, None
     given = {"original_max_position_embeddings": config.get("original_max_position_embeddings"), **rope}

@@ -82,8 +82,8 @@ def load_vlm(path: Path | str, vision: VisionTransformer | None = None) -> VLM:
                 f"{file}: found no vision_proj.vision_proj.0.weight, expected a MiniMind2-V state dict; "
                 "a plain language model goes to train_pretrain.py --llm"
             )
-        projector = ProjectorConfig("linear", weight.shape[1], lm.hidden_size)
         with refusing(file):
+            projector = ProjectorConfig("linear", weight.shape[1], lm.hidden_size)
             config = VLMConfig(lm, None if vision is None else vision.config, projector)
     stored = any(name.startswith("vision.") for name in tensors)
     if not stored and vision is not None and vision.config != config.vision:

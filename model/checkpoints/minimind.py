@@ -28,21 +28,21 @@ ENCODER: dict[str, Any] = {"hidden_size": 768, "num_patches": 196, "stem": "patc
 def minimind_config(tensors: dict[str, Tensor], config: dict, where: Path | str) -> LMConfig:
     """The sizes of a MiniMind2 state dict: from its shapes, and from `config` what shapes do not determine."""
     embedding, gate = "model.embed_tokens.weight", "model.layers.0.mlp.gate_proj.weight"
-    missing = [name for name in (embedding, gate) if name not in tensors]
+    missing = [name for name in (embedding, gate) if name not in tensors or tensors[name].dim() != 2]
     if missing:
         raise WeightsError(
-            f"{where}: missing {missing}; found {len(tensors)} tensors such as {sorted(tensors)[:4]}. "
+            f"{where}: missing the matrices {missing}; found {len(tensors)} tensors such as {sorted(tensors)[:4]}. "
             "Expected MiniMind2's names (April 2025 or later), or a Llama config.json beside the file"
         )
-    layers = {int(match[1]) for name in tensors if (match := re.match(r"model\.layers\.(\d+)\.", name))}
+    layers = {match[1] for name in tensors if (match := re.match(r"model\.layers\.(\d+)\.", name))}
     given = {name: config.get(name, value) for name, value in ASSUMED.items()}
     with refusing(where):
         return LMConfig(
             hidden_size=tensors[embedding].shape[1],
-            num_hidden_layers=max(layers) + 1,
+            num_hidden_layers=len(layers),
             intermediate_size=tensors[gate].shape[0],
             vocab_size=tensors[embedding].shape[0],
-            **given | {"rope_theta": float(given["rope_theta"])},
+            **given,
         )
 
 
@@ -57,7 +57,7 @@ def without_tied_head(tensors: dict[str, Tensor], where: Path | str) -> dict[str
     head, embedding = tensors.get("lm_head.weight"), tensors.get("model.embed_tokens.weight")
     if head is None or embedding is None:
         return tensors
-    if not torch.equal(head, embedding):
+    if not torch.equal(head.to(embedding.dtype), embedding):
         raise WeightsError(
             f"{where}: lm_head.weight differs from model.embed_tokens.weight, but the model's head is tied; "
             "expected two equal copies. In a Llama folder set tie_word_embeddings to false, else save again"

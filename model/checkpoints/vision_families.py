@@ -147,7 +147,7 @@ def vision_config(document: dict, where: Path | str) -> tuple[str, VisionConfig]
                 "model_type is 'siglip')"
             )
         kinds = {kind: family for family, form in FORMATS.items() for kind in (form.whole, form.vision)}
-        if kind not in kinds:
+        if kind not in list(kinds):
             raise ValueError(
                 f"found model_type {kind!r}, expected one of {tuple(kinds)} (or an encoder trained here); use the "
                 "folder of a CLIP, Chinese-CLIP, SigLIP, SigLIP 2 (fixed resolution) or InternViT model"

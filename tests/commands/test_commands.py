@@ -185,6 +185,20 @@ def test_samples_chooses_so_many_rows_and_the_validation_rows_are_not_among_them
     assert len(seen) == len(set(seen)) == 40 + 10  # a twentieth of the file is for validation
 
 
+def test_a_language_model_trains_on_the_texts_of_rows_whose_pictures_are_not_there(tiny, tmp_path):
+    seen = []
+    encode = train_lm.encode_record
+    row = {"conversations": conversation("红色。"), "images": ["../a/1.png", "2.png"]}
+    data = write_jsonl(tmp_path, 30, (json.dumps(row),))
+    shutil.rmtree(tmp_path / "images")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_lm, "encode_record", lambda record, **rest: seen.append(record) or encode(record, **rest))
+        train(train_lm.main, "--data", data, "--llm", tiny / "lm", "--out", tmp_path / "out", "--steps", 1,
+              "--max_bad", 0)  # fmt: skip
+    assert len({record.id for record in seen}) == 31
+    assert {record.turns[0].parts for record in seen} == {("这是什么颜色？",)} and not any(r.images for r in seen)
+
+
 @pytest.fixture
 def default_stages(tiny, tmp_path, monkeypatch):
     """The commands' defaults at a tiny size, in an empty folder: the picture book, four steps a stage."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 import shutil
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from dataset.picturebook.questions import SAMPLINGS
 from dataset.picturebook.world import make_scene
 from engine.arguments import UsageError
 from engine.checkpoint import RunError
+from engine.command import guarded
 from engine.inference import Answer
 from model.checkpoints import read_tensors, write_json
 from scoring.metrics import caption_scores, summarise
@@ -135,6 +137,21 @@ def test_one_pictures_caption_does_not_replace_the_folders(run, folder):
     assert [c["image"] for c in json.loads((run / "captions_cmyk.json").read_text("utf-8"))["captions"]] == ["cmyk.jpg"]
 
 
+def test_captions_for_another_prompt_or_of_another_folder_are_kept_beside_the_first(run, folder, capsys):
+    other = folder.parent / "elsewhere" / folder.name
+    other.mkdir(parents=True)
+    (other / "1.png").write_bytes(png())
+    (other / "2.png").write_bytes(png((1, 2, 3)))
+    flags = ["--weights", run, "--max_new_tokens", 2]
+    for images, prompt in ((folder, "一？"), (folder, "二？"), (other, "一？"), (folder, "一？")):
+        evaluate("--images", images, *flags, "--prompt", prompt)
+    assert capsys.readouterr().out.count("captions_my.pictures_3.json") == 1
+    kept = [json.loads((run / f"captions_my.pictures{end}.json").read_text("utf-8")) for end in ("", "_2", "_3")]
+    assert [(one["prompt"], len(one["captions"])) for one in kept] == [("一？", 8), ("二？", 8), ("一？", 2)]
+    assert not (run / "captions_my.pictures_4.json").exists()
+    assert all((run / f"captions_my.pictures{end}.{kind}").is_file() for end in ("", "_3") for kind in ("png", "html"))
+
+
 def test_the_answer_depends_on_the_picture_alone_not_on_its_neighbours(run, folder, capsys):
     evaluate("--images", folder, "--weights", run, "--max_new_tokens", 6, "--batch_size", 3)
     evaluate("--image", folder / "cmyk.jpg", "--weights", run, "--max_new_tokens", 6)
@@ -186,10 +203,36 @@ def test_a_chat_streams_what_the_model_says_and_ends_with_the_input(run, folder,
     assert said.count("🤖️: ") == 2 and "Ask about the picture; an empty line ends." in said
 
 
-def test_a_chat_that_grows_past_the_models_positions_ends_in_words(run, folder, typed):
-    typed(*["这是什么？" * 40] * 30)
-    with pytest.raises(DataError, match=r"prompt does not fit: \d+ tokens of \d+"):
-        evaluate("--image", folder / "dot.png", "--chat", "--weights", run, "--max_new_tokens", 2)
+def test_a_question_that_does_not_fit_is_left_out_and_the_chat_goes_on(run, folder, typed, capsys, monkeypatch):
+    told = Told(monkeypatch, lambda name: "一只猫。")
+    typed("what " * 160_000, *["这是什么？" * 40] * 3, "what " * 1000, "再说一次")
+    evaluate("--image", folder / "dot.png", "--chat", "--weights", run, "--max_new_tokens", 2)
+    said = capsys.readouterr().out
+    assert len(re.findall(r"\(prompt does not fit: \d+ tokens of \d+, .*; the question is left out: ask", said)) == 2
+    assert len(told.batches) == 4
+    shown = load_tokenizer(default_folder()).decode(told.batches[3].ids[0].tolist())
+    assert "what" not in shown and shown.endswith("再说一次\nassistant\n")
+
+
+def test_a_chat_takes_bytes_that_are_no_text(run, folder, capsys, monkeypatch):
+    told = Told(monkeypatch, lambda name: "好。")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"what \xff\xed\xa0 is it?\nagain"), "utf-8"))
+    evaluate("--image", folder / "dot.png", "--chat", "--weights", run)
+    assert "what \ufffd" in load_tokenizer(default_folder()).decode(told.batches[0].ids[0].tolist())
+    assert len(told.batches) == 2 and capsys.readouterr().out.endswith("you: \n")
+
+
+@pytest.mark.parametrize("where", ["builtins.input", "engine.inference.generate_batch"])
+def test_ctrl_c_leaves_a_chat_with_130_and_no_words(run, folder, typed, capsys, monkeypatch, where):
+    typed("这是什么？")
+
+    def interrupt(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, interrupt)
+    with pytest.raises(SystemExit) as end:
+        guarded(lambda: evaluate("--image", folder / "dot.png", "--chat", "--weights", run))
+    assert end.value.code == 130 and capsys.readouterr().err == ""
 
 
 def test_a_chat_needs_a_picture_that_can_be_read(run, tmp_path, typed):

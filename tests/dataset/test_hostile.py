@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import tarfile
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -52,13 +55,21 @@ def test_what_is_written_is_utf8_and_reads_back(tmp_path):
     pa.array([-(2**62)] * 6, pa.timestamp("us")),
     pa.array([1] * 6, pa.timestamp("s", tz="Nowhere/None")),
     pa.array([2**30] * 6, pa.date32()),
+    pa.array([2**62 + 1] * 6, pa.timestamp("ns", tz="+99:99")),
     pa.StringArray.from_buffers(6, *pa.array([b"\xff\xed\xa0"] * 6, pa.binary()).buffers()[1:]),
 ], ids=lambda odd: str(odd.type))  # fmt: skip
 def test_a_cell_that_python_has_no_form_for_makes_its_row_bad(tmp_path, odd):
-    """In a column that is used; another is not read at all."""
-    good = pq.read_table(write_parquet(tmp_path / "good.parquet", 6))
+    """In a column that is used; another is not read at all, and copied as it is."""
+    cut = "The picture shows a dog that runs on the grass. It has a ball in its mouth and looks very happy because it"
+    turns = json.dumps(conversation(cut), ensure_ascii=False)
+    extra = {"conversations": turns, "image_bytes": [png()], "label": "dog"}
+    good = pq.read_table(write_parquet(tmp_path / "good.parquet", 5, (extra,)))
     pq.write_table(good.append_column("created", odd), tmp_path / "unused.parquet")
     assert len([row for _, row in stream_rows(tmp_path / "unused.parquet") if not isinstance(row, BadRow)]) == 6
+    clean = [str(tmp_path / "unused.parquet"), str(tmp_path / "copy.parquet"), "--cut", "unfinished"]
+    dataset.clean.main([*clean, "--balance", "label:1"])
+    before, copy = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("unused", "copy"))
+    assert copy["created"].equals(before["created"]) and "happy" not in copy["conversations"][0].as_py()
     place = good.schema.get_field_index("conversations")
     pq.write_table(good.set_column(place, "conversations", odd), tmp_path / "used.parquet")
     rows = open_rows(tmp_path / "used.parquet")
@@ -113,6 +124,9 @@ def test_json_beyond_the_parser_is_an_error_in_words(tmp_path, text):
         read_json(tmp_path / "config.json")
     with pytest.raises(TokenizerError, match="is not JSON"):
         Tokenizer(text)
+    for name in ("generation_config.json", "tokenizer_config.json"):
+        with pytest.raises(TokenizerError, match=f"{name} beside .* is not JSON"):
+            Tokenizer((default_folder() / "tokenizer.json").read_text("utf-8"), {name: text})
     (tmp_path / "dataset_info.json").write_text(text)
     (tmp_path / "data.jsonl").write_text('{"a": 1}\n')
     with pytest.raises(DataError, match="dataset_info.json cannot be read"):
@@ -130,6 +144,72 @@ def test_a_jpeg_that_lies_about_its_size_is_not_decoded():
         lying = honest[:place] + side.to_bytes(2, "big") * 2 + honest[place + 4 :]
         with pytest.raises(BadImage, match="image is too large" if side == 30_000 else "image is damaged"):
             open_picture(lying)
+
+
+def jpeg(**options) -> bytes:
+    file = io.BytesIO()
+    Image.new("L", (2000, 2000), 99).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True, "optimize": True}], ids=str)
+def test_a_jpeg_without_pixel_data_is_damaged_and_one_that_needs_little_is_not(options):
+    whole = jpeg(**options)
+    assert open_picture(whole).getextrema() == ((99, 99),) * 3
+    start = whole.index(b"\xff\xda")
+    header = start + 2 + int.from_bytes(whole[start + 2 : start + 4], "big")
+    for content in (whole[:start], whole[:header]):
+        with pytest.raises(BadImage, match="image is damaged"):
+            open_picture(content + b"\xff\xd9")
+
+
+def test_a_jpeg_of_very_many_scans_is_not_decoded():
+    """Each scan of a few bytes is a pass over all pixels."""
+    whole = jpeg(progressive=True)
+    last = whole.rindex(b"\xff\xda")
+    with pytest.raises(BadImage, match="image is too large.* 30.. scans"):
+        open_picture(whole[:last] + whole[last:-2] * 3000 + whole[-2:])
+
+
+def png_with(kind: bytes, content: bytes) -> bytes:
+    chunk = len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
+    whole = png()
+    return whole[:33] + chunk + whole[33:]  # after the header
+
+
+@pytest.mark.parametrize("kind, start", [(b"zTXt", b"a\0\0"), (b"iTXt", b"a\0\1\0\0\0"), (b"iCCP", b"a\0\0")])
+def test_a_png_whose_texts_unpack_to_very_much_is_damaged(kind, start):
+    bomb = zlib.compress(bytes(8 << 20), 9)
+    with pytest.raises(BadImage, match="Decompressed data too large"):
+        open_picture(png_with(kind, start + bomb))
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG"])
+def test_of_thousands_of_frames_one_is_decoded(kind, monkeypatch):
+    file, frames = io.BytesIO(), [Image.new("RGB", (8, 8), (i % 256, i // 256, 0)) for i in range(2000)]
+    frames[0].save(file, kind, save_all=True, append_images=frames[1:], lossless=True)
+    loads = []
+    load = Image.Image.load
+    monkeypatch.setattr(Image.Image, "load", lambda image: loads.append(image) or load(image))
+    assert open_picture(file.getvalue()).size == (8, 8) and len(loads) < 20
+
+
+@pytest.mark.parametrize("tag", [(273, 4, 0x3FFFFFFF), (700, 1, 0xFFFFFFF0), (256, 4, 1), (33434, 5, 0x1FFFFFFF)])
+def test_a_tiff_that_claims_huge_tags_reads_no_more_than_there_is(tag):
+    """Strips, metadata, a width of 200 million pixels, and exposure times beyond the end of the file."""
+    tags = {256: (4, 1, 8), 257: (4, 1, 8), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1), 273: (4, 1, 300),
+            277: (3, 1, 1), 278: (3, 1, 8), 279: (4, 1, 64), tag[0]: (*tag[1:], 200_000_000)}  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", number, *entry) for number, entry in sorted(tags.items()))
+    content = b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(500)
+    tracemalloc.start()
+    try:
+        assert open_picture(content).size == (8, 8)
+    except BadImage as error:
+        assert error.reason in ("image is damaged", "image is too large", "not an image")
+    finally:
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert most < 10 << 20
 
 
 @pytest.mark.parametrize("change", [

@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from dataset.record import IMAGE, Record, Turn
-from dataset.views import Changed, Subset, change_answers, cut_to_sentences, split_off, without_pictures
+from dataset.record import IMAGE, Record, Turn, without_pictures
+from dataset.views import Changed, Subset, change_answers, cut_to_sentences, split_off
 
 
 def record(i: int = 0, answer: str = "好。", parts: tuple = (IMAGE, "\n这是什么？")) -> Record:

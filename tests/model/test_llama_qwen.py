@@ -116,7 +116,7 @@ def test_a_folder_of_before_these_settings_existed_still_loads(tmp_path):
     ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4}}, "'dynamic'"),
     ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "expected one set of them for all layers"),
     ({"rope_scaling": {**LLAMA3, "low_freq_factor": None}}, r"lacks \['low_freq_factor'\]"),
-    ({"rope_scaling": {**LLAMA3, "low_freq_factor": 8}}, "expected a factor of 1 or more, and a low below"),
+    ({"rope_scaling": {**LLAMA3, "low_freq_factor": 8}}, "expected the low one below the high one"),
     ({"use_sliding_window": True, "sliding_window": 4096}, r"use_sliding_window True.*4096 tokens.*to false"),
     ({"layer_types": ["sliding_attention", "full_attention"]}, r"\['sliding_attention'\]"),
     ({"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5"),

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +86,28 @@ def test_chinese_is_drawn_where_a_font_has_it(tmp_path):
     assert not report.has_chinese(ImageFont.load_default(16))
 
 
+def test_a_user_without_a_home_has_fonts_too(monkeypatch):
+    pwd = pytest.importorskip("pwd")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", lambda number: {}[number])  # as of a container's made-up user
+    assert Path("/usr/share/fonts") in report.font_folders()
+
+
+def test_a_broken_font_is_no_reason_to_look_among_the_systems(tmp_path, monkeypatch):
+    """Pillow, given the path of a file that it cannot read, takes the system's font of that name."""
+    installed = tmp_path / "share" / "fonts" / "NotoSansCJK-Regular.ttc"
+    installed.parent.mkdir(parents=True)
+    installed.write_bytes(ImageFont.load_default(16).font_bytes)
+    monkeypatch.setenv("XDG_DATA_DIRS", str(tmp_path / "share"))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / installed.name).write_bytes(b"not a font")
+    monkeypatch.setattr(report, "font_folders", lambda: [tmp_path / "mine"])
+    monkeypatch.setattr(report, "has_chinese", lambda font: True)
+    assert ImageFont.truetype(str(tmp_path / "mine" / installed.name), 16)  # what must not happen
+    assert report.find_font(16)[1] is False
+
+
 def test_a_font_is_chosen_by_name_and_a_broken_one_is_passed_over(tmp_path, monkeypatch):
     (tmp_path / "NotoSansCJK-Regular.ttc").write_bytes(b"not a font")
     (tmp_path / "simhei.ttf").write_bytes(b"neither")
@@ -92,6 +115,14 @@ def test_a_font_is_chosen_by_name_and_a_broken_one_is_passed_over(tmp_path, monk
     monkeypatch.setattr(report, "font_folders", lambda: [tmp_path, tmp_path / "missing"])
     assert [path.name for path in report.chinese_fonts()] == ["NotoSansCJK-Regular.ttc", "simhei.ttf"]
     assert report.find_font(16)[1] is False
+
+
+def test_a_sheet_shows_the_first_of_many_pictures_and_says_so(tmp_path):
+    one = Image.new("RGB", (8, 8))
+    note = report.contact_sheet(tmp_path / "sheet.png", [one] * 1000, [("w" * 20 + " ") * 20] * 1000)
+    assert note == f"the sheet shows the first {report.SHEET} of 1,000 pictures"
+    assert Image.open(tmp_path / "sheet.png").height < 20_000
+    assert report.contact_sheet(tmp_path / "sheet.png", [one] * report.SHEET, ["a"] * report.SHEET) is None
 
 
 def test_captions_wrap_within_the_width():
