@@ -24,7 +24,7 @@ from tokenizer.tokenizer import Tokenizer
 SAMPLES = 8  # validation records that a finished run answers
 SHOWN = 3
 SHOWN_LENGTH = 160
-Samples = list[tuple[dict, Sequence[Picture]]]  # prompt, reference and answer; their pictures
+Samples = Sequence[tuple[dict, Sequence[Picture]]]  # prompt, reference and answer; their pictures
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ READING = modules({
 # A file counts in full even if only one short function of it is called.
 PATH = modules({
     "": "train_pretrain",
-    "engine/": "command arguments trainer build device distributed cells dataloader freeze memory checkpoint "
+    "engine/": "board command arguments trainer build device distributed cells dataloader freeze memory checkpoint "
                "signals log optimizer recorder loop",
     "model/": "config layers language vision projector vlm lora init",
     "model/checkpoints/": "files load own strict vision_families exports llava minimind",
