@@ -18,6 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from dataset.record import Batch
+
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor  # slow to import
 
@@ -135,3 +137,11 @@ def all_reduce_gradients(parameters: Iterable[nn.Parameter]) -> None:
         dist.all_reduce(flat)
         for gradient, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
             gradient.copy_(part.view_as(gradient))
+
+
+def in_lockstep(model: nn.Module, batches: list) -> list:
+    """The batches; for a model in lockstep (engine/fsdp.py) padded with idle ones to the longest rank's number."""
+    if not getattr(model, "lockstep", False):
+        return batches
+    device = next(model.parameters()).device
+    return batches + [Batch.idle().to(device)] * (all_reduce_max(len(batches)) - len(batches))

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
-from dataset.record import Batch
 from engine import distributed
 from engine.arguments import TrainArguments
 from engine.checkpoint import Run
 from engine.device import DTYPES, autocast
-from engine.finite import first_not_finite
 from engine.optimizer import learning_rate, make_optimizer
 from engine.recorder import Recorder, Summary, Trainee
 
@@ -41,8 +38,7 @@ def train(
         for step in range(record.start, record.last):
             micro_batches = [batch.to(device) for batch in next(steps)]
             loss, norm = gradients(model, optimizer, micro_batches, plan)
-            again = partial(mean_loss, model, micro_batches, DTYPES[plan.dtype])
-            record.check(step, loss, norm, partial(first_not_finite, model, again))
+            record.check(step, loss, norm, micro_batches)
             rate = take_step(optimizer, plan, step)
             record.step(step + 1, loss, norm, rate, micro_batches)
             if validate and record.is_due(step + 1, plan.eval_interval):
@@ -58,7 +54,7 @@ def gradients(model: Trainee, optimizer: Optimizer, micro_batches: list, plan: T
     supervised = sum(batch.supervised_tokens for batch in micro_batches)
     total, batches = distributed.all_reduce_sum(supervised, len(micro_batches))
     loss = 0.0
-    for batch in in_lockstep(model, micro_batches):
+    for batch in distributed.in_lockstep(model, micro_batches):
         with autocast(batch.ids.device, DTYPES[plan.dtype]):
             loss_sum, _ = model.loss(batch)
         if loss_sum.requires_grad:  # not if only the projector trains and no row has an image
@@ -73,14 +69,6 @@ def gradients(model: Trainee, optimizer: Optimizer, micro_batches: list, plan: T
     (loss,) = distributed.all_reduce_sum(loss)
     norm = torch.nn.utils.clip_grad_norm_(parameters, plan.grad_clip or math.inf)
     return loss, distributed.full_tensor(norm).item()
-
-
-def in_lockstep(model: Trainee, batches: list) -> list:
-    """The batches; for a model in lockstep (engine/fsdp.py) padded with idle ones to the longest rank's number."""
-    if not getattr(model, "lockstep", False):
-        return batches
-    device = next(model.parameters()).device
-    return batches + [Batch.idle().to(device)] * (distributed.all_reduce_max(len(batches)) - len(batches))
 
 
 def take_step(optimizer: Optimizer, plan: TrainArguments, step: int) -> float:
@@ -101,7 +89,7 @@ def mean_loss(model: Trainee, batches: list, dtype: torch.dtype) -> float:
     """Loss per supervised token over the batches of all ranks."""
     device = next(model.parameters()).device
     loss_sum, tokens = 0.0, 0.0
-    for batch in in_lockstep(model, batches):
+    for batch in distributed.in_lockstep(model, batches):
         with autocast(device, dtype):
             loss, count = model.loss(batch.to(device))
         loss_sum, tokens = loss_sum + loss.item(), tokens + count

@@ -6,7 +6,6 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,8 @@ from torch.optim import Optimizer
 from engine import distributed
 from engine.arguments import TrainArguments
 from engine.checkpoint import Run, drop_best, load_best, load_state, save_best, save_state
-from engine.finite import ADVICE, NotFiniteError, part_of
+from engine.device import DTYPES, autocast
+from engine.finite import ADVICE, NotFiniteError, first_not_finite, part_of
 from engine.log import Log
 from engine.signals import Interrupted, Postponed
 from model.captioner import Captioner
@@ -86,14 +86,11 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         """The step at which the run ends."""
         return self.progress.stopped or self.plan.steps
 
-    def check(self, step: int, loss: float, norm: float, find: Callable[[], str]) -> None:
+    def check(self, step: int, loss: float, norm: float, micro_batches: list) -> None:
         """Raise NotFiniteError unless the loss and gradient norm after `step` steps are finite; else save a checkpoint
-        if one is due, so that weights are saved only once their loss is known to be finite. Then heed signals.
-
-        find: the name of the first module whose output is not finite.
-        """
+        if one is due, so that weights are saved only once their loss is known to be finite. Then heed signals."""
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            name = "" if math.isfinite(loss) else find()
+            name = "" if math.isfinite(loss) else self._first_not_finite(micro_batches)
             raise self._not_finite(f"step {step + 1}: loss {loss}, gradient norm {norm}", name, changed=step > 0)
         if self._saved < step and (step % self.plan.save_interval == 0 or self._late or self._stopping):
             self._save(step)
@@ -167,6 +164,14 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
     def _interrupted(self, step: int) -> Interrupted:
         kept = f"stopped after step {step} of {self.plan.steps}, which is kept in {self.run.state_file}"
         return Interrupted(f"{kept}; repeat the command to resume from there", self._signals.noted or signal.SIGTERM)
+
+    def _first_not_finite(self, micro_batches: list) -> str:
+        def again() -> None:
+            for batch in distributed.in_lockstep(self.model, micro_batches):
+                with autocast(batch.ids.device, DTYPES[self.plan.dtype]):
+                    self.model.loss(batch)
+
+        return first_not_finite(self.model, again)
 
     def _not_finite(self, found: str, name: str = "", changed: bool = True) -> NotFiniteError:
         """name: of the first module whose output is not finite. changed: whether a step was taken before."""

@@ -3,44 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+
+from model.checks import check_fields, require_one_of, require_split
 
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")
 PROJECTORS = ("linear", "mlp", "ldp")
 STEMS = ("patch", "conv")
 POST_NORMS = ("none", "kept", "applied")
-
-
-# least and greatest value of a field; of other numbers 1 and 2^20
-RANGES = {"num_hidden_layers": (1, 1024), "feature_layer": (-1025, -1), "image_size": (1, 4096),
-          "patch_size": (1, 4096), "vocab_size": (1, 1 << 24), "max_position_embeddings": (1, 1 << 30),
-          "original_max_position_embeddings": (1, 1 << 30), "rope_theta": (1, 1e12), "rms_norm_eps": (0, 1),
-          "layer_norm_eps": (0, 1), "low_freq_factor": (1e-6, 1e6), "high_freq_factor": (1e-6, 1e6)}  # fmt: skip
-TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,)}
-
-
-def _check_fields(config) -> None:
-    """ValueError for a field of another type than it is annotated with, or a number out of its range."""
-    for field in fields(config):
-        value, kind = getattr(config, field.name), str(field.type).removesuffix(" | None")
-        if kind not in TYPES or (value is None and kind != field.type):
-            continue
-        least, most = (False, True) if kind == "bool" else RANGES.get(field.name, (1, 1 << 20))
-        typed = isinstance(value, TYPES[kind]) and isinstance(value, bool) == (kind == "bool")
-        if not (typed and least <= value <= most):
-            wanted = f"{kind} from {least} to {most}"
-            raise ValueError(f"{type(config).__name__}.{field.name}: found {value!r}, expected {wanted}")
-
-
-def _require_one_of(config, name: str, allowed: tuple[str, ...]) -> None:
-    if getattr(config, name) not in allowed:
-        raise ValueError(f"{type(config).__name__}.{name}: found {getattr(config, name)!r}, expected one of {allowed}")
-
-
-def _require_split(config, name: str, parts: int, into: str) -> None:
-    if getattr(config, name) % parts:
-        found = f"{type(config).__name__}: {name} {getattr(config, name)}"
-        raise ValueError(f"{found} does not split into {into}; choose a multiple of {parts}")
 
 
 @dataclass(frozen=True)
@@ -53,7 +23,7 @@ class RopeScaling:
     original_max_position_embeddings: int  # the context length before scaling
 
     def __post_init__(self):
-        _check_fields(self)
+        check_fields(self)
         if self.low_freq_factor >= self.high_freq_factor:
             found = f"low_freq_factor {self.low_freq_factor}, high_freq_factor {self.high_freq_factor}"
             raise ValueError(f"RopeScaling: found {found}; expected the low one below the high one")
@@ -78,13 +48,13 @@ class LMConfig:
     rope_scaling: RopeScaling | None = None  # None: plain RoPE
 
     def __post_init__(self):
-        _check_fields(self)
+        check_fields(self)
         if self.head_width is not None and self.head_width % 2:
             raise ValueError(f"LMConfig.head_width: found {self.head_width}, expected an even width, for RoPE")
         heads, kv_heads = self.num_attention_heads, self.num_key_value_heads
         if self.head_width is None:
-            _require_split(self, "hidden_size", 2 * heads, f"{heads} heads of even width")
-        _require_split(self, "num_attention_heads", kv_heads, f"groups that share {kv_heads} key/value heads evenly")
+            require_split(self, "hidden_size", 2 * heads, f"{heads} heads of even width")
+        require_split(self, "num_attention_heads", kv_heads, f"groups that share {kv_heads} key/value heads evenly")
 
     @property
     def head_dim(self) -> int:
@@ -113,10 +83,10 @@ class VisionConfig:
     pixel_shuffle: int = 1  # blocks of n x n neighbouring features become one, n² times as wide
 
     def __post_init__(self):
-        _check_fields(self)
-        _require_one_of(self, "hidden_act", ACTIVATIONS)
-        _require_one_of(self, "stem", STEMS)
-        _require_one_of(self, "post_norm", POST_NORMS)
+        check_fields(self)
+        require_one_of(self, "hidden_act", ACTIVATIONS)
+        require_one_of(self, "stem", STEMS)
+        require_one_of(self, "post_norm", POST_NORMS)
         grid = self.image_size // self.patch_size
         if not grid:
             raise ValueError(f"VisionConfig: no patch of {self.patch_size} fits in an image of {self.image_size}")
@@ -125,7 +95,7 @@ class VisionConfig:
                 f"VisionConfig: a grid {grid} wide does not split into blocks {self.pixel_shuffle} wide; choose "
                 "another image_size or pixel_shuffle"
             )
-        _require_split(self, "hidden_size", self.num_attention_heads, f"{self.num_attention_heads} heads")
+        require_split(self, "hidden_size", self.num_attention_heads, f"{self.num_attention_heads} heads")
         power_of_two = self.patch_size > 1 and self.patch_size.bit_count() == 1
         if self.stem == "conv" and (not power_of_two or self.image_size % self.patch_size):
             raise ValueError(
@@ -163,8 +133,8 @@ class ProjectorConfig:
     band: int = 1  # rows of the token grid that are read together, column by column; 1: row by row
 
     def __post_init__(self):
-        _require_one_of(self, "kind", PROJECTORS)
-        _check_fields(self)
+        require_one_of(self, "kind", PROJECTORS)
+        check_fields(self)
 
     def tokens_out(self, patches: int) -> int:
         """Number of tokens for `patches` features: 'ldp' halves each side of the grid, rounding up."""

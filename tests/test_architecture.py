@@ -33,7 +33,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 LINE_ROW = re.compile(r"^\| \[([^\]]+)\]\(\.\./([^)]+)\) \| ([\d,]+) \|", re.MULTILINE)
 FOLDER_ROW = re.compile(r"^\| `([a-z_/]+)/` \| [^|]+ \| ([^|]+) \|$", re.MULTILINE)
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
-SPINE_LINES, READING_LINES = 1220, 3000
+SPINE_LINES, READING_LINES = 1200, 3000
 
 
 def blocks_of(title: str) -> list[tuple[str, str]]:

@@ -35,7 +35,7 @@ PATH = modules({
     "": "train_pretrain",
     "engine/": "board command arguments trainer build device distributed cells dataloader freeze memory checkpoint "
                "signals log optimizer recorder loop",
-    "model/": "config layers language vision projector vlm lora init",
+    "model/": "config checks layers language vision projector vlm lora init",
     "model/checkpoints/": "files load own strict vision_families exports llava minimind",
     "tokenizer/": "tokenizer template chat",
     "dataset/": "splits mixture record atomic bad_rows encoding batching pictures preprocess features",
