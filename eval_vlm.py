@@ -21,7 +21,7 @@ from dataset.batching import pixel_loader
 from dataset.formats.sources import read_records
 from dataset.picturebook.book import prompt_for
 from dataset.picturebook.drawing.picture import blank
-from dataset.pictures import open_picture
+from dataset.pictures import open_picture, pictures_in
 from dataset.record import IMAGE, Ask, Turn
 from engine.arguments import UsageError
 from engine.build import Trained, load_trained
@@ -32,6 +32,7 @@ from engine.freeze import count_parameters
 from engine.inference import Answer, Decoding, answer
 from engine.looker import Looker, Watched, answer_all, one_image_loader, remembering
 from model.checkpoints import read_json, write_json
+from model.checkpoints.files import refusing
 from scoring.metrics import with_prefix
 from scoring.page import Shown, write_page
 from scoring.report import contact_sheet, score_table, unused_name, write_scores
@@ -41,7 +42,6 @@ from tokenizer.tokenizer import TextStream
 STAGES = ("sft3", "sft2", "sft1", "pretrain")  # the last first
 FOREIGN_PROMPTS = {"zh": "描述一下这个图像的内容。", "en": "Describe the content of this image."}  # zh: MiniMind-V's
 LENGTHS = {0: "sentence", 1: "sentence", 2: "paragraph", 3: "long"}  # of the captions that each stage trains
-PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SHOWN = 48  # pictures on a page of scores
 PREVIEW = 520  # pixels of the longer side of a picture on a page of captions
 SHORT = 64  # the longest answer to a question, in tokens
@@ -139,20 +139,12 @@ def default_prompt(trained: Trained, language: str) -> str:
     """What the model learned to answer: its data's first prompt, the picture book's for its stage, or MiniMind-V's."""
     if not trained.settings:
         return FOREIGN_PROMPTS[language]
-    samples = read_json(trained.path / "samples.json")["samples"] if trained.settings["data"] else []
-    if samples:
-        return samples[0]["prompt"].replace("<image>", "").strip()
-    return prompt_for(LENGTHS[trained.settings["stage"]], language)
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """The picture files of a folder by name; UsageError where there are none."""
-    if not folder.is_dir():
-        raise UsageError(f"--images {folder}: no such folder; give the folder that holds the pictures")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURES)
-    if not files:
-        raise UsageError(f"--images {folder}: no picture in it; expected files that end in {' '.join(PICTURES)}")
-    return files
+    file = trained.path / "samples.json"
+    with refusing(file):
+        samples = read_json(file)["samples"] if trained.settings["data"] else []
+        if samples:
+            return samples[0]["prompt"].replace("<image>", "").strip()
+        return prompt_for(LENGTHS[trained.settings["stage"]], language)
 
 
 def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None:

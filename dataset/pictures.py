@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, JpegImagePlugin
 
-from dataset.bad_rows import BadImage
+from dataset.bad_rows import BadImage, DataError
 from dataset.preprocess import PreprocessSpec, preprocess
 
 if TYPE_CHECKING:
     from dataset.record import Picture
 
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MAX_PIXELS = 80_000_000  # 240 MB as RGB; larger JPEGs are decoded downscaled, other formats rejected
 # the picture book's modules that draw nothing: they write texts, sample scenes, or are commands
 WRITES_TEXT = ("book", "captions", "captions_en", "captions_zh", "checklists", "contact", "corpus", "questions",
@@ -218,3 +219,13 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     else:
         scale = 255.0 if image.mode == "F" and top <= 1 else 1.0
     return Image.fromarray((values * scale).round().clip(0, 255).astype(np.uint8))
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files of a folder by name; DataError where there are none."""
+    if not folder.is_dir():
+        raise DataError(f"--images {folder}: no such folder; give the folder that holds the pictures")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise DataError(f"--images {folder}: no picture in it; expected files that end in {' '.join(SUFFIXES)}")
+    return files

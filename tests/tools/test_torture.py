@@ -41,14 +41,14 @@ def canary(tmp_path) -> Path:
         (lambda: {}["a"], "traceback"),
         (lambda: (_ for _ in ()).throw(RecursionError("deep")), "traceback"),
         (lambda: subprocess.run(["true"]), "VIOLATION subprocess.Popen"),
-        (lambda: torch.ones(150 << 18), "memory"),
+        (lambda: torch.ones(130 << 20), "memory"),
         (lambda: time.sleep(30), "hang"),
         (lambda: print(input()), "ok"),
     ],
 )
 def test_what_a_case_does_is_seen(tmp_path, canary, monkeypatch, case, verdict):
     monkeypatch.setattr(child, "SECONDS", 2.0)
-    monkeypatch.setattr(child, "MEMORY", 100)
+    monkeypatch.setattr(child, "MEMORY", 300)
     ending = watch(case, tmp_path, canary, b"typed\n")
     assert ending.verdict.startswith(verdict), ending
 

@@ -44,6 +44,7 @@ def watch(case: Callable[[], object], folder: Path, canary: Path, typed: bytes |
     said = folder / "said.txt"
     began = time.monotonic()
     sys.stdout.flush()
+    before = _resident()
     child = os.fork()
     if not child:
         os._exit(_run(case, folder, canary, said, typed))
@@ -58,7 +59,7 @@ def watch(case: Callable[[], object], folder: Path, canary: Path, typed: bytes |
             return Ending("hang", seconds, 0, _end(said))
         time.sleep(0.004)
     text, code = _end(said), os.waitstatus_to_exitcode(status)
-    memory = max(0, usage.ru_maxrss - resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) // 1024
+    memory = max(0, (usage.ru_maxrss << 10) - before) >> 20
     verdict = "ok"
     if code < 0:
         verdict = f"killed by {signal.Signals(-code).name}"
@@ -71,6 +72,11 @@ def watch(case: Callable[[], object], folder: Path, canary: Path, typed: bytes |
     elif memory > MEMORY:
         verdict = f"memory {memory} MiB"
     return Ending(verdict, seconds, memory, text)
+
+
+def _resident() -> int:
+    """Bytes of memory that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def _end(said: Path) -> str:

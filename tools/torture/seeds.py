@@ -7,8 +7,6 @@ import json
 import tarfile
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
@@ -43,6 +41,9 @@ def turns(number: int) -> list[dict]:
 
 def write_data(folder: Path) -> dict[str, Path]:
     """A file of every format, and the pictures that they name: kind -> the file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     (folder / "images").mkdir(parents=True)
     for i in range(ROWS):
         (folder / "images" / f"{i}.png").write_bytes(picture(number=i))
