@@ -123,9 +123,9 @@ def test_where_no_picture_can_be_read_it_is_an_error(run, tmp_path):
     with pytest.raises(DataError, match="image file is missing"):
         evaluate("--image", tmp_path / "none.png", "--weights", run)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="no picture in it; expected files that end in .jpg"):
+    with pytest.raises(DataError, match="no picture in it; expected files that end in .jpg"):
         evaluate("--images", tmp_path / "empty", "--weights", run)
-    with pytest.raises(UsageError, match="no such folder"):
+    with pytest.raises(DataError, match="no such folder"):
         evaluate("--images", tmp_path / "gone", "--weights", run)
 
 

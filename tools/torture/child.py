@@ -44,10 +44,10 @@ def watch(case: Callable[[], object], folder: Path, canary: Path, typed: bytes |
     said = folder / "said.txt"
     began = time.monotonic()
     sys.stdout.flush()
-    before = _resident()
     child = os.fork()
     if not child:
         os._exit(_run(case, folder, canary, said, typed))
+    before = _resident(child)
     while True:
         done, status, usage = os.wait4(child, os.WNOHANG)
         seconds = time.monotonic() - began
@@ -74,9 +74,9 @@ def watch(case: Callable[[], object], folder: Path, canary: Path, typed: bytes |
     return Ending(verdict, seconds, memory, text)
 
 
-def _resident() -> int:
-    """Bytes of memory that this process has."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+def _resident(process: int) -> int:
+    """Bytes of memory that a process has."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def _end(said: Path) -> str:
