@@ -47,19 +47,20 @@ def watch(case: Callable[[], object], folder: Path, canary: Path, typed: bytes |
     child = os.fork()
     if not child:
         os._exit(_run(case, folder, canary, said, typed))
-    before = _resident(child)
+    before = most = _memory(child)
     while True:
-        done, status, usage = os.wait4(child, os.WNOHANG)
+        done, status = os.waitpid(child, os.WNOHANG)
         seconds = time.monotonic() - began
         if done:
             break
+        most = max(most, _memory(child))
         if seconds > SECONDS:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return Ending("hang", seconds, 0, _end(said))
         time.sleep(0.004)
     text, code = _end(said), os.waitstatus_to_exitcode(status)
-    memory = max(0, (usage.ru_maxrss << 10) - before) >> 20
+    memory = (most - before) >> 10
     verdict = "ok"
     if code < 0:
         verdict = f"killed by {signal.Signals(-code).name}"
@@ -74,9 +75,10 @@ def watch(case: Callable[[], object], folder: Path, canary: Path, typed: bytes |
     return Ending(verdict, seconds, memory, text)
 
 
-def _resident(process: int) -> int:
-    """Bytes of memory that a process has."""
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * resource.getpagesize()
+def _memory(process: int) -> int:
+    """KiB of memory that a process has of its own; 0 after its end."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon:")), 0)
 
 
 def _end(said: Path) -> str:
