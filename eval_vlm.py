@@ -141,10 +141,16 @@ def default_prompt(trained: Trained, language: str) -> str:
         return FOREIGN_PROMPTS[language]
     file = trained.path / "samples.json"
     with refusing(file):
-        samples = read_json(file)["samples"] if trained.settings["data"] else []
+        samples = read_json(file)["samples"] if trained.settings.get("data") else []
         if samples:
             return samples[0]["prompt"].replace("<image>", "").strip()
-        return prompt_for(LENGTHS[trained.settings["stage"]], language)
+    return prompt_for(length_of(trained), language)
+
+
+def length_of(trained: Trained) -> str:
+    """The length of the captions that its stage trains."""
+    with refusing(trained.path / "run.json"):
+        return LENGTHS[trained.settings.get("stage", 1)]
 
 
 def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None:
@@ -178,8 +184,7 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
     print(f"{len(files)} pictures in {seconds:.1f} s")
     if bad.bad:
         print(bad.report())
-    unlike = sum(bool(one.note) for one in shown)
-    if unlike:
+    if unlike := sum(bool(one.note) for one in shown):
         print(f"{unlike} of {len(shown)} pictures are unlike those the model was trained on")
     path = looker.trained.path
     folder = Path("out") / path.stem if path.is_file() else path
@@ -194,8 +199,7 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
 
 def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
     """Score captions of the picture book's scenes, and answers about them, with the image and with it blanked."""
-    length = LENGTHS[looker.trained.settings.get("stage", 1)]
-    task = picture_book_task(args.split, args.n or 1000, length, args.language)
+    task = picture_book_task(args.split, args.n or 1000, length_of(looker.trained), args.language)
     task = replace(task, prompt=args.prompt or task.prompt)
     looker = replace(looker, load=remembering(looker))
     answers = answer_all(looker, task)

@@ -54,7 +54,7 @@ def get_tokenizer(folder: str, start: Path | None = None) -> Tokenizer:
             "path, or name the tokenizer's folder with --tokenizer"
         )
     tokenizer = load_tokenizer(folder or place)
-    if (place / "run.json").is_file() and Run(place).record()["facts"].get("tokenizer") != tokenizer.fingerprint:
+    if (place / "run.json").is_file() and Run(place).facts().get("tokenizer") != tokenizer.fingerprint:
         raise RunError(
             f"{start} was trained with another tokenizer than the one in {folder or place}; leave --tokenizer out, or "
             "train the run again with it"
@@ -130,19 +130,20 @@ def run_encoder(run: Path, folder: str = "") -> Encoder:
         raise RunError(f"{run}: no config.json, so this is no finished run; give a folder under out/")
     if (run / "preprocessor_config.json").is_file():
         return get_encoder(folder or str(run))
-    wanted = Run(run).record()["facts"].get("vision")
+    wanted = Run(run).facts().get("vision")
     if wanted is None:
         raise RunError(f"{run} is a language model's run and sees nothing; give one of train_pretrain.py or _sft.py")
-    if not folder and wanted["folder"] and not Path(wanted["folder"]).is_dir():
+    named = wanted.get("folder", "")
+    if not folder and named and not Path(named).is_dir():
         raise RunError(
-            f"{run} was trained with the encoder in {wanted['folder']}, which is not there any more; name the folder "
+            f"{run} was trained with the encoder in {named}, which is not there any more; name the folder "
             "that it is in now with --vision"
         )
-    encoder = get_encoder(folder or wanted["folder"], wanted.get("feature_layer", 0))
-    if encoder.fingerprint != wanted["fingerprint"]:
-        where = folder or wanted["folder"] or EMBEDDED_ENCODER
+    encoder = get_encoder(folder or named, wanted.get("feature_layer", 0))
+    if encoder.fingerprint != wanted.get("fingerprint"):
+        where = folder or named or EMBEDDED_ENCODER
         raise RunError(
-            f"{run} was trained with the encoder {wanted['fingerprint']}, {where} now holds {encoder.fingerprint}; "
+            f"{run} was trained with the encoder {wanted.get('fingerprint')}, {where} now holds {encoder.fingerprint}; "
             "name that encoder's folder with --vision, or train the run again"
         )
     return encoder
@@ -182,7 +183,7 @@ def load_trained(
     TokenizerError for parts that are missing or do not fit each other.
     """
     path = Path(path)
-    settings = {} if path.is_file() else Run(path).record()["settings"]
+    settings = {} if path.is_file() else Run(path).record().get("settings", {})
     encoder = run_encoder(path, vision)
     model = load_vlm(path, encoder.module).to(device).eval()
     accelerate(model, fast)

@@ -23,6 +23,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -40,6 +41,11 @@ from model.checkpoints.files import (
 )
 
 FORMAT = 1
+# the types of what is read of a run.json
+RECORD: dict[str, Any] = {
+    "settings": {"data": str, "stage": int, "english": (int, float)},
+    "facts": {"tokenizer": str, "vision": {"folder": str, "fingerprint": str, "feature_layer": int}},
+}
 
 
 class RunError(ValueError):
@@ -77,7 +83,24 @@ class Run:
         record = read_json(file)
         if record.get("format") != FORMAT:
             raise RunError(f"{file}: format {record.get('format')!r}, expected {FORMAT}; it is another version's run")
+        if wrong := _misshapen(record, RECORD):
+            raise RunError(f"{file}: {wrong}; the file was changed since the training, so train the run again")
         return record
+
+    def facts(self) -> dict:
+        """What the run depends on beside its settings."""
+        return self.record().get("facts", {})
+
+
+def _misshapen(value: dict, shape: dict[str, Any]) -> str:
+    """Which value is of another type than in `shape`, where a key may be absent; "" if none is."""
+    for key, wanted in shape.items():
+        kind = dict if isinstance(wanted, dict) else wanted
+        if key in value and not isinstance(value[key], kind):
+            return f"{key}: found {value[key]!r:.80}, expected {getattr(kind, '__name__', 'a number')}"
+        if kind is dict and (wrong := _misshapen(value.get(key, {}), wanted)):
+            return wrong
+    return ""
 
 
 @contextlib.contextmanager

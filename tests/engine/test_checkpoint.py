@@ -13,7 +13,7 @@ from engine_parts import make_parts, pretrain_flags, small_batches, small_plan, 
 
 import train_pretrain
 from engine.arguments import COSMETIC, TrainArguments, settings
-from engine.checkpoint import Run, RunError, differences, is_finished, load_state, open_run, save_state
+from engine.checkpoint import FORMAT, Run, RunError, differences, is_finished, load_state, open_run, save_state
 from engine.command import guarded
 from engine.freeze import set_trainable
 from engine.loop import gradients, take_step
@@ -302,3 +302,14 @@ def test_the_number_of_workers_does_not_change_the_weights(parts, tmp_path):
 
 def test_another_seed_gives_other_weights(parts, tmp_path):
     assert weights_after(parts, tmp_path / "a", seed=1) != weights_after(parts, tmp_path / "b", seed=2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"settings": []}, {"settings": {"data": 5}}, {"settings": {"stage": "three"}}, {"facts": {"vision": "x"}},
+     {"facts": {"vision": {"folder": 7}}}, {"facts": {"tokenizer": None}}],
+)  # fmt: skip
+def test_a_record_with_other_types_than_training_writes_is_refused(tmp_path, change):
+    write_json(tmp_path / "run.json", {"format": FORMAT, "settings": {"data": "", "stage": 1}} | change)
+    with pytest.raises(RunError, match=r"run.json: \w+: found .*, expected \w+; the file was changed since"):
+        Run(tmp_path).record()
