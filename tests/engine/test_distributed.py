@@ -39,6 +39,9 @@ class Numbered:
         ids = np.full(self.lengths[index], index, np.int32)
         return Example(ids, np.where(ids < 0, IGNORE, ids), ids < 0, (), str(index))
 
+    def some(self, numbers) -> list[Example]:
+        return [self[int(number)] for number in numbers]
+
 
 def steps_of(rank: int, processes: int, accumulation: int = 1, count: int = 23, **changes) -> list[list[str]]:
     """The examples of each of the first 12 steps that one process trains on."""

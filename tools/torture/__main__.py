@@ -7,6 +7,11 @@ other kills and resumes tiny trainings.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from engine.start import begin
+
+    begin()
+
 import argparse
 import json
 import multiprocessing
