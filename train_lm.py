@@ -28,7 +28,7 @@ from model.vlm import VLM
 DEFAULTS = TrainArguments(learning_rate=3e-3, batch_size=32, scenes=100_000, eval_interval=100, init="matching")
 TEXTS = 12_800  # of the picture book
 NAME = "lm"
-FLAGS = ("llm", "init", "max_seq_len", "gradient_checkpointing", "fsdp")
+FLAGS = ("doubt", "llm", "init", "max_seq_len", "gradient_checkpointing", "fsdp")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     model = VLM(VLMConfig(language.config), llm=language)
     data = stage_data(args, "lm", TEXTS, text_only=True)
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=GRID * GRID, max_seq_len=args.max_seq_len)
-    feeds = make_feeds(args, data, encode, tokenizer, word_loader(tokenizer, args.english))
+    feeds = make_feeds(args, data, encode, tokenizer, word_loader(tokenizer, args.english, doubt=args.doubt))
     facts = {"tokenizer": tokenizer.fingerprint, "start": fingerprint(model)}
 
     def save(folder) -> None:

@@ -38,6 +38,7 @@ class TrainArguments:
     samples: int = flag(0, "train on at most so many rows per epoch, chosen at random (0: all)", AT_LEAST_0)
     scenes: int = flag(10_000, "pictures of the picture book to train on", ABOVE_0)
     english: float = flag(0.0, "share of English in the picture book's texts; the rest is Chinese", SHARE)
+    doubt: float = flag(0.0, "share of things in word pictures that could be of two kinds, colours or numbers", SHARE)
     # parts
     vision: str = flag("", "encoder: a CLIP, SigLIP or InternViT folder, or a train_vision.py run (default: ours)")
     feature_layer: int = flag(0, "the encoder's hidden state: -1 the last, -2 as LLaVA (0: what its folder says, or -2 "
@@ -112,7 +113,7 @@ COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "ca
             "gradient_checkpointing", "fsdp", "use_wandb", "wandb_project", "dry_run", "out", "runs")  # fmt: skip
 # Settings newer than some runs: where a run.json lacks one, the run was made with its default.
 ADDED = ("token_budget", "learning_rates", "lora_rank", "lora_alpha", "lora_targets", "keep", "patience",
-         "feature_layer", "init", "cell_steps")  # fmt: skip
+         "feature_layer", "init", "cell_steps", "doubt")  # fmt: skip
 
 
 class UsageError(ValueError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -31,19 +32,35 @@ def languages_of(english: float) -> tuple[str, ...]:
     return tuple(language for language, share in zip(LANGUAGES, (1 - english, english), strict=True) if share)
 
 
-def word_picture(scene: Scene, rng: random.Random, languages: Sequence[str] = ("zh",)) -> tuple[tuple[str, ...], ...]:
+def word_picture(
+    scene: Scene, rng: random.Random, languages: Sequence[str] = ("zh",), doubt: float = 0.0
+) -> tuple[tuple[str, ...], ...]:
     """The words of each of the GRID x GRID cells, row by row, in each language; positions are jittered a little.
 
     A cell has the words of the thing that fills most of it, else of the place. Two things share a cell only if one of
-    them has no other.
+    them has no other. doubt: the share of things that have the words of another kind, colour or number, too.
     """
     cells: list[list[str]] = [[] for _ in range(GRID * GRID)]
     for i, (thing, owned) in enumerate(zip(scene.things, cell_owners(scene, rng), strict=True)):
         relation = scene.relation.name if scene.relation and i == scene.relation.subject else None
+        readings = [thing, mistaken(thing, rng)] if doubt and rng.random() < doubt else [thing]
         for cell in owned:
-            cells[cell] += [word for language in languages for word in thing_words(thing, language, relation)]
+            cells[cell] += [word for language in languages for one in readings
+                            for word in thing_words(one, language, relation)]  # fmt: skip
     background = tuple(place_word(scene.place, language) for language in languages)
     return tuple(tuple(dict.fromkeys(cell)) if cell else background for cell in cells)
+
+
+def mistaken(thing: Thing, rng: random.Random) -> Thing:
+    """The thing with another kind of its group, another colour, or two for three of it."""
+    group = [kind.name for kind in KINDS.values() if kind.group == KINDS[thing.kind].group]
+    others: dict[str, Sequence] = {"kind": group}
+    if thing.colour:
+        others["colour"] = tuple(COLOURS)
+    if thing.count > 1:
+        others["count"] = (2, 3)
+    name = rng.choice(tuple(others))
+    return replace(thing, **{name: rng.choice([value for value in others[name] if value != getattr(thing, name)])})
 
 
 def thing_words(thing: Thing, language: str = "zh", relation: str | None = None) -> list[str]:
@@ -115,12 +132,13 @@ def _filled(box: Box, rng: random.Random) -> list[float]:
     return [shared_area(box, cell) * GRID * GRID for cell in cells]
 
 
-def word_loader(tokenizer: Tokenizer, english: float = 0.0, band: int = BAND) -> PictureLoader:
+def word_loader(tokenizer: Tokenizer, english: float = 0.0, band: int = BAND, doubt: float = 0.0) -> PictureLoader:
     """A loader of word pictures: (P, 16, W) token ids of the words in each cell, padded with -1.
 
     english: share of English among the texts; with 0 the words are Chinese only, with 1 English only, else both.
     band: the cells come in bands of so many rows, each column by column, as the default projector's tokens do. A
-    thing's last cell then nearly always comes after those of all things that a caption names before it.
+    thing's last cell then nearly always comes after those of all things that a caption names before it. doubt: the
+    share of things with two readings; the text has the right one, first as a guess and then for the model to repeat.
     """
     languages = languages_of(english)
     order = sorted(range(GRID * GRID), key=lambda i: (i // GRID // band, i % GRID, i))
@@ -130,7 +148,7 @@ def word_loader(tokenizer: Tokenizer, english: float = 0.0, band: int = BAND) ->
         scenes = []
         for picture in pictures:
             assert isinstance(picture, Scene)
-            told = word_picture(picture, random.Random(f"words {picture.seed}"), languages)
+            told = word_picture(picture, random.Random(f"words {picture.seed}"), languages, doubt)
             scenes.append([told[i] for i in order])
         cells = [[[t for word in cell for t in known(word)] for cell in scene] for scene in scenes]
         width = max(len(cell) for scene in cells for cell in scene)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 
 import pytest
@@ -15,6 +16,7 @@ from dataset.picturebook.words import (
     RELATIONS_ZH,
     cell_owners,
     languages_of,
+    mistaken,
     place_word,
     thing_words,
     word_loader,
@@ -180,3 +182,23 @@ def test_cells_come_in_bands_as_the_default_projectors_tokens_do():
     assert band_order(16, 2)[:5] == [0, 4, 1, 5, 2] and band_order(16, 2)[8:11] == [8, 12, 9]
     assert torch.equal(word_loader(tokenizer, band=LDP_BAND)(scenes)["words"], in_bands)
     assert torch.equal(word_loader(tokenizer)(scenes)["words"], in_bands)
+
+
+def test_a_thing_in_doubt_has_the_words_of_two_that_differ_in_kind_colour_or_number():
+    plain, doubted, kinds = 0, 0, set()
+    for index in range(60):
+        scene = make_scene("train", index)
+        sure = word_picture(scene, random.Random(index), doubt=0.0)
+        assert sure == word_picture(scene, random.Random(index))
+        told = word_picture(scene, random.Random(index), doubt=0.5)
+        words = {word for cell in told for word in cell}
+        for thing in scene.things:
+            assert set(thing_words(thing)) - {*RELATIONS_ZH.values()} <= words  # the right reading is always there
+        for thing in scene.things:
+            other = mistaken(thing, random.Random(index))
+            (changed,) = (f.name for f in dataclasses.fields(thing) if getattr(thing, f.name) != getattr(other, f.name))
+            kinds.add(changed)
+            assert KINDS[other.kind].group == KINDS[thing.kind].group and other.count in (1, 2, 3)
+        more = sum(map(len, told)) > sum(map(len, sure))
+        plain, doubted = plain + (not more), doubted + more
+    assert kinds == {"kind", "colour", "count"} and plain and doubted
