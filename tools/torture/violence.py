@@ -100,7 +100,7 @@ class Violence:
             said, _ = process.communicate(timeout=PATIENCE if kill_after is None else kill_after)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
-            said, _ = process.communicate()
+            said, _ = process.communicate(timeout=PATIENCE)  # ends when all its children have, too
         return Attempt(process.returncode, said.decode("utf-8", "replace"))
 
     def unbroken(self, variant: str) -> tuple[str, float]:
