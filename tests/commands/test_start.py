@@ -56,7 +56,7 @@ def test_threads_wait_passively_in_the_tests_too():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process of its parent's death")
 def test_a_rank_dies_with_its_torchrun():
-    rank = "import time; from engine.start import begin; begin(); print(1, flush=True); time.sleep(15); print('outlived')"
+    rank = "import time; from engine.start import begin; begin(); print(1, flush=True); time.sleep(9); print('alive')"
     launcher = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {rank!r}]); input()"
     environment = {**os.environ, "WORLD_SIZE": "2", "PYTHONPATH": str(ROOT)}
     with subprocess.Popen([sys.executable, "-c", launcher], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
