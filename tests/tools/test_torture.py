@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from model.checkpoints.files import WeightsError
 from tools.torture import child, mutate
@@ -41,7 +40,7 @@ def canary(tmp_path) -> Path:
         (lambda: {}["a"], "traceback"),
         (lambda: (_ for _ in ()).throw(RecursionError("deep")), "traceback"),
         (lambda: subprocess.run(["true"]), "VIOLATION subprocess.Popen"),
-        (lambda: torch.ones(130 << 20), "memory"),
+        (lambda: time.sleep(b"x" * (520 << 20) == b""), "memory"),
         (lambda: time.sleep(30), "hang"),
         (lambda: print(input()), "ok"),
     ],
@@ -68,7 +67,7 @@ def test_mutations_are_the_same_for_the_same_seed():
 
 @pytest.mark.slow
 def test_a_short_campaign_ends_well():
-    command = [sys.executable, "-m", "tools.torture", "--cases", "72", "--kills", "0", "--minutes", "20"]
+    command = [sys.executable, "-m", "tools.torture", "--cases", "36", "--kills", "0", "--minutes", "20"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "hostile inputs: 72 tried, 72 ended well" in done.stdout
+    assert "hostile inputs: 36 tried, 36 ended well" in done.stdout
