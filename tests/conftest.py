@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from engine.start import wait_passively
 
 wait_passively()
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: a second thread costs more than it brings
 
 from tiny import QUICK, write_encoder, write_jsonl, write_language  # noqa: E402  (imports torch)
 
