@@ -11,8 +11,9 @@ from typing import Any
 
 from dataset.bad_rows import BadRow, DataError
 from dataset.formats.textrows import LONGEST, Slices, parse_json
+from dataset.pictures import SUFFIXES
 
-PICTURES = ("jpg", "jpeg", "png", "webp", "bmp", "gif", "tif", "tiff", "ppm")
+PICTURES = (*(suffix[1:] for suffix in SUFFIXES), "ppm")
 TEXTS = ("txt", "caption")
 MOVING = ("mp4", "webm", "avi", "mov", "mkv", "mp3", "wav", "flac", "ogg", "m4a")
 CAPTIONS = ("caption", "text")  # keys of a JSON that is a caption and no conversation
