@@ -169,3 +169,5 @@ if __name__ == "__main__":
         main()
     except (DataError, TokenizerError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:  # nothing half-written is left: files are written under another name first
+        sys.exit(130)

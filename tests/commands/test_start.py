@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,3 +66,16 @@ def test_a_rank_dies_with_its_torchrun():
         assert parent.stdout.readline() == "1\n"
         parent.kill()
         assert parent.stdout.read() == ""  # the pipe closes when the rank, which has it too, is gone
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe with a name stands in for a file that takes long to read")
+@pytest.mark.parametrize("module", ["dataset.check", "dataset.clean"])
+def test_ctrl_c_while_a_data_file_is_read_shows_no_traceback(tmp_path, module):
+    pipe, out = tmp_path / "rows.jsonl", tmp_path / "clean.jsonl"
+    os.mkfifo(pipe)
+    rest = [str(out)] if module == "dataset.clean" else []
+    command = subprocess.Popen([sys.executable, "-m", module, str(pipe), *rest], cwd=ROOT, stderr=subprocess.PIPE)
+    with pipe.open("wb"):  # opens once the command reads from it
+        command.send_signal(signal.SIGINT)
+        assert (command.wait(60), command.stderr.read() if command.stderr else None) == (130, b"")
+    assert not out.exists()
