@@ -20,7 +20,7 @@ from dataset.batching import pixel_loader
 from dataset.formats.sources import read_records
 from dataset.picturebook.book import prompt_for
 from dataset.picturebook.drawing.picture import blank
-from dataset.pictures import open_picture, pictures_in
+from dataset.pictures import pictures_in
 from dataset.record import IMAGE, Ask, Turn
 from engine.arguments import UsageError
 from engine.build import Trained, load_trained
@@ -36,7 +36,7 @@ from model.checkpoints.files import refusing
 from scoring.answer_file import answer_rows, write_answers
 from scoring.controls import captions_of_training, control_table, controls, gains, variety, warnings
 from scoring.metrics import summarise, with_prefix
-from scoring.page import Shown, write_page
+from scoring.page import Shown, preview, write_page
 from scoring.report import SHEET, contact_sheet, score_table, unused_name, write_scores
 from scoring.tasks import picture_book_task, question_task, reference_task
 
@@ -44,7 +44,6 @@ STAGES = ("sft3", "sft2", "sft1", "pretrain")  # the last first
 FOREIGN_PROMPTS = {"zh": "描述一下这个图像的内容。", "en": "Describe the content of this image."}  # zh: MiniMind-V's
 LENGTHS = {0: "sentence", 1: "sentence", 2: "paragraph", 3: "long"}  # of the captions that each stage trains
 SHOWN = 48  # pictures on a page of scores
-PREVIEW = 520  # pixels of the longer side of a picture on a page of captions
 SHORT = 64  # the longest answer to a question, in tokens
 
 
@@ -184,9 +183,7 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
         if made:
             unlike, described = unlike + bool(note), described + 1
         if made and len(shown) < SHEET:
-            picture = open_picture(file)
-            picture.thumbnail((PREVIEW, PREVIEW))  # so that a folder of photographs fits in memory
-            shown.append(Shown(picture, made.text, file.name, note=note))
+            shown.append(Shown(preview(file), made.text, file.name, note=note))
     if not shown:
         raise DataError(f"no picture can be described.\n{bad.report()}")
     print(f"{len(files)} pictures in {seconds:.1f} s")
@@ -222,7 +219,7 @@ def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
     report(looker, args, command, len(task.scenes), metrics, rows)
     if args.page:
         first = zip(task.scenes[:SHOWN], answers[:SHOWN], strict=True)
-        shown = [Shown(open_picture(scene, 336), made.text, f"#{i}", scene) for i, (scene, made) in enumerate(first, 1)]
+        shown = [Shown(preview(scene, 336), made.text, f"#{i}", scene) for i, (scene, made) in enumerate(first, 1)]
         write_page(Path(args.page), shown, f"{args.split}, {task.prompt}", {args.split: metrics}, command)
 
 
@@ -244,7 +241,7 @@ def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
     report(looker, args, command, len(kept), metrics, rows)
     if args.page:
         shown = [
-            Shown(open_picture(about.pictures[0]), one.text, about.prompt, reference=" / ".join(about.references))
+            Shown(preview(about.pictures[0]), one.text, about.prompt, reference=" / ".join(about.references))
             for about, one in list(zip(task.about(), answers, strict=True))[:SHOWN]
             if about.pictures
         ]

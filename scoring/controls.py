@@ -119,14 +119,14 @@ def _same_script(captions: Sequence[str], references: Sequence[Sequence[str]]) -
 
 
 def captions_of_training(settings: Mapping[str, object]) -> list[str]:
-    """The last answer of each row of --data in a run's settings; [] where it had none or the files are gone."""
-    found = []
+    """The captions, else the last answer, of each row of a run's --data; [] where it had none or the files are gone."""
+    found: list[str] = []
     try:
         files = [file for source in read_names(str(settings.get("data") or "")) for file in source.files]
         for rows in [RecordFile(file, text_only=True) for file in files if file.is_file()]:
             for i in range(0, len(rows), -(-len(rows) // READ)):
                 try:
-                    found.append(rows[i].turns[-1].text)
+                    found += rows[i].references or (rows[i].turns[-1].text,)
                 except BadRow:  # training has reported it
                     continue
     except (DataError, OSError):  # the files have changed since

@@ -14,6 +14,8 @@ from dataset.curation.check_page import data_uri, write_html
 from dataset.picturebook.captions_zh import SIDES, related, sky_word
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene
 from dataset.picturebook.telling import clear_side, in_sky, notable_size
+from dataset.pictures import open_picture
+from dataset.record import Picture
 from scoring.contradictions import contradictions
 from scoring.report import score_table
 from scoring.statements import Statement, judge
@@ -37,6 +39,7 @@ LEGEND = (
     '<mark class="wrong">false</mark> &nbsp; <mark class="open">undecided by the facts</mark> &nbsp; nothing to check. '
     "Hover over one for the facts.</p>"
 )
+PREVIEW = 520  # pixels of the longer side of a picture kept for a page or a contact sheet
 VERDICTS = {True: "right", False: "wrong", None: "open"}
 
 
@@ -51,6 +54,13 @@ class Shown:
     reference: str | None = None
     note: str = ""  # a warning, shown below the text
     other: str | None = None  # a second answer below the first; the two are called A and B
+
+
+def preview(picture: Picture, side: int = PREVIEW) -> Image.Image:
+    """The picture opened, a scene drawn, at most `side` pixels a side, so that a page of photographs fits in memory."""
+    image = open_picture(picture, side)
+    image.thumbnail((side, side))
+    return image
 
 
 def write_page(

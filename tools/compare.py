@@ -26,12 +26,11 @@ from PIL import Image
 from dataset.bad_rows import BadImage, BadRows, DataError
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.world import make_scene
-from dataset.pictures import open_picture
 from engine.command import guarded
 from scoring.answer_file import Row, read_answers
 from scoring.coco import CaptionScorer
 from scoring.metrics import SampleScores, differences, totals
-from scoring.page import Shown, write_page
+from scoring.page import Shown, preview, write_page
 from scoring.report import DETAILS, FIRST, aligned
 
 Pair = tuple[Row, Row]
@@ -171,12 +170,9 @@ def scene_of(name: str) -> Scene | None:
 def picture_of(row: Row, scene: Scene | None) -> Image.Image | None:
     path = row.get("path")
     try:
-        picture = open_picture(scene or Path(str(path)), SIDE) if scene or path else None
+        return preview(scene or Path(str(path)), SIDE) if scene or path else None
     except BadImage:
         return None
-    if picture is not None:
-        picture.thumbnail((SIDE, SIDE))  # so that a page of photographs fits in memory
-    return picture
 
 
 if __name__ == "__main__":

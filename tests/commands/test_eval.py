@@ -403,6 +403,7 @@ def with_references(monkeypatch, count: int = 12) -> list[str]:
         for i, text in enumerate(firsts)
     ]
     monkeypatch.setattr("eval_vlm.read_records", lambda *_: records)
+    monkeypatch.setattr("scoring.coco.shutil.which", lambda name: None)  # METEOR takes long
     return firsts
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import shutil
 from collections import defaultdict
 from pathlib import Path
 
@@ -138,3 +139,19 @@ def test_scores_of_flickr8k_are_those_of_pycocoevalcap(language):
         name, text = line.split("\t", 1)
         captions[name.partition("#")[0]].append(text)
     agrees_with_coco([first for first, *_ in captions.values()], [rest for _, *rest in captions.values()])
+
+
+@pytest.mark.slow
+def test_meteor_is_that_of_pycocoevalcap_where_it_and_java_are():
+    pytest.importorskip("pycocoevalcap")
+    if shutil.which("java") is None:
+        pytest.skip("no java on this machine")
+    scorer = CaptionScorer([["a red dog runs"], ["two cats sleep here"]])
+    assert scorer.meteor(["a red dog runs", "two cats sleep here"]) == pytest.approx(1.0)
+    assert scorer.meteor(["nothing", "of this kind"]) == pytest.approx(0.0, abs=0.05)
+
+
+def test_meteor_is_left_out_where_java_is_missing(monkeypatch):
+    scorer = CaptionScorer([["a dog"]])
+    monkeypatch.setattr("scoring.coco.shutil.which", lambda name: None)
+    assert scorer.meteor(["a dog"]) is None

@@ -14,6 +14,12 @@ THINGS = ("狗在草地上跑", "两个男孩踢足球", "红色的汽车停在�
 CAPTIONS = [(text, text + "。", f"照片里{text}") for text in THINGS * 4]
 
 
+@pytest.fixture(autouse=True)
+def no_java(monkeypatch):
+    """METEOR takes long where it is installed; tests/scoring/test_coco.py has it."""
+    monkeypatch.setattr("scoring.coco.shutil.which", lambda name: None)
+
+
 def task(references=CAPTIONS) -> ReferenceTask:
     turns = (turn_from_text("user", "<image>\n描述一下。"), Turn("assistant", ("不是这句",)))
     return ReferenceTask(tuple(Record(f"r:{i}", (), turns, references=one) for i, one in enumerate(references)))
@@ -54,7 +60,7 @@ def test_captions_of_training_are_taken_in_the_references_script():
     assert found["commonest_bleu_1"] == totals(right)["bleu_1"]
     table = control_table(found | totals(task().samples(["无"] * 24)) | variety(task(), ["无"] * 24))
     assert "the commonest caption of training" in table and "one human against the others" in table
-    assert "1 different answers among 24" in table and "BLEU-4" in table
+    assert "No METEOR: it takes java" in table and "1 different answers among 24" in table and "BLEU-4" in table
 
 
 def test_one_picture_has_no_other_to_swap_with():
