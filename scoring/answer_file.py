@@ -59,6 +59,8 @@ def write_answers(path: Path | str, rows: Iterable[Row]) -> None:
 
 def read_answers(path: Path | str, bad: BadRows) -> list[Row]:
     """The rows of a file, scores as pairs of numbers; others are counted in `bad`. DataError where there are none."""
+    if not Path(path).is_file():
+        raise DataError(f"{path} is no file; expected the answers of a run: eval_vlm.py --answers FILE writes them")
     rows = []
     for row_id, row in stream_rows(Path(path)):
         bad.seen()

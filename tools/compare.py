@@ -94,7 +94,9 @@ def paired(first: Sequence[Row], second: Sequence[Row]) -> tuple[list[Pair], lis
             "on the same --data or --split and --n.\n" + "\n".join(notes)
         )
     other = sum(one["references"] != another["references"] for one, another in pairs)
-    return pairs, notes + ([f"{other:,} have other references in B; those of A are taken"] if other else [])
+    if other:
+        notes.append(f"{other:,} have other references in B; captions of both are scored against those of A")
+    return pairs, notes
 
 
 def numbered(rows: Sequence[Row]) -> dict[tuple[str, str, int], Row]:

@@ -74,3 +74,5 @@ def test_a_file_without_answers_is_an_error(tmp_path):
     (tmp_path / "a.jsonl").write_text("{}\n", "utf-8")
     with pytest.raises(DataError, match="has no answers; expected what eval_vlm.py --answers FILE writes"):
         read_answers(tmp_path / "a.jsonl", BadRows(1.0))
+    with pytest.raises(DataError, match="is no file; expected the answers of a run"):
+        read_answers(tmp_path / "none.jsonl", BadRows())

@@ -90,7 +90,7 @@ def test_the_same_question_asked_twice_is_paired_in_order():
     pairs, notes = compare.paired([one, two], [other, two])
     assert pairs == [(one, other), (two, two)] and notes == []
     assert compare.paired([one], [{**other, "references": ["x"]}])[1] == [
-        "1 have other references in B; those of A are taken"
+        "1 have other references in B; captions of both are scored against those of A"
     ]
 
 
