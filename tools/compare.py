@@ -1,9 +1,10 @@
 """Two files of answers side by side: python -m tools.compare A.jsonl B.jsonl [--page FILE]
 
-Answers (eval_vlm.py --answers) are paired by picture and prompt. Each metric that both have is given for A and for B,
-with the difference, its 95% interval and p value by the paired bootstrap (p: twice the share of resamples in which
-the difference has not its sign), and the number of answers whose own score changed. Metrics of captions with
-references are computed anew on the pairs, as CIDEr's weights depend on which pictures there are.
+Answers (eval_vlm.py --answers) are paired by picture and prompt; give runs that learned different prompts the same
+--prompt. Each metric that both have is given for A and for B, with the difference, its 95% interval and p value by the
+paired bootstrap (p: twice the share of resamples in which the difference has not its sign), and the number of answers
+whose own score changed. Metrics of captions with references are computed anew on the pairs, as CIDEr's weights depend
+on which pictures there are.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def paired(first: Sequence[Row], second: Sequence[Row]) -> tuple[list[Pair], lis
     if not pairs:
         raise DataError(
             "no answer of A has its picture and prompt in B; expected answers to the same questions: score both runs "
-            "on the same --data or --split and --n.\n" + "\n".join(notes)
+            "on the same --data or --split and --n, with the same --prompt.\n" + "\n".join(notes)
         )
     other = sum(one["references"] != another["references"] for one, another in pairs)
     if other:
