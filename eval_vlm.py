@@ -8,7 +8,6 @@ if __name__ == "__main__":
     begin()
 
 import argparse
-import io
 import shlex
 import signal
 import sys
@@ -16,34 +15,35 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from dataset.bad_rows import BadRow, BadRows, DataError
+from dataset.bad_rows import BadRows, DataError
 from dataset.batching import pixel_loader
 from dataset.formats.sources import read_records
 from dataset.picturebook.book import prompt_for
 from dataset.picturebook.drawing.picture import blank
-from dataset.pictures import open_picture, pictures_in
+from dataset.pictures import pictures_in
 from dataset.record import IMAGE, Ask, Turn
 from engine.arguments import UsageError
 from engine.build import Trained, load_trained
+from engine.chat import chat
 from engine.checkpoint import Run
 from engine.command import guarded
 from engine.device import pick_device, pick_dtype, prepare
 from engine.freeze import count_parameters
-from engine.inference import Answer, Decoding, answer
+from engine.inference import Answer, Decoding
 from engine.looker import Looker, Watched, answer_all, one_image_loader, remembering
 from model.checkpoints import read_json, write_json
 from model.checkpoints.files import refusing
-from scoring.metrics import with_prefix
-from scoring.page import Shown, write_page
-from scoring.report import contact_sheet, score_table, unused_name, write_scores
+from scoring.answer_file import answer_rows, write_answers
+from scoring.controls import captions_of_training, control_table, controls, gains, variety, warnings
+from scoring.metrics import summarise, with_prefix
+from scoring.page import Shown, preview, write_page
+from scoring.report import SHEET, contact_sheet, score_table, unused_name, write_scores
 from scoring.tasks import picture_book_task, question_task, reference_task
-from tokenizer.tokenizer import TextStream
 
 STAGES = ("sft3", "sft2", "sft1", "pretrain")  # the last first
 FOREIGN_PROMPTS = {"zh": "描述一下这个图像的内容。", "en": "Describe the content of this image."}  # zh: MiniMind-V's
 LENGTHS = {0: "sentence", 1: "sentence", 2: "paragraph", 3: "long"}  # of the captions that each stage trains
 SHOWN = 48  # pictures on a page of scores
-PREVIEW = 520  # pixels of the longer side of a picture on a page of captions
 SHORT = 64  # the longest answer to a question, in tokens
 
 
@@ -65,8 +65,10 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--language", choices=("zh", "en"), help="of the default prompt (default: that of the run)")
     add("--questions", type=int, default=300, metavar="N", help="with --split: scenes to ask POPE's and VQA questions "
         "about, too (default: 300; 0: none)")  # fmt: skip
-    add("--blank", action=argparse.BooleanOptionalAction, help="score blanked images, too (default: with --split)")
+    add("--blank", action=argparse.BooleanOptionalAction, help="score blanked images, too (default: with --split and "
+        "where pictures have references)")  # fmt: skip
     add("--scores", metavar="FILE", help="write the scores as JSON")
+    add("--answers", metavar="FILE", help="write each scored answer with its own scores, a line of JSON each")
     add("--page", metavar="FILE", help="write an HTML page of pictures and answers, errors marked")
     add("--max_bad", type=float, default=0.01, help="stop when more than this share of rows is bad (default: 0.01)")
     add("--max_new_tokens", type=int, default=256, help="longest answer in tokens (default: 256)")
@@ -84,6 +86,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("give one of --images DIR, --image FILE, --split NAME and --data FILE (with or without --images)")
     if args.chat and not args.image:
         parser.error("--chat talks about one picture; give it with --image FILE")
+    if args.answers and not (args.split or args.data):
+        parser.error("--answers keeps answers that are scored; give --split or --data with it")
     if min(args.n, args.questions) < 0 or args.batch_size < 1 or args.max_new_tokens < 1 or not 0 <= args.max_bad <= 1:
         parser.error("--n, --questions, --batch_size and --max_new_tokens take positive numbers, --max_bad 0 to 1")
     return args
@@ -168,6 +172,7 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
     answers = looker.say(asks, watched.load, bad)
     seconds = time.perf_counter() - began
     kept, shown = [], []
+    unlike = described = 0
     for file, made in zip(files, answers, strict=True):
         distance, note = watched.seen.get(file, (None, ""))
         print(f"[Image]: {file.name}\n🤖️: {made.text if made else '(this picture cannot be read)'}")
@@ -176,16 +181,16 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
         if distance is not None:
             kept[-1] |= {"distance": round(distance, 4), "familiar": not note}
         if made:
-            picture = open_picture(file)
-            picture.thumbnail((PREVIEW, PREVIEW))  # so that a folder of photographs fits in memory
-            shown.append(Shown(picture, made.text, file.name, note=note))
+            unlike, described = unlike + bool(note), described + 1
+        if made and len(shown) < SHEET:
+            shown.append(Shown(preview(file), made.text, file.name, note=note))
     if not shown:
         raise DataError(f"no picture can be described.\n{bad.report()}")
     print(f"{len(files)} pictures in {seconds:.1f} s")
     if bad.bad:
         print(bad.report())
-    if unlike := sum(bool(one.note) for one in shown):
-        print(f"{unlike} of {len(shown)} pictures are unlike those the model was trained on")
+    if unlike:
+        print(f"{unlike} of {described} pictures are unlike those the model was trained on")
     path = looker.trained.path
     folder = Path("out") / path.stem if path.is_file() else path
     name = f"captions_{files[0].stem if args.image else files[0].parent.resolve().name}"
@@ -193,8 +198,10 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
     name = unused_name(f"{folder}/{name}", of)
     write_json(f"{name}.json", {**of, "captions": kept})
     undrawn = contact_sheet(f"{name}.png", [one.picture for one in shown], [one.text for one in shown])
-    write_page(Path(args.page or f"{name}.html"), shown, prompt)
-    print(f"kept as {name}.json, .png and .html" + (f"; {undrawn}" if undrawn else ""))
+    first = f"the first {len(shown)} of {described:,} pictures" if described > len(shown) else ""
+    write_page(Path(args.page or f"{name}.html"), shown, f"{prompt} ({first})" if first else prompt)
+    notes = filter(None, (first and f"sheet and page show {first}, the .json has all", undrawn))
+    print("; ".join((f"kept as {name}.json, .png and .html", *notes)))
 
 
 def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
@@ -203,30 +210,21 @@ def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
     task = replace(task, prompt=args.prompt or task.prompt)
     looker = replace(looker, load=remembering(looker))
     answers = answer_all(looker, task)
-    metrics = scored(looker, task, answers, args.seed, args.blank is not False)
+    metrics, rows = scored(looker, task, answers, args)
     if args.questions:
         brief = replace(looker, decoding=replace(looker.decoding, max_new_tokens=min(SHORT, args.max_new_tokens)))
         asked = question_task(args.split, min(args.questions, len(task.scenes)), args.language)
-        metrics |= scored(brief, asked, answer_all(brief, asked), args.seed, args.blank is not False)
-    report(looker, args, command, len(task.scenes), metrics)
+        more, more_rows = scored(brief, asked, answer_all(brief, asked), args)
+        metrics, rows = metrics | more, rows + more_rows
+    report(looker, args, command, len(task.scenes), metrics, rows)
     if args.page:
         first = zip(task.scenes[:SHOWN], answers[:SHOWN], strict=True)
-        shown = [Shown(open_picture(scene, 336), made.text, f"#{i}", scene) for i, (scene, made) in enumerate(first, 1)]
+        shown = [Shown(preview(scene, 336), made.text, f"#{i}", scene) for i, (scene, made) in enumerate(first, 1)]
         write_page(Path(args.page), shown, f"{args.split}, {task.prompt}", {args.split: metrics}, command)
 
 
-def scored(looker: Looker, task, answers: list[Answer], seed: int, blanked: bool) -> dict:
-    """The metrics of a task's answers; if `blanked`, also those with every image blanked, prefixed with blank_."""
-    metrics = task.score(*zip(*((a.text, a.stopped, a.tokens) for a in answers), strict=True), seed=seed)
-    if blanked:
-        gray = blank(max(looker.trained.encoder.spec.shape))
-        blind = answer_all(looker, task, one_image_loader(looker, gray), "image blanked")
-        metrics |= with_prefix("blank_", scored(looker, task, blind, seed, False))
-    return metrics
-
-
 def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
-    """Score answers to a data set's own prompts against its answers, and against its labels if there are any."""
+    """Score answers to a data set's own prompts against its references, and against its labels if there are any."""
     bad = BadRows(args.max_bad)
     task = reference_task(read_records(args.data, args.images, bad), args.n or None)
     made = looker.say(task.asks(), bad=bad)
@@ -235,65 +233,51 @@ def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
     if not kept:
         raise DataError(f"no row of {args.data} can be scored.\n{bad.report()}")
     task, answers = type(task)(tuple(task.records[i] for i in kept)), [made[i] for i in kept]
-    metrics = scored(looker, task, answers, args.seed, bool(args.blank))
+    metrics, rows = scored(looker, task, answers, args)
+    training = captions_of_training(looker.trained.settings) if task.captions else []
+    metrics |= controls(task, [one.text for one in answers], training, args.seed)
     if bad.bad:
         print(bad.report())
-    report(looker, args, command, len(kept), metrics)
+    report(looker, args, command, len(kept), metrics, rows)
     if args.page:
         shown = [
-            Shown(open_picture(record.images[0]), one.text, ask.turns[-1].text, reference=record.turns[-1].text)
-            for record, one, ask in list(zip(task.records, answers, task.asks(), strict=True))[:SHOWN]
-            if record.images
+            Shown(preview(about.pictures[0]), one.text, about.prompt, reference=" / ".join(about.references))
+            for about, one in list(zip(task.about(), answers, strict=True))[:SHOWN]
+            if about.pictures
         ]
         write_page(Path(args.page), shown, args.data, {"scores": metrics}, command)
 
 
-def report(looker: Looker, args: argparse.Namespace, command: str, n: int, metrics: dict) -> None:
+def scored(looker: Looker, task, answers: list[Answer], args: argparse.Namespace) -> tuple[dict, list[dict]]:
+    """The metrics of a task's answers, and a row for each; by default a data set's are blanked if they are captions.
+
+    With every image blanked the same metrics are blank_<name>, and gain_over_blank/ is what seeing brings.
+    """
+
+    def parts(some: list[Answer]) -> tuple[list[str], list[bool], list[int]]:
+        return [one.text for one in some], [one.stopped for one in some], [one.tokens for one in some]
+
+    samples = task.samples(*parts(answers))
+    metrics = summarise(samples, args.seed) | variety(task, parts(answers)[0])
+    if args.blank if args.blank is not None else args.split or task.captions:
+        gray = blank(max(looker.trained.encoder.spec.shape))
+        blind = task.samples(*parts(answer_all(looker, task, one_image_loader(looker, gray), "image blanked")))
+        metrics |= with_prefix("blank_", summarise(blind, args.seed)) | gains("blank", samples, blind, args.seed)
+    return metrics, answer_rows(task, *parts(answers), samples)
+
+
+def report(looker: Looker, args: argparse.Namespace, command: str, n: int, metrics: dict, rows: list[dict]) -> None:
+    """Print the scores, the controls and what they warn of; keep what is asked for."""
     print(f"\n{n} scored, seed {args.seed}, {looker.trained.path}\n")
     print(score_table({args.split or Path(args.data).name: metrics}))
+    for text in filter(None, [control_table(metrics), *(f"⚠ {one}" for one in warnings(metrics))]):
+        print(f"\n{text}")
     if args.scores:
         write_scores(args.scores, command, n, args.seed, str(looker.trained.path), metrics)
         print(f"\nscores kept in {args.scores}")
-
-
-def chat(looker: Looker, file: Path) -> None:
-    """Chat about one picture until an empty line, the end of input or Ctrl-C, which leaves with status 130.
-
-    Typed text cannot forge an image marker; bytes that are not UTF-8 become U+FFFD, and what does not fit is left out.
-    """
-    open_picture(file)
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="replace")
-    watched = Watched(looker)
-    loaded = watched.load([file])
-    if file in watched.seen and watched.seen[file][1]:
-        print(watched.seen[file][1])
-    model, tokenizer = looker.trained.model, looker.trained.tokenizer
-    turns: list[Turn] = []
-    print("Ask about the picture; an empty line ends.")
-    while True:
-        try:
-            text = input("you: ").strip()
-        except EOFError:
-            text = ""
-            print()
-        if not text:
-            return
-        turns.append(Turn("user", (text,) if turns else (IMAGE, "\n" + text)))
-        stream = TextStream(tokenizer)
-        show = lambda row, token, stream=stream: print(stream.push(token), end="", flush=True)  # noqa: E731
-        decoding = replace(looker.decoding, seed=looker.decoding.seed + len(turns))
-        print("🤖️: ", end="", flush=True)
-        try:
-            asks = [Ask(tuple(turns), (file,), str(file))]
-            (made,) = answer(model, tokenizer, asks, lambda _: loaded, decoding, stream=show)
-        except BadRow as error:
-            print(f"({error}; the question is left out: ask a shorter one, or start again)")
-            turns.pop()
-            continue
-        assert made is not None  # as no bad rows are collected
-        print(stream.finish())
-        turns.append(Turn("assistant", (made.text,)))
+    if args.answers:
+        write_answers(args.answers, rows)
+        print(f"\nanswers kept in {args.answers}: python -m tools.compare sets two such files side by side")
 
 
 if __name__ == "__main__":

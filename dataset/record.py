@@ -63,6 +63,7 @@ class Record:
     turns: tuple[Turn, ...]
     scene: Scene | None = None  # ground-truth annotation, where known
     label: str | None = None  # a word that a correct answer contains
+    references: tuple[str, ...] = ()  # all captions of the picture, where it has several
 
 
 def without_pictures(record: Record) -> Record:

@@ -8,13 +8,14 @@ undefined and reported as None.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.telling import NEAR, clear_side
-from scoring import answers, vqa
+from scoring import answers, coco, vqa
 from scoring.claims import Said
 from scoring.contradictions import contradictions
 from scoring.mentions import read_caption
@@ -184,11 +185,12 @@ def vqa_scores(answer: str, reference: str, question: str, kind: str, turn: int 
 
 
 def totals(samples: Sequence[SampleScores]) -> dict[str, float | None]:
-    """Each metric over all samples: sum of numerators / sum of denominators; a sample without it counts 0 and 0."""
+    """Each metric over all samples: sum of numerators / sum of denominators; a sample without it counts 0 and 0.
+
+    BLEU is made of the sums of its parts (see coco.bleu).
+    """
     names, counts = _table(samples)
-    sums = counts.sum(0)
-    ratios = zip(names, sums[::2], sums[1::2], strict=True)
-    return {name: float(numerator / denominator) if denominator else None for name, numerator, denominator in ratios}
+    return {name: _number(row[0]) for name, row in _ratios(names, counts.sum(0)[np.newaxis]).items()}
 
 
 def summarise(samples: Sequence[SampleScores], seed: int = 0, resamples: int = 1000) -> dict[str, object]:
@@ -198,20 +200,47 @@ def summarise(samples: Sequence[SampleScores], seed: int = 0, resamples: int = 1
     undefined are left out of its interval; with none left it is None.
     """
     names, counts = _table(samples)
-    generator = np.random.default_rng(seed)
-    chances = np.full(len(samples), 1 / len(samples))
-    chunk = max(1, 8_000_000 // len(samples))  # weights of at most 64 MB at a time
-    drawn = []
-    for start in range(0, resamples, chunk):
-        weights = generator.multinomial(len(samples), chances, size=min(chunk, resamples - start))
-        drawn.append(weights.astype(np.float64) @ counts)
-    sums = np.concatenate(drawn)  # (resamples, 2 * metrics)
     result: dict[str, object] = dict(totals(samples))
-    for i, name in enumerate(names):
-        defined = sums[:, 2 * i + 1] > 0
-        ratios = sums[defined, 2 * i] / sums[defined, 2 * i + 1]
-        result[f"{name}_ci95"] = [float(p) for p in np.percentile(ratios, (2.5, 97.5))] if len(ratios) else None
+    for name, drawn in _ratios(names, _resampled(counts, seed, resamples)).items():
+        result[f"{name}_ci95"] = _interval(drawn)
     return result
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric of two sets of answers to the same questions; None where it is undefined."""
+
+    first: float | None
+    second: float | None
+    gain: float | None  # second - first
+    ci95: list[float] | None  # of the gain
+    p: float | None
+
+
+def differences(
+    first: Sequence[SampleScores], second: Sequence[SampleScores], seed: int = 0, resamples: int = 1000
+) -> dict[str, Difference]:
+    """Each metric that both have, compared by the paired bootstrap: a resample draws the same rows of both.
+
+    p is two-sided: twice the share of resamples in which the gain does not have its sign, at least 2 / (resamples + 1).
+    ValueError where the numbers of samples differ.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} and {len(second)} samples to compare; expected pairs")
+    (names, counts), (other_names, other_counts) = _table(first), _table(second)
+    both = np.concatenate([counts, other_counts], axis=1)
+    sums = np.concatenate([both.sum(0)[np.newaxis], _resampled(both, seed, resamples)])
+    width = counts.shape[1]
+    ones, others = _ratios(names, sums[:, :width]), _ratios(other_names, sums[:, width:])
+    found = {}
+    for name in [name for name in ones if name in others]:
+        gains = others[name] - ones[name]
+        gain, drawn = _number(gains[0]), gains[1:][~np.isnan(gains[1:])]
+        beyond = min((drawn <= 0).sum(), (drawn >= 0).sum())
+        p = min(1.0, 2 * (float(beyond) + 1) / (len(drawn) + 1)) if len(drawn) and gain is not None else None
+        interval = _interval(drawn) if gain is not None else None
+        found[name] = Difference(_number(ones[name][0]), _number(others[name][0]), gain, interval, p)
+    return found
 
 
 def with_prefix(prefix: str, metrics: Mapping[str, Value]) -> dict[str, Value]:
@@ -226,3 +255,33 @@ def _table(samples: Sequence[SampleScores]) -> tuple[list[str], np.ndarray]:
     names = list(dict.fromkeys(name for sample in samples for name in sample))
     rows = [[count for name in names for count in sample.get(name, (0, 0))] for sample in samples]
     return names, np.array(rows, dtype=np.float64)
+
+
+def _resampled(counts: np.ndarray, seed: int, resamples: int) -> np.ndarray:
+    """Sums (resamples, columns) of as many rows of counts (samples, columns), drawn with replacement."""
+    generator = np.random.default_rng(seed)
+    chances = np.full(len(counts), 1 / len(counts))
+    chunk = max(1, 8_000_000 // len(counts))  # weights of at most 64 MB at a time
+    drawn = []
+    for start in range(0, resamples, chunk):
+        weights = generator.multinomial(len(counts), chances, size=min(chunk, resamples - start))
+        drawn.append(weights.astype(np.float64) @ counts)
+    return np.concatenate(drawn)
+
+
+def _ratios(names: Sequence[str], sums: np.ndarray) -> dict[str, np.ndarray]:
+    """Each metric (R,) for each row of sums (R, 2 * metrics), BLEU included; NaN where it is undefined."""
+    tops, bottoms = sums[:, ::2].T, sums[:, 1::2].T
+    values = np.divide(tops, bottoms, out=np.full_like(tops, np.nan), where=bottoms > 0)
+    ratios = dict(zip(names, values, strict=True))
+    return ratios | coco.bleu(ratios)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def _interval(drawn: np.ndarray) -> list[float] | None:
+    """The 2.5 and 97.5 percentiles of what is defined."""
+    defined = drawn[~np.isnan(drawn)]
+    return [float(p) for p in np.percentile(defined, (2.5, 97.5))] if len(defined) else None

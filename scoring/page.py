@@ -14,6 +14,8 @@ from dataset.curation.check_page import data_uri, write_html
 from dataset.picturebook.captions_zh import SIDES, related, sky_word
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene
 from dataset.picturebook.telling import clear_side, in_sky, notable_size
+from dataset.pictures import open_picture
+from dataset.record import Picture
 from scoring.contradictions import contradictions
 from scoring.report import score_table
 from scoring.statements import Statement, judge
@@ -37,6 +39,7 @@ LEGEND = (
     '<mark class="wrong">false</mark> &nbsp; <mark class="open">undecided by the facts</mark> &nbsp; nothing to check. '
     "Hover over one for the facts.</p>"
 )
+PREVIEW = 520  # pixels of the longer side of a picture kept for a page or a contact sheet
 VERDICTS = {True: "right", False: "wrong", None: "open"}
 
 
@@ -44,12 +47,20 @@ VERDICTS = {True: "right", False: "wrong", None: "open"}
 class Shown:
     """One picture of the page with its caption; `scene` if the facts are known."""
 
-    picture: Image.Image
+    picture: Image.Image | None  # None where there is none to show
     text: str
     title: str = ""
     scene: Scene | None = None
     reference: str | None = None
     note: str = ""  # a warning, shown below the text
+    other: str | None = None  # a second answer below the first; the two are called A and B
+
+
+def preview(picture: Picture, side: int = PREVIEW) -> Image.Image:
+    """The picture opened, a scene drawn, at most `side` pixels a side, so that a page of photographs fits in memory."""
+    image = open_picture(picture, side)
+    image.thumbnail((side, side))
+    return image
 
 
 def write_page(
@@ -58,13 +69,16 @@ def write_page(
     title: str = "Captions",
     scores: dict[str, dict[str, object]] | None = None,
     command: str | None = None,
+    text: str = "",
 ) -> None:
-    """Write the page atomically. scores: title -> metrics, as for report.score_table."""
+    """Write the page atomically. scores: title -> metrics, as for report.score_table; text: a plain one above all."""
     parts = [f"<h1>{html.escape(title)}</h1>"]
     if command:
         parts.append(f"<p><code>{html.escape(command)}</code></p>")
     if scores:
         parts.append(f"<pre>{html.escape(score_table(scores))}</pre>")
+    if text:
+        parts.append(f"<pre>{html.escape(text)}</pre>")
     entries = list(shown)
     if any(entry.scene is not None for entry in entries):
         parts.append(LEGEND)
@@ -73,18 +87,30 @@ def write_page(
 
 
 def _entry(entry: Shown) -> str:
-    text = marked(entry.text, entry.scene) if entry.scene is not None else html.escape(entry.text)
     lines = [f"<h2>{html.escape(entry.title)}</h2>"] if entry.title else []
-    lines.append(f"<p>{text or '<i>(empty)</i>'}</p>")
+    if entry.other is None:
+        lines += _answer(entry.text, entry.scene)
+    else:
+        lines += _answer(entry.text, entry.scene, "A: ") + _answer(entry.other, entry.scene, "B: ")
     if entry.note:
         lines.append(f'<p class="facts">⚠ {html.escape(entry.note)}</p>')
     if entry.reference is not None:
         lines.append(f'<p class="facts">reference: {html.escape(entry.reference)}</p>')
     if entry.scene is not None:
-        lines += [f'<p class="itself">contradicts itself: {html.escape(one)}</p>' for one in contradictions(entry.text)]
         lines.append(f'<p class="facts">facts: {html.escape(facts_line(entry.scene))}</p>')
     alt = html.escape(entry.title or "picture", quote=True)
-    return f'<article><img alt="{alt}" src="{data_uri(entry.picture, 336, 82)}"><div>{"".join(lines)}</div></article>'
+    picture = f'<img alt="{alt}" src="{data_uri(entry.picture, 336, 82)}">' if entry.picture is not None else ""
+    return f"<article>{picture}<div>{''.join(lines)}</div></article>"
+
+
+def _answer(text: str, scene: Scene | None, name: str = "") -> list[str]:
+    """An answer's lines: its words, marked where the facts are known, and how it contradicts itself."""
+    words = marked(text, scene) if scene is not None else html.escape(text)
+    found = contradictions(text) if scene is not None else []
+    return [
+        f"<p>{name}{words or '<i>(empty)</i>'}</p>",
+        *(f'<p class="itself">contradicts itself: {html.escape(one)}</p>' for one in found),
+    ]
 
 
 def marked(text: str, scene: Scene) -> str:

@@ -26,11 +26,14 @@ FIRST = ("statement_accuracy", "caption_true_share", "contradiction_share",
          *(f"vqa_accuracy/turn{turn}" for turn in range(1, TURNS + 1)),
          *(f"statement_accuracy/{kind}" for kind in TYPES),
          "f1", "precision", "recall", "chair_i", "chair_s", "colour_binding", "count_accuracy", "place_accuracy",
-         "side_accuracy", "order_accuracy", "relation_accuracy", "exact", "contains", "cider", "mean_length",
-         "stopped_share", "loop_share", "unscored_share")  # fmt: skip
+         "side_accuracy", "order_accuracy", "relation_accuracy", "exact", "contains", "cider",
+         *(f"bleu_{n}" for n in (1, 2, 3, 4)), "cider_d", "cider_plain", "rouge_l", "meteor",
+         "mean_length", "stopped_share", "loop_share", "unscored_share")  # fmt: skip
 # Omitted from a table that has their /random, /popular and /adversarial, or as too detailed.
 OVER_ALL = ("pope_accuracy", "pope_f1", "pope_yes_rate")
-DETAILS = tuple(f"pope_unparsable/{sampling}" for sampling in SAMPLINGS)
+DETAILS = (*(f"pope_unparsable/{sampling}" for sampling in SAMPLINGS),
+           *(f"bleu_precision_{n}" for n in (1, 2, 3, 4)), "bleu_length", "training_captions", "answers")  # fmt: skip
+APART = ("swapped_", "commonest_", "random_", "human_")  # prefixes of what controls.control_table shows
 IN_UNITS = ("mean_length", "mean_tokens")  # lengths, not fractions
 # Names of fonts with Chinese characters, the most legible first.
 CHINESE_FONTS = ("notosanscjk", "notosanssc", "sourcehansans", "pingfang", "hiraginosansgb", "msyh", "wqy-microhei",
@@ -71,24 +74,29 @@ def unused_name(name: str, of: Mapping[str, object]) -> str:
 def score_table(columns: Mapping[str, Mapping[str, object]], markdown: bool = False) -> str:
     """Score dicts side by side, one row per metric, as value [low, high] with its 95% interval if there is one.
 
-    columns: title -> metrics; OVER_ALL and DETAILS are omitted as redundant. A metric that a column lacks is empty
-    there; an undefined one is "-". A single column with blank_ metrics is split in two, the second titled "image
-    blanked".
+    columns: title -> metrics; OVER_ALL, DETAILS and the controls APART are omitted. A metric that a column lacks is
+    empty there; an undefined one is "-". A single column with blank_ metrics is split in two, the second titled
+    "image blanked".
     """
     if len(columns) == 1:
         columns = _with_blank_apart(columns)
     names = [name for metrics in columns.values() for name in metrics if not name.endswith("_ci95")]
     left_out = {*DETAILS, *(name for name in OVER_ALL if f"{name}/{SAMPLINGS[0]}" in names)}
     order = {name: i for i, name in enumerate(FIRST)}
-    shown = dict.fromkeys(name for name in names if name not in left_out)
+    shown = dict.fromkeys(name for name in names if name not in left_out and not name.startswith(APART))
     names = sorted(shown, key=lambda name: order.get(name, len(order)))
     rows = [["metric", *columns]]
-    rows += [[name, *(_cell(metrics, name) for metrics in columns.values())] for name in names]
+    rows += [[name, *(cell(metrics, name) for metrics in columns.values())] for name in names]
+    return aligned(rows, markdown)
+
+
+def aligned(rows: Sequence[Sequence[str]], markdown: bool = False) -> str:
+    """Rows as a table in columns, the first as its head."""
     widths = [max(_width(row[i]) for row in rows) for i in range(len(rows[0]))]
+    line = ["-" if markdown else "─"] * len(widths)
+    rows = [rows[0], [mark * width for mark, width in zip(line, widths, strict=True)], *rows[1:]]
     if markdown:
-        rows.insert(1, ["-" * width for width in widths])
         return "\n".join("| " + " | ".join(map(_pad, row, widths)) + " |" for row in rows)
-    rows.insert(1, ["─" * width for width in widths])
     return "\n".join("  ".join(map(_pad, row, widths)).rstrip() for row in rows)
 
 
@@ -99,12 +107,15 @@ def _with_blank_apart(columns: Mapping[str, Mapping[str, object]]) -> dict[str, 
     return {title: seen, "image blanked": blank} if blank else {title: seen}
 
 
-def _cell(metrics: Mapping[str, object], name: str) -> str:
+def cell(metrics: Mapping[str, object], name: str) -> str:
+    """A metric as value [low, high], with its interval if there is one; a count (an int) as it is."""
     if name not in metrics:
         return ""
     value, interval = metrics[name], metrics.get(f"{name}_ci95")
     if value is None:
         return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
     digits = 1 if name.removeprefix("blank_").removeprefix("question_") in IN_UNITS else 3
     if not isinstance(interval, Sequence):
         return f"{value:.{digits}f}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice, repeat
 
 from dataset.bad_rows import DataError
@@ -21,18 +22,33 @@ from dataset.picturebook.book import prompt_for
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.questions import SAMPLINGS, pope_questions, questions
 from dataset.picturebook.world import make_scene
-from dataset.record import IMAGE, Ask, Record, Turn
+from dataset.record import IMAGE, IMAGE_TAG, Ask, Picture, Record, Turn
 from scoring import metrics
 from scoring.cider import cider
+from scoring.coco import CaptionScorer
 from scoring.metrics import SampleScores
 
 TURNS = 3  # questions per conversation
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What one answer is about, for people and files."""
+
+    pictures: tuple[Picture, ...]
+    id: str  # provenance
+    prompt: str
+    references: tuple[str, ...] = ()
 
 
 class Task:
     """What tasks share: an answer is scored by what it says, in `facts`, and by how it says it."""
 
     prefix = ""  # of the names of an answer's length, loops and stops
+
+    def about(self) -> list[Asked]:
+        """What each answer is about, in order."""
+        raise NotImplementedError
 
     def facts(self, texts: Sequence[str]) -> list[SampleScores]:
         """Scores of what each answer says, one dict per answer."""
@@ -64,7 +80,10 @@ class PictureBookTask(Task):
         if texts:
             return []
         turn = Turn("user", (IMAGE, "\n" + self.prompt))
-        return [Ask((turn,), (scene,), f"picturebook/{self.split}:{i}") for i, scene in enumerate(self.scenes)]
+        return [Ask((turn,), (scene,), _scene_id(self.split, i)) for i, scene in enumerate(self.scenes)]
+
+    def about(self) -> list[Asked]:
+        return [Asked((scene,), _scene_id(self.split, i), self.prompt) for i, scene in enumerate(self.scenes)]
 
     def facts(self, texts: Sequence[str]) -> list[SampleScores]:
         return [metrics.caption_scores(text, scene) for text, scene in _pairs(texts, self.scenes)]
@@ -72,10 +91,10 @@ class PictureBookTask(Task):
 
 @dataclass(frozen=True)
 class ReferenceTask(Task):
-    """Answer as a data set does, whose last assistant turns are the references.
+    """Answer as a data set does: its references are a record's, else its last assistant turn.
 
-    Scores: exact and contains, by label if any, and CIDEr-D if there are several references to compute IDF weights
-    from.
+    Scores: exact and contains, by label if any; where records have references BLEU, CIDEr-D, CIDEr and ROUGE-L against
+    all of them, else CIDEr-D if there are several answers to compute IDF weights from.
     """
 
     records: tuple[Record, ...]
@@ -85,14 +104,32 @@ class ReferenceTask(Task):
             return []
         return [Ask(record.turns[: _last_answer(record)], record.images, record.id) for record in self.records]
 
-    def facts(self, texts: Sequence[str]) -> list[SampleScores]:
-        references = [record.turns[_last_answer(record)].text for record in self.records]
-        scores = [
-            metrics.reference_scores(text, [reference], record.label)
-            for text, (record, reference) in _pairs(texts, list(zip(self.records, references, strict=True)))
+    def about(self) -> list[Asked]:
+        return [
+            Asked(ask.images, ask.id, ask.turns[-1].text.replace(IMAGE_TAG, "").strip(), wanted)
+            for ask, wanted in zip(self.asks(), self.references, strict=True)
         ]
-        if len(set(references)) > 1:
-            for score, value in zip(scores, cider(texts, references), strict=True):
+
+    @cached_property
+    def references(self) -> list[tuple[str, ...]]:
+        """What each answer is compared with, one text or more."""
+        return [record.references or (record.turns[_last_answer(record)].text,) for record in self.records]
+
+    @cached_property
+    def captions(self) -> CaptionScorer | None:
+        """The scorer of captions where records have references."""
+        return CaptionScorer(self.references) if any(record.references for record in self.records) else None
+
+    def facts(self, texts: Sequence[str]) -> list[SampleScores]:
+        scores = [
+            metrics.reference_scores(text, wanted, record.label)
+            for text, (record, wanted) in _pairs(texts, list(zip(self.records, self.references, strict=True)))
+        ]
+        if self.captions is not None:
+            return [score | more for score, more in zip(scores, self.captions.samples(texts), strict=True)]
+        first = [wanted[0] for wanted in self.references]
+        if len(set(first)) > 1:
+            for score, value in zip(scores, cider(texts, first), strict=True):
                 score["cider"] = (value, 1)
         return scores
 
@@ -121,6 +158,7 @@ class QuestionTask(Task):
 
     prefix = "question_"
     conversations: tuple[tuple[AskedQuestion, ...], ...]
+    split: str = "test"
 
     @property
     def asked(self) -> list[tuple[AskedQuestion, int]]:
@@ -136,6 +174,13 @@ class QuestionTask(Task):
             raise ValueError(f"{len(texts)} answers end within a round; expected those of whole rounds")
         given = dict(zip(order[: len(texts)], texts, strict=True))
         return [Ask(*self._so_far(i, turn, given), f"question:{i}.{turn}") for at, i in order if at == turn]
+
+    def about(self) -> list[Asked]:
+        scenes = {scene: i for i, scene in enumerate(dict.fromkeys(one[0].scene for one in self.conversations))}
+        return [
+            Asked((question.scene,), _scene_id(self.split, scenes[question.scene]), question.text, (question.answer,))
+            for question, _ in self.asked
+        ]
 
     def _order(self) -> list[tuple[int, int]]:
         """(turn, number of the conversation) of each question, round after round; turns from 0."""
@@ -180,7 +225,7 @@ def question_task(split: str, scenes: int, language: str = "zh", per_scene: int 
         for first in range(len(book)):
             conversations.append(tuple(book[(first + turn) % len(book)] for turn in range(min(TURNS, len(book)))))
         conversations += [(question,) for question in _pope(scene, rng, language)]
-    return QuestionTask(tuple(conversations))
+    return QuestionTask(tuple(conversations), split)
 
 
 def _pope(scene: Scene, rng: random.Random, language: str) -> list[AskedQuestion]:
@@ -202,6 +247,10 @@ def reference_task(records: Iterable[Record], limit: int | None = None) -> Refer
     if not kept:
         raise DataError("no record has an answer to compare with; expected at least one assistant turn in the data")
     return ReferenceTask(kept)
+
+
+def _scene_id(split: str, index: int) -> str:
+    return f"picturebook/{split}:{index}"
 
 
 def _last_answer(record: Record) -> int:

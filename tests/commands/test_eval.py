@@ -16,16 +16,18 @@ from PIL import Image
 from tiny import conversation, png, write_encoder, write_jsonl, write_parquet
 
 import eval_vlm
-from dataset.bad_rows import DataError
+from dataset.bad_rows import BadRows, DataError
 from dataset.picturebook.book import prompt_for
 from dataset.picturebook.captions import caption
 from dataset.picturebook.questions import SAMPLINGS
 from dataset.picturebook.world import make_scene
+from dataset.record import Record, Turn, turn_from_text
 from engine.arguments import UsageError
 from engine.checkpoint import RunError
 from engine.command import guarded
 from engine.inference import Answer
 from model.checkpoints import read_tensors, write_json
+from scoring.answer_file import read_answers
 from scoring.metrics import caption_scores, summarise
 from tokenizer.tokenizer import default_folder, load_tokenizer
 
@@ -391,6 +393,69 @@ def test_a_bad_row_of_a_data_set_is_counted_once_and_not_scored(run, tmp_path, m
     assert kept["n"] == 197 and kept["metrics"]["contains/红色"] == 1.0
 
 
+def with_references(monkeypatch, count: int = 12) -> list[str]:
+    """Makes --data pictures that have three captions each; the captions of the first kind."""
+    things = ["狗在草地上跑", "两个男孩踢足球", "红色的汽车停在路边"]
+    firsts = [things[i % 3] for i in range(count)]
+    turns = (turn_from_text("user", "<image>\n描述一下。"), Turn("assistant", ("",)))
+    records = [
+        Record(f"c:{i}", (png((i, i, 90)),), turns, references=(text, f"照片里{text}", "一张照片"))
+        for i, text in enumerate(firsts)
+    ]
+    monkeypatch.setattr("eval_vlm.read_records", lambda *_: records)
+    monkeypatch.setattr("scoring.coco.shutil.which", lambda name: None)  # METEOR takes long
+    return firsts
+
+
+def test_captions_are_scored_against_all_references_beside_the_controls(run, tmp_path, monkeypatch, capsys):
+    firsts = with_references(monkeypatch)
+    told = Told(monkeypatch, lambda name: firsts[int(name.rpartition(":")[2])])
+    evaluate("--data", "any", "--weights", run, "--scores", tmp_path / "s.json", "--answers", tmp_path / "a.jsonl",
+             "--page", tmp_path / "p.html")  # fmt: skip
+    metrics = json.loads((tmp_path / "s.json").read_text())["metrics"]
+    assert metrics["exact"] == metrics["bleu_4"] == 1.0 > metrics["blank_bleu_4"]  # blanked without being asked
+    assert len(told.batches[-1].ids) == 1
+    assert metrics["swapped_cider_d"] < metrics["cider_d"] and metrics["gain_over_blank/cider_d_ci95"][0] > 0
+    said = capsys.readouterr().out
+    for title in ("the model, picture blanked", "its answers, pictures swapped", "the commonest caption of training",
+                  "a random caption of training", "one human against the others"):  # fmt: skip
+        assert re.search(rf"^{title} +\d\.\d+ \[", said, re.MULTILINE), title
+    assert "3 different answers among 12." in said and "⚠" not in said
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text("utf-8").splitlines()]
+    assert [row["answer"] for row in rows] == firsts and rows[1]["references"][2] == "一张照片"
+    assert rows[0]["prompt"] == "描述一下。" and rows[0]["scores"]["bleu_precision_1"] == [6, 6]
+    assert "reference: 狗在草地上跑 / 照片里狗在草地上跑 / 一张照片" in (tmp_path / "p.html").read_text("utf-8")
+
+
+def test_a_model_that_says_the_same_of_every_picture_is_warned_of(run, monkeypatch, capsys):
+    with_references(monkeypatch)
+    Told(monkeypatch, lambda name: "一张照片")
+    evaluate("--data", "any", "--weights", run)
+    said = capsys.readouterr().out
+    assert said.count("⚠") == 3 and "100% of 12 answers are the same" in said
+    evaluate("--data", "any", "--weights", run, "--no-blank")
+    assert "picture blanked" not in capsys.readouterr().out
+
+
+def test_answers_about_scenes_are_kept_with_captions_first(run, tmp_path, monkeypatch):
+    Told(monkeypatch, lambda name: "一只猫。")
+    evaluate("--split", "val", "--n", 2, "--questions", 1, "--weights", run, "--answers", tmp_path / "a.jsonl")
+    rows = read_answers(tmp_path / "a.jsonl", BadRows())
+    assert [row["picture"] for row in rows[:3]] == [f"picturebook/val:{i}" for i in (0, 1, 0)]
+    assert "statement_accuracy" in rows[0]["scores"] and "references" in rows[2] and len(rows) > 6
+
+
+def test_a_page_of_many_pictures_shows_the_first_and_says_so(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(eval_vlm, "SHEET", 3)
+    Told(monkeypatch, lambda name: "一只猫。")
+    write_jsonl(tmp_path, 5)
+    evaluate("--images", tmp_path / "images", "--weights", run)
+    assert "sheet and page show the first 3 of 5 pictures, the .json has all" in capsys.readouterr().out
+    page = (run / "captions_images.html").read_text("utf-8")
+    assert page.count("data:image") == 3 and "(the first 3 of 5 pictures)" in page
+    assert len(json.loads((run / "captions_images.json").read_text("utf-8"))["captions"]) == 5
+
+
 def test_where_no_row_can_be_scored_it_is_an_error(run, tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "broken.png").write_bytes(b"no picture")
@@ -446,6 +511,7 @@ def test_what_is_no_run_or_sees_nothing_is_refused(tmp_path, tiny, folder):
         ["--split", "train"],
         ["--image", "a.png", "--n", "-1"],
         ["--image", "a.png", "--max_bad", "2"],
+        ["--image", "a.png", "--answers", "a.jsonl"],
         ["--split", "val", "--questions", "-1"],
         ["--image", "a.png", "--max_new_tokens", "0"],
         ["--image", "a.png", "--imag", "b.png"],

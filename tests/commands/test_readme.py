@@ -40,6 +40,7 @@ QUICK = {
     "ablate.py": [*TRAIN, *BOOK, "--n", "4", "--cell_steps", "2"],
     "eval_vlm.py": SAY,
     "tools.probe": ["--device", "cpu", "--n", "20"],
+    "tools.compare": [],
     "dataset.check": [],
     "dataset.clean": [],
     "tools.export_llava": [],

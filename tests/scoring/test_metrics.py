@@ -194,3 +194,28 @@ def test_prefix_goes_before_intervals_too():
 
 def test_a_clause_of_another_thing_earns_no_colour():
     assert read_caption("小狗旁边是红色的汽车").colour("dog") is None
+
+
+def test_a_paired_difference_is_that_of_the_same_rows():
+    """A is right in rows 0 to 59, B in 20 to 89 of 100: 20 lost and 30 gained, so a normal interval is known."""
+    first = [{"exact": (float(i < 60), 1), "only": (1, 1)} for i in range(100)]
+    second = [{"exact": (float(20 <= i < 90), 1), "other": (1, 1)} for i in range(100)]
+    found = metrics.differences(first, second)
+    assert list(found) == ["exact"]
+    one = found["exact"]
+    assert (one.first, one.second, one.gain) == (0.6, 0.7, pytest.approx(0.1))
+    spread = 1.96 * ((0.5 - 0.1**2) / 100) ** 0.5
+    assert one.ci95 == pytest.approx([0.1 - spread, 0.1 + spread], abs=0.03)
+    assert one.p == pytest.approx(0.157, abs=0.05)  # two-sided, of 0.1 / (spread / 1.96)
+    back = metrics.differences(second, first)["exact"]
+    assert back.gain == -one.gain and back.p == pytest.approx(one.p, abs=0.05)
+
+
+def test_a_difference_that_is_always_there_has_the_least_p_and_none_at_all_the_most():
+    right, wrong = [{"exact": (1, 1)}] * 9, [{"exact": (0, 1)}] * 9
+    assert metrics.differences(wrong, right)["exact"].p == pytest.approx(2 / 1001)
+    assert metrics.differences(right, right)["exact"] == metrics.Difference(1.0, 1.0, 0.0, [0.0, 0.0], 1.0)
+    unknown = metrics.differences(right, [{"exact": (0, 0)}] * 9)["exact"]
+    assert (unknown.second, unknown.gain, unknown.ci95, unknown.p) == (None, None, None, None)
+    with pytest.raises(ValueError, match="9 and 8 samples to compare; expected pairs"):
+        metrics.differences(right, right[:8])
