@@ -18,6 +18,7 @@ from pathlib import Path
 from dataset.bad_rows import BadRows, DataError
 from dataset.batching import pixel_loader
 from dataset.formats.sources import read_records
+from dataset.mixture import read_name
 from dataset.picturebook.book import prompt_for
 from dataset.picturebook.drawing.picture import blank
 from dataset.pictures import pictures_in
@@ -54,7 +55,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     what.add_argument("--image", metavar="FILE", help="describe this picture")
     what.add_argument("--chat", action="store_true", help="chat about --image in the terminal")
     what.add_argument("--split", choices=("val", "test", "compositional"), help="score on scenes of the picture book")
-    what.add_argument("--data", metavar="FILE", help="score on a data set with answers: JSONL, JSON, parquet, tar")
+    what.add_argument("--data", metavar="FILE", help="score on a data set with answers: JSONL, JSON, parquet, "
+        "tar or captions, of which @SUBSET names a split or a file of names")  # fmt: skip
     add = parser.add_argument
     add("--weights", metavar="RUN", help="a run, or MiniMind2-V's .pth (default: the last stage in --runs)")
     add("--runs", default="out", metavar="DIR", help="folder of the stages' runs (default: out)")
@@ -226,7 +228,9 @@ def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
 def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
     """Score answers to a data set's own prompts against its references, and against its labels if there are any."""
     bad = BadRows(args.max_bad)
-    task = reference_task(read_records(args.data, args.images, bad), args.n or None)
+    source = read_name(args.data)
+    file = source.files[0] if source.files else Path(args.data)
+    task = reference_task(read_records(file, args.images, bad, source.subset, "test"), args.n or None)
     made = looker.say(task.asks(), bad=bad)
     bad.finish()
     kept = [i for i, one in enumerate(made) if one is not None]

@@ -18,7 +18,7 @@ from torch import Tensor
 from dataset.bad_rows import BadRow, BadRows, DataError
 from dataset.pictures import load_pixels, picture_sample
 from dataset.preprocess import PreprocessSpec
-from dataset.record import IGNORE, Batch, Example, Picture, Record
+from dataset.record import IGNORE, Batch, Example, Picture, Record, with_caption
 
 WINDOW = 50  # batches of shuffled examples that are sorted by length together
 AHEAD = 2  # batches prefetched per worker
@@ -43,8 +43,8 @@ class Examples:
     """The usable rows of some records as a map-style dataset, encoded on access, so that memory stays bounded.
 
     The constructor encodes every row once: bad rows are counted in `bad` and skipped, and only the lengths that batch
-    planning needs are kept, and a fingerprint that changes with any token, label or picture. Raises TooManyBadRows, and
-    DataError if no row is usable.
+    planning needs are kept, and a fingerprint that changes with any token, label or picture. A picture with several
+    captions makes an example of each. Raises TooManyBadRows, and DataError if no row is usable.
     progress: wraps the row indices, as tqdm does.
     """
 
@@ -58,7 +58,7 @@ class Examples:
         self.records = records
         self.encode = encode
         self.bad = bad = bad or BadRows()
-        kept = array("q")  # row index, tokens and supervised tokens of each example
+        kept = array("q")  # row index, number of the caption, tokens and supervised tokens of each example
         self.truncated = 0  # examples truncated to the length limit
         digest = hashlib.sha256()
         for row in progress(range(len(records))):
@@ -67,27 +67,42 @@ class Examples:
             try:
                 record = records[row]
                 name = record.id
-                example = encode(record)
-                sampled = [picture_sample(picture) for picture in example.images]
+                made = [encode(with_caption(record, number)) for number in range(max(len(record.references), 1))]
+                sampled = [picture_sample(picture) for picture in made[0].images]
             except BadRow as error:
                 bad.add(error.row_id or name, error)
                 continue
-            kept.extend((row, len(example.ids), example.supervised_tokens))
-            self.truncated += example.truncated
-            for part in (example.ids.tobytes(), example.labels.tobytes(), *sampled):
-                digest.update(len(part).to_bytes(8, "little") + part)
+            for number, example in enumerate(made):
+                kept.extend((row, number, len(example.ids), example.supervised_tokens))
+                self.truncated += example.truncated
+                for part in (example.ids.tobytes(), example.labels.tobytes(), *(() if number else sampled)):
+                    digest.update(len(part).to_bytes(8, "little") + part)
         bad.finish()
         if not kept:
             raise DataError(f"no row can be trained on; expected at least one.\n{bad.report()}")
         self.fingerprint = digest.hexdigest()[:16]
-        # of each example: the index of its record, its tokens, image tokens included, and its supervised tokens
-        self.rows, self.lengths, self.supervised = np.array(kept, np.int64).reshape(-1, 3).T
+        # of each example: the index of its record, the caption's number, its tokens, image tokens included, and its
+        # supervised tokens
+        self.rows, self.captions, self.lengths, self.supervised = np.array(kept, np.int64).reshape(-1, 4).T
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Example:
-        return self.encode(self.records[int(self.rows[index])])
+        return self.encode(with_caption(self.records[int(self.rows[index])], int(self.captions[index])))
+
+    @property
+    def used_rows(self) -> int:
+        """Number of rows that the examples are made of."""
+        return len(np.unique(self.rows))
+
+    def epoch(self, seed: int, epoch: int) -> np.ndarray:
+        """One example of each row, as indices in order of the rows: over as many epochs as a picture has captions each
+        of them once, in random order. Deterministic in the arguments."""
+        shuffled = np.random.default_rng((seed, 5)).permutation(len(self))
+        ordered = shuffled[np.argsort(self.rows[shuffled], kind="stable")]
+        _, first, count = np.unique(self.rows[ordered], return_index=True, return_counts=True)
+        return ordered[first + epoch % count]
 
     def some(self, numbers: Iterable[int]) -> list[Example]:
         """The examples of these numbers; one whose row has become bad since it was checked is counted and left out."""
@@ -100,8 +115,8 @@ class Examples:
         return good
 
     def pictures(self, numbers: Iterable[int] | None = None) -> Iterator[Picture]:
-        """The pictures of these examples, by default of all, in order; rows that have become bad are passed over."""
-        for number in range(len(self)) if numbers is None else map(int, numbers):
+        """The pictures of these examples, by default of all rows, in order; those of rows become bad are left out."""
+        for number in np.unique(self.rows, return_index=True)[1] if numbers is None else map(int, numbers):
             with contextlib.suppress(BadRow):  # counted when it is trained on
                 yield from self.records[int(self.rows[number])].images
 

@@ -21,7 +21,7 @@ from dataset.curation.check_page import write_page
 from dataset.encoding import encode_record
 from dataset.formats.layout import Layout, layout_of
 from dataset.formats.rows import recognise, stream_rows
-from dataset.formats.sources import record_from_row
+from dataset.formats.sources import folder_of, record_from_row
 from dataset.mixture import read_folders, read_names
 from dataset.pictures import open_picture
 from dataset.record import Example, Record
@@ -47,15 +47,16 @@ class Found:
 
 
 def examine(
-    path: Path, tokenizer: Tokenizer, images: Path | None = None, opened: int = 1000, samples: int = 10, seed: int = 42
-) -> Found:
+    path: Path, tokenizer: Tokenizer, images: Path | None = None, opened: int = 1000, samples: int = 10, seed: int = 42,
+    subset: str = "",
+) -> Found:  # fmt: skip
     """Scan the file once, in bounded memory; open the pictures of the first `opened` good rows (0: of all).
 
     The samples are drawn uniformly from all good rows (reservoir sampling).
     """
     found = Found(recognise(path), BadRows(1.0))
-    layout, root, rng = layout_of(path), images or path.parent, random.Random(seed)
-    for row_id, row in stream_rows(path):
+    layout, root, rng = layout_of(path), images or folder_of(path), random.Random(seed)
+    for row_id, row in stream_rows(path, subset=subset):
         found.bad.seen()
         try:
             record, note = record_from_row(row, row_id, root, layout)
@@ -70,7 +71,7 @@ def examine(
             found.bad.repaired(row_id, note)
         found.styles[style_of(row, layout)] += 1
         found.pictures.append(len(record.images))
-        found.answers += sum(turn.role == "assistant" for turn in record.turns)
+        found.answers += len(record.answers)
         found.tokens.append(len(example.ids) - len(record.images))
         found.supervised.append(example.supervised_tokens)
         kept = len(found.samples) if len(found.samples) < samples else rng.randrange(len(found.tokens))
@@ -83,7 +84,8 @@ def style_of(row: Mapping[str, Any], layout: Layout) -> str:
     """The schema of a good row, and the project it comes from."""
     key = next((name for name in layout.conversations if row.get(name)), None)
     if key is None:
-        return "instruction and output (Alpaca)"
+        captioned = any(isinstance(row.get(name), list) for name in layout.captions)
+        return "captions of a picture" if captioned else "instruction and output (Alpaca)"
     if "caption" in row or "text" in row:
         return "captions in files that share a base name"
     turns, stored = row[key], ""
@@ -138,7 +140,7 @@ def _spread(values: np.ndarray) -> str:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m dataset.check", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("data", metavar="FILE", help="JSONL, a JSON list, parquet or tar; several files as for --data")
+    add("data", metavar="FILE", help="JSONL, a JSON list, parquet, tar or captions; several as for --data")
     add("--images", default="", metavar="DIR", help="image folder (default: the folder of FILE)")
     add("--tokenizer", default="", metavar="DIR", help="tokenizer to count with (default: the shipped one)")
     add("--page", type=Path, metavar="FILE", help="write an HTML page of ten samples, supervised tokens marked")
@@ -152,10 +154,10 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = load_tokenizer(args.tokenizer or default_folder())
     sources = read_names(args.data)
     folders = read_folders(args.images, len(sources))
-    files = [(file, folder) for source, folder in zip(sources, folders, strict=True) for file in source.files]
+    files = [(file, folder, one.subset) for one, folder in zip(sources, folders, strict=True) for file in one.files]
     pages = []
-    for file, folder in files:
-        found = examine(file, tokenizer, folder, args.open, seed=args.seed)
+    for file, folder, subset in files:
+        found = examine(file, tokenizer, folder, args.open, seed=args.seed, subset=subset)
         text = describe(file, found, args.image_tokens, args.max_seq_len)
         print(text, end="\n\n" if len(files) > 1 else "\n")
         pages.append((text, found.samples))

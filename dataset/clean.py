@@ -20,7 +20,7 @@ from dataset.curation.duplicates import NearIndex, exact_key
 from dataset.curation.quality import cut_if_unfinished, cut_unfinished, looping, mojibake, unfinished
 from dataset.formats.layout import layout_of
 from dataset.formats.rows import recognise, stream_rows
-from dataset.formats.sources import RecordFile, record_from_row
+from dataset.formats.sources import RecordFile, folder_of, record_from_row
 from dataset.formats.writing import write_rows
 from dataset.record import Record
 from dataset.views import change_answers
@@ -73,7 +73,7 @@ def judge(path: Path, rules: Rules, images: Path | None = None) -> Verdicts:
     first_of: dict[bytes, str] = {}
     classes: dict[str, dict[int, str]] = {}  # class -> row index -> row id
     near = NearIndex()
-    layout, root = layout_of(path), images or path.parent
+    layout, root = layout_of(path), images or folder_of(path)
     for place, (name, row) in enumerate(stream_rows(path, rules.balance[:1] if rules.balance else ())):
         verdicts.total += 1
         try:
@@ -108,14 +108,14 @@ def judge(path: Path, rules: Rules, images: Path | None = None) -> Verdicts:
 def _judge_text(verdicts: Verdicts, place: int, record: Record, rules: Rules) -> Record | None:
     """The record, its answers truncated if the rules say so; None if it was removed."""
     for rule in rules.drop:
-        for turn in record.turns:
-            why = DROPS[rule](turn.text) if turn.role == "assistant" or rule == "mojibake" else ""
-            if why:
-                verdicts.remove(place, record.id, rule, why, text=turn.text[:SHOWN])
+        asked = [turn.text for turn in record.turns if turn.role != "assistant"] if rule == "mojibake" else []
+        for text in (*asked, *record.answers):
+            if why := DROPS[rule](text):
+                verdicts.remove(place, record.id, rule, why, text=text[:SHOWN])
                 return None
     if not rules.cut:
         return record
-    for text in [turn.text for turn in record.turns if turn.role == "assistant"]:
+    for text in record.answers:
         if not (why := unfinished(text)):
             continue
         whole = cut_unfinished(text)
@@ -180,8 +180,9 @@ def clean(path: Path, out: Path, rules: Rules, report: Path, images: Path | None
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m dataset.clean", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("data", metavar="IN", type=Path, help="JSONL, a JSON list, parquet or tar; it is never modified")
-    add("out", metavar="OUT", type=Path, help="the copy: .jsonl or .json for JSONL and JSON, else the format of IN")
+    add("data", metavar="IN", type=Path, help="JSONL, a JSON list, parquet, tar or captions; it is never modified")
+    add("out", metavar="OUT", type=Path, help="the copy: .jsonl or .json for JSONL, JSON and captions (a picture with "
+        "all of its captions a row), else the format of IN")  # fmt: skip
     add("--drop", type=_names(*DROPS), default=(), help=f"remove rows by these rules: {','.join(DROPS)}")
     add("--cut", type=_names("unfinished"), default=(), help="unfinished: truncate unfinished answers to their last "
         "full stop")  # fmt: skip
@@ -227,8 +228,9 @@ def main(argv: list[str] | None = None) -> None:
     verdicts = clean(args.data, args.out, rules, report, args.images)
     print(verdicts.report())
     print(f"written to {args.out}, every row that was removed or changed to {report}")
-    if recognise(args.data) in ("JSON list", "JSONL") and args.out.parent.resolve() != args.data.parent.resolve():
-        print(f"if its rows name image files, train on it with --images {args.images or args.data.parent}")
+    folder = args.images or folder_of(args.data)
+    if recognise(args.data) not in ("parquet", "webdataset tar") and args.out.parent.resolve() != folder.resolve():
+        print(f"if its rows name image files, train on it with --images {folder}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from torch.utils.data import ConcatDataset, Subset
 
 from dataset.bad_rows import BadRows, DataError
 from dataset.batching import Records
+from dataset.formats.captions import default_subset
+from dataset.formats.rows import splits_of
 from dataset.formats.sources import RecordFile
 from dataset.record import Record
 from dataset.views import Changed
@@ -29,6 +31,7 @@ class Source:
     name: str  # as written
     files: tuple[Path, ...]
     weight: float | None
+    subset: str = ""  # of files of captions: a split, or a file of names
 
 
 class Mixture(ConcatDataset[Record]):
@@ -44,10 +47,10 @@ class Mixture(ConcatDataset[Record]):
 
 
 def read_names(text: str) -> list[Source]:
-    """Parse --data: FILE[:WEIGHT], separated by commas, with weights for all files or for none.
+    """Parse --data: FILE[@SUBSET][:WEIGHT], separated by commas, with weights for all files or for none.
 
     A name may be a pattern (`shards/*.tar`, `shard-{000..012}.tar`). An existing file goes by its whole name, commas
-    and colons included, and a colon without a number after it (`C:\\data.jsonl`) is part of the name.
+    colons and @ included, and a colon without a number after it (`C:\\data.jsonl`) is part of the name.
     """
     pieces, sources = text.split(","), []
     while pieces:
@@ -60,8 +63,8 @@ def read_names(text: str) -> list[Source]:
         raise DataError(f"--data {text}: {without} has no weight; give one to every file (FILE:0.7) or to none")
     if not all(weight > 0 and math.isfinite(weight) for weight in weights):
         raise DataError(f"--data {text}: a weight is not above 0; expected FILE:0.7, or leave the file out")
-    files = [path.resolve() for source in sources for path in source.files]
-    twice = next((path for path in files if files.count(path) > 1), None)
+    files = [(path.resolve(), source.subset) for source in sources for path in source.files]
+    twice = next((path for path, subset in files if files.count((path, subset)) > 1), None)
     if twice:
         raise DataError(f"--data {text}: {twice} is given twice; give each file once, with its total weight")
     return [replace(source, files=source.files or (Path(source.name),)) for source in sources]
@@ -69,10 +72,18 @@ def read_names(text: str) -> list[Source]:
 
 def _source(text: str) -> Source:
     """One entry; without files if none has that name."""
+    weighted = None if _files(text) else WEIGHTED.fullmatch(text)
+    if weighted:
+        return replace(read_name(weighted[1]), weight=float(weighted[2]))
+    return read_name(text)
+
+
+def read_name(text: str) -> Source:
+    """FILE or FILE@SUBSET; without files if none has that name."""
     found = _files(text)
-    if not found and (weighted := WEIGHTED.fullmatch(text)):
-        name, weight = weighted.groups()
-        return Source(name, _files(name), float(weight))
+    name, _, subset = text.rpartition("@")
+    if not found and subset and _files(name):
+        return Source(text, _files(name), None, subset)
     return Source(text, found, None)
 
 
@@ -106,18 +117,30 @@ def read_folders(text: str, count: int) -> list[Path | None]:
     return [Path(name) if name else None for name in (names * count)[:count]]
 
 
-def open_sources(text: str, images: str, bad: BadRows, text_only: bool = False) -> tuple[list[Source], list[Records]]:
-    """The sources of --data, and the records of each; text_only: without their pictures."""
+def open_sources(
+    text: str, images: str, bad: BadRows, text_only: bool = False, use: str = "train"
+) -> tuple[list[Source], list[Records]]:
+    """The sources of --data, and the records of each; text_only: without their pictures.
+
+    use: 'train' or 'val', which splits are taken of a file of captions that names splits, unless it says @SUBSET.
+    """
     sources = read_names(text)
     names = [path.name for source in sources for path in source.files]
     parts: list[Records] = []
     for source, folder in zip(sources, read_folders(images, len(sources)), strict=True):
         files = [
-            RecordFile(path, folder, bad, str(path) if names.count(path.name) > 1 else "", text_only)
+            RecordFile(
+                path, folder, bad, str(path) if names.count(path.name) > 1 else "", text_only, source.subset, use
+            )
             for path in source.files
         ]
         parts.append(files[0] if len(files) == 1 else Mixture(list(map(str, source.files)), files, None))
     return sources, parts
+
+
+def has_split(source: Source, use: str) -> bool:
+    """Whether all files of a source, which has no @SUBSET, name a split for 'train', 'val' or 'test'."""
+    return not source.subset and all(default_subset(splits_of(path), use) for path in source.files)
 
 
 def shares_of(sources: Sequence[Source], parts: Sequence[Records]) -> list[float]:

@@ -65,6 +65,18 @@ class Record:
     label: str | None = None  # a word that a correct answer contains
     references: tuple[str, ...] = ()  # all captions of the picture, where it has several
 
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The references, if there are any, else the text of each assistant turn."""
+        return self.references or tuple(turn.text for turn in self.turns if turn.role == "assistant")
+
+
+def with_caption(record: Record, number: int) -> Record:
+    """The record with one of its references as the answer; as it is without any."""
+    if not record.references:
+        return record
+    return replace(record, turns=(*record.turns[:-1], Turn("assistant", (record.references[number],))))
+
 
 def without_pictures(record: Record) -> Record:
     """The record's text only, for a language model; a line break that only set off a picture goes too."""

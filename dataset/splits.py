@@ -8,7 +8,7 @@ from typing import Protocol
 
 from dataset.bad_rows import BadRows
 from dataset.batching import Records
-from dataset.mixture import join, open_sources, share_out, shares_of
+from dataset.mixture import has_split, join, open_sources, share_out, shares_of
 from dataset.picturebook.book import MIXES, PictureBook
 from dataset.views import split_off
 
@@ -38,7 +38,8 @@ class Data:
 def stage_data(args: DataArguments, mix: str, size: int, split: str = "train", text_only: bool = False) -> Data:
     """The picture book in a mix (`size` records unless --samples says otherwise), or the rows of --data.
 
-    Each file of --data has its share of the validation rows held out, at most a twentieth of its rows.
+    Validation rows are those of --val_data; else those of the splits for it, where all files name one; else each file's
+    share of VALIDATION_ROWS is held out, at most a twentieth of its rows.
     text_only: its rows without their pictures, which need not be there.
     """
     bad = BadRows(args.max_bad)
@@ -51,7 +52,9 @@ def stage_data(args: DataArguments, mix: str, size: int, split: str = "train", t
     shares = shares_of(sources, parts)
     if args.val_data:
         folder = args.images if Path(args.images).is_dir() else ""
-        val = join(*open_sources(args.val_data, folder, bad, text_only))
+        val = join(*open_sources(args.val_data, folder, bad, text_only, "val"))
+    elif all(has_split(source, "val") for source in sources):
+        val = join(*open_sources(args.data, args.images, bad, text_only, "val"))
     else:
         divided = [
             split_off(part, min(round(VALIDATION_ROWS * share), len(part) // 20), args.seed)

@@ -54,10 +54,10 @@ def stage_records(records: Records, stage: int, fit: str, length: Callable[[str]
 
 def _fits(records: Records, i: int, bound: int, length: Callable[[str], int]) -> bool:
     try:
-        answers = [turn.text for turn in records[i].turns if turn.role == "assistant"]
+        record = records[i]
     except BadRow:
         return True  # counted where it is encoded
-    return bound == 0 or all(length(text) <= bound for text in answers)
+    return bound == 0 or all(length(text) <= bound for text in record.answers)
 
 
 def cut_for_stage(record: Record, stage: int, length: Callable[[str], int], seed: int) -> Record:
@@ -71,9 +71,9 @@ def cut_for_stage(record: Record, stage: int, length: Callable[[str], int], seed
 
 
 def change_answers(record: Record, change: Callable[[str], str]) -> Record:
-    """The record with `change` applied to each answer."""
+    """The record with `change` applied to each answer, and to each caption of its picture."""
     turns = (replace(turn, parts=(change(turn.text),)) if turn.role == "assistant" else turn for turn in record.turns)
-    return replace(record, turns=tuple(turns))
+    return replace(record, turns=tuple(turns), references=tuple(map(change, record.references)))
 
 
 def cut_to_sentences(text: str, fits: Callable[[str], bool]) -> str:

@@ -31,7 +31,7 @@ class TrainArguments:
     runs: str = flag("out", "folder of the default runs, each of which starts from the one before")
     from_run: str = flag("", "start from this run's folder", flag="from")
     # data: the picture book unless a file is given
-    data: str = flag("", "a JSONL, JSON, parquet or tar, or FILE[:SHARE],FILE[:SHARE] (default: the picture book)")
+    data: str = flag("", "JSONL, JSON, parquet, tar or captions: FILE[@SUBSET][:SHARE],... (default: the picture book)")
     images: str = flag("", "folder of the pictures that --data names, or one for each file, comma-separated")
     val_data: str = flag("", "validate on this file (default: a held-out part of --data)")
     max_bad: float = flag(0.01, "stop when more than this share of rows is bad", SHARE)

@@ -57,23 +57,23 @@ class Feed:
     change: Callable[[int, Batch], Batch] | None = None  # (step, batch) -> the batch to train on in its place
 
     def plan(self, epoch: int) -> list:
-        """The batches of an epoch as example indices: each example once, or as a weighted mixture samples them."""
-        numbers = np.arange(len(self.examples))
+        """The batches of an epoch as example indices: one of each row, or as a weighted mixture samples them."""
+        numbers = self.examples.epoch(self.seed, epoch)
         if self._weighted:
             names, shares, of = self._weighted
-            numbers = draw(of, shares, self.seed, epoch)
+            numbers = numbers[draw(of, shares, self.seed, epoch)]
         lengths = self.examples.lengths[numbers]
         batches = batch_plan(lengths, self.batch_size, self.seed, epoch, self.token_budget or None)
         return [numbers[batch] for batch in batches]
 
     @cached_property
     def _weighted(self) -> tuple[Sequence[str], Sequence[float], np.ndarray] | None:
-        """The names and shares of a weighted mixture, and the source (examples,) of each example; None where the data
-        is none. DataError where a source has no usable row."""
+        """The names and shares of a weighted mixture, and the source (rows,) of each usable row; None where the data is
+        none. DataError where a source has no usable row."""
         mixture, of = mixture_of(self.examples.records)
         if mixture is None or mixture.shares is None:
             return None
-        of = of[self.examples.rows]
+        of = of[np.unique(self.examples.rows)]
         for source, name in enumerate(mixture.names):
             if not (of == source).any():
                 raise DataError(f"--data {name}: no row of it can be trained on; leave it out, or repair it")
@@ -110,7 +110,7 @@ class Feed:
 
     def some(self, count: int) -> list[Batch]:
         """The first batches in the examples' own order, for validation: `count` examples in all ranks together."""
-        numbers = range(min(count, len(self.examples)))
+        numbers = self.examples.epoch(self.seed, 0)[:count]
         groups = (numbers[i : i + self.batch_size] for i in range(0, len(numbers), self.batch_size))
         made = [self._collate(self.examples.some(group[self.rank :: self.processes])) for group in groups]
         return [batch for batch in made if batch is not None]

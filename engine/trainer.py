@@ -124,7 +124,7 @@ def train_vlm(
     load = pixel_loader(encoder.spec)
     if not (args.dry_run or sees):
         pictures = lambda: chain.from_iterable(each.examples.pictures() for each in feeds)  # noqa: E731
-        count = sum(len(each.examples) for each in feeds) if args.data else args.scenes + len(data.val)
+        count = sum(each.examples.used_rows for each in feeds) if args.data else args.scenes + len(data.val)
         cache = Path(args.out).parent / "cache"
         with distributed.main_first():
             load = feature_loader(
@@ -279,9 +279,11 @@ def describe(args: TrainArguments, feed: Feed, model: nn.Module, here: Machine, 
     used = arithmetic(model, here.device, here.dtype)
     compiled = ", with compiled kernels" if used["kernels"] else "" if used["fast"] else ", by the plain model"
     size = f"{args.token_budget} tokens" if args.token_budget else f"{args.batch_size} samples"
+    first = examples.epoch(args.seed, 0)
+    several = f" with {len(examples):,} captions, one of each an epoch" if len(first) < len(examples) else ""
     lines = [
-        f"samples: {len(examples):,} ({examples.truncated} cut at {args.max_seq_len} tokens), "
-        f"{int(examples.lengths.sum()):,} tokens, {int(examples.supervised.sum()):,} supervised an epoch",
+        f"samples: {len(first):,}{several} ({examples.truncated} cut at {args.max_seq_len} tokens), "
+        f"{int(examples.lengths[first].sum()):,} tokens, {int(examples.supervised[first].sum()):,} supervised an epoch",
         *feed.mixing(),
         f"steps: {args.steps:,} of {size} x {args.accumulation_steps} ({epochs:.2f} epochs), {feed.padding():.1%} "
         f"padding, on {here.device} in {used['dtype']}{compiled}",

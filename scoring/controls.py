@@ -122,8 +122,8 @@ def captions_of_training(settings: Mapping[str, object]) -> list[str]:
     """The captions, else the last answer, of each row of a run's --data; [] where it had none or the files are gone."""
     found: list[str] = []
     try:
-        files = [file for source in read_names(str(settings.get("data") or "")) for file in source.files]
-        for rows in [RecordFile(file, text_only=True) for file in files if file.is_file()]:
+        files = [(file, one.subset) for one in read_names(str(settings.get("data") or "")) for file in one.files]
+        for rows in [RecordFile(file, text_only=True, subset=of, use="train") for file, of in files if file.exists()]:
             for i in range(0, len(rows), -(-len(rows) // READ)):
                 try:
                     found += rows[i].references or (rows[i].turns[-1].text,)

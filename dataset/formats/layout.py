@@ -36,6 +36,7 @@ class Layout:
     question: tuple[str, ...] = ("instruction",)
     context: tuple[str, ...] = ("input",)
     answer: tuple[str, ...] = ("output",)
+    captions: tuple[str, ...] = ("captions", "caption")  # a list of texts, for rows that are no conversation
     speakers: Mapping[str, str] = field(default_factory=lambda: SPEAKERS)  # name in the file -> ours
     unsupported: Mapping[str, str] = field(default_factory=lambda: UNSUPPORTED)  # name in the file -> what it holds
     ranking: bool = False  # every row is a preference pair
@@ -43,7 +44,7 @@ class Layout:
 
     def columns(self) -> tuple[str, ...]:
         return (*self.conversations, *self.images, *self.system, *self.label, *self.kto_tag, *self.question,
-                *self.context, *self.answer, *self.unsupported)  # fmt: skip
+                *self.context, *self.answer, *self.captions, *self.unsupported)  # fmt: skip
 
 
 # dataset_info.json's names of columns and tags -> ours

@@ -77,7 +77,7 @@ def open_parquet(path: Path) -> Any:
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is damaged ({error}); expected parquet: download it again") from error
     names, layout = file.schema_arrow.names, layout_of(path)
-    if not any(name in names for name in (*layout.conversations, *layout.answer)):
+    if not any(name in names for name in (*layout.conversations, *layout.answer, *layout.captions)):
         raise DataError(
             f"{path} has the columns {', '.join(names)}; expected one named "
             f"{' or '.join(layout.conversations)}: rename the column that holds the turns"

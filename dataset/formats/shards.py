@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dataset.bad_rows import BadRow, DataError
+from dataset.formats.captions import prompt_for
 from dataset.formats.textrows import LONGEST, Slices, parse_json
 from dataset.pictures import SUFFIXES
 
@@ -19,7 +19,6 @@ MOVING = ("mp4", "webm", "avi", "mov", "mkv", "mp3", "wav", "flac", "ogg", "m4a"
 CAPTIONS = ("caption", "text")  # keys of a JSON that is a caption and no conversation
 HEADERS = 1 << 20  # bytes that hold the headers of a row's first file
 UNREADABLE = (tarfile.TarError, EOFError, ValueError, ArithmeticError, RecursionError)  # what damaged tars raise
-PROMPTS = {"zh": "描述这张图片。", "en": "Describe the picture."}
 
 
 class TarRows(Slices):
@@ -78,7 +77,7 @@ def _captioned(row: dict[str, Any], pictures: int) -> dict[str, Any]:
     caption = next((row[key] for key in CAPTIONS if isinstance(row.get(key), str)), None)
     if caption is None:
         return row
-    prompt = "<image>\n" * pictures + PROMPTS["zh" if re.search("[㐀-鿿]", caption) else "en"]
+    prompt = "<image>\n" * pictures + prompt_for([caption])
     turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": caption.strip()}]
     return {**row, "conversations": turns}
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dataset.bad_rows import BadImage, BadRow, BadRows
+from dataset.formats.captions import prompt_for
 from dataset.formats.layout import CALLS, PAIR, TOOL, Layout, layout_of
 from dataset.formats.rows import open_rows, stream_rows
 from dataset.formats.textrows import parse_json
@@ -19,17 +20,19 @@ from dataset.record import IMAGE, IMAGE_TAG, Picture, Record, Turn, turn_from_te
 BASE64 = "data:image/"  # how a picture begins that is written into the row
 
 
-def read_records(path: Path | str, images: Path | str | None = None, bad: BadRows | None = None) -> Iterator[Record]:
+def read_records(
+    path: Path | str, images: Path | str | None = None, bad: BadRows | None = None, subset: str = "", use: str = ""
+) -> Iterator[Record]:
     """Stream the good records of a data file in order, in bounded memory; bad rows are counted, reported and skipped.
 
-    path: JSONL, a JSON list, parquet or a webdataset tar, detected by content; rows in the schema of MiniMind-V, LLaVA,
-    LLaMA-Factory (with its dataset_info.json beside the file) or Alpaca.
-    images: the folder of the image files; by default the folder of path.
+    path: JSONL, a JSON list, parquet, a webdataset tar or captions, detected by content; rows in the schema of
+    MiniMind-V, LLaVA, LLaMA-Factory (with its dataset_info.json beside the file) or Alpaca.
+    images: the folder of the image files; by default the folder of path. subset, use: as for open_rows().
     Raises DataError for an unusable file, TooManyBadRows if the share of bad rows exceeds the limit.
     """
     path, bad = Path(path), bad or BadRows()
-    root, layout = Path(images) if images is not None else path.parent, layout_of(path)
-    for row_id, row in stream_rows(path):
+    root, layout = Path(images) if images is not None else folder_of(path), layout_of(path)
+    for row_id, row in stream_rows(path, subset=subset, use=use):
         bad.seen()
         try:
             record, note = record_from_row(row, row_id, root, layout)
@@ -42,23 +45,28 @@ def read_records(path: Path | str, images: Path | str | None = None, bad: BadRow
     bad.finish()
 
 
+def folder_of(path: Path) -> Path:
+    """The folder that a data file's pictures are looked for in."""
+    return path if path.is_dir() else path.parent
+
+
 class RecordFile:
     """Random access to the records of a data file: len() counts all rows, [i] raises BadRow for a bad one.
 
     Memory stays bounded, and [i] is thread-safe. Repaired rows are counted in `bad`.
     name: prefix of the record ids, by default the file name.
-    text_only: pictures are left out and not looked for.
+    text_only: pictures are left out and not looked for. subset, use: as for open_rows().
     """
 
     def __init__(
         self, path: Path | str, images: Path | str | None = None, bad: BadRows | None = None, name: str = "",
-        text_only: bool = False,
+        text_only: bool = False, subset: str = "", use: str = "",
     ):  # fmt: skip
         self.path = Path(path)
         self.name = name or self.path.name
         self._layout = layout_of(self.path)
-        self.root = None if text_only else Path(images) if images is not None else self.path.parent
-        self._rows = open_rows(self.path)
+        self.root = None if text_only else Path(images) if images is not None else folder_of(self.path)
+        self._rows = open_rows(self.path, subset, use)
         self._bad = bad
         self._noted = np.zeros(len(self._rows), bool)
 
@@ -94,9 +102,10 @@ def record_from_row(row: Any, row_id: str, root: Path | None, layout: Layout) ->
     _refuse_unsupported(row, layout)
     label = _label(row, layout)
     named: list[Any] = []  # pictures in the turns
-    turns, note = _in_turn(_turns(row, layout, named))
+    references = _captions(row, layout)
+    turns, note = _in_turn(_captioned(references) if references else _turns(row, layout, named))
     if root is None:
-        return without_pictures(Record(row_id, (), tuple(turns), label=label)), note
+        return without_pictures(Record(row_id, (), tuple(turns), label=label, references=references)), note
     pictures = _pictures(row, root, layout)
     if named and pictures:
         raise BadRow("images are named in the turns and in a column", f"{len(named)} and {len(pictures)}; give one")
@@ -108,7 +117,7 @@ def record_from_row(row: Any, row_id: str, root: Path | None, layout: Layout) ->
         note = "image tag was missing, put in front of the question"
     elif tags != len(pictures):
         raise BadRow("image tags and images disagree", f"{tags} tags for {len(pictures)} images")
-    return Record(row_id, pictures, tuple(turns), label=label), note
+    return Record(row_id, pictures, tuple(turns), label=label, references=references), note
 
 
 def _refuse_unsupported(holder: Mapping[str, Any], layout: Layout) -> None:
@@ -127,6 +136,21 @@ def _label(row: Mapping[str, Any], layout: Layout) -> str | None:
     if wanted not in (None, True):
         raise BadRow("answer is one to avoid", f"KTO's label is {wanted!r}; only answers with true are trained on")
     return None if label is None or wanted is not None else str(label)
+
+
+def _captions(row: Mapping[str, Any], layout: Layout) -> tuple[str, ...]:
+    """The captions of a row that is a picture with a list of them and no conversation, else ()."""
+    captions = _first(row, layout.captions)
+    if not isinstance(captions, list) or any(row.get(name) for name in (*layout.conversations, *layout.answer)):
+        return ()
+    if not captions or not all(isinstance(caption, str) and caption.strip() for caption in captions):
+        raise BadRow("captions are no list of texts", f"found {captions!r:.60}")
+    return tuple(caption.strip() for caption in captions)
+
+
+def _captioned(captions: tuple[str, ...]) -> list[Turn]:
+    """A question in the captions' language, and the first of them as the answer."""
+    return [turn_from_text("user", f"{IMAGE_TAG}\n{prompt_for(captions)}"), Turn("assistant", (captions[0],))]
 
 
 def _first(row: Mapping[str, Any], names: tuple[str, ...]) -> Any:

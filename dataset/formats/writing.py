@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from dataset.atomic import encoded, replacing
 from dataset.bad_rows import DataError
+from dataset.formats.captions import KINDS, CaptionRows
 from dataset.formats.layout import Layout, layout_of
 from dataset.formats.parquet import open_parquet, parquet_batches
 from dataset.formats.rows import recognise
@@ -19,7 +20,7 @@ from dataset.formats.sources import content_text
 from dataset.formats.textrows import TextRows
 
 TEXT_SUFFIXES = (".jsonl", ".json")  # a JSON list may become JSONL, and the other way round
-SUFFIXES = {"parquet": (".parquet",), "webdataset tar": (".tar",), "JSON list": TEXT_SUFFIXES, "JSONL": TEXT_SUFFIXES}
+SUFFIXES = {"parquet": (".parquet",), "webdataset tar": (".tar",)}  # of other formats TEXT_SUFFIXES
 Change = Callable[[str], str]  # a transform of an answer
 Edit = Callable[[Any], Any]  # a transform of a raw row
 
@@ -27,11 +28,13 @@ Edit = Callable[[Any], Any]  # a transform of a raw row
 def write_rows(path: Path, out: Path, removed: Container[int], changed: Container[int], change: Change) -> None:
     """Copy the rows that are not in `removed`, in order, with `change` applied to every answer of those in `changed`.
 
+    Files of captions become rows of JSON, each a picture with its captions.
     Raises DataError if OUT has another format.
     """
     kind = recognise(path)
-    if out.suffix not in SUFFIXES[kind]:
-        raise DataError(f"{out} ends in {out.suffix!r}; expected {' or '.join(SUFFIXES[kind])}, the format of {path}")
+    suffixes = SUFFIXES.get(kind, TEXT_SUFFIXES)
+    if out.suffix not in suffixes:
+        raise DataError(f"{out} ends in {out.suffix!r}; expected {' or '.join(suffixes)} for {path}, {kind}")
     edit = partial(change_row, layout=layout_of(path), change=change)
     with replacing(out) as file:
         if kind == "parquet":
@@ -39,12 +42,14 @@ def write_rows(path: Path, out: Path, removed: Container[int], changed: Containe
         elif kind == "webdataset tar":
             _write_tar(TarRows(path), file, removed, changed, edit)
         else:
-            _write_text(TextRows(path, kind == "JSON list"), file, out.suffix == ".json", removed, changed, edit)
+            rows = CaptionRows(path, kind) if kind in KINDS else TextRows(path, kind == "JSON list")
+            _write_text(rows, file, out.suffix == ".json", removed, changed, edit)
 
 
 def _write_text(
-    rows: TextRows, file: BinaryIO, as_list: bool, removed: Container[int], changed: Container[int], edit: Edit
-) -> None:
+    rows: TextRows | CaptionRows, file: BinaryIO, as_list: bool, removed: Container[int], changed: Container[int],
+    edit: Edit,
+) -> None:  # fmt: skip
     before, between, after = (b"[\n", b",\n", b"\n]\n") if as_list else (b"", b"\n", b"\n")
     separator = before
     for place in range(len(rows)):
@@ -107,8 +112,9 @@ def change_row(row: Any, layout: Layout, change: Change) -> Any:
         return [_change_turn(turn, layout, change) for turn in row]
     key = next((name for name in layout.conversations if row.get(name)), None)
     if key is None:
-        answers = [name for name in (*layout.answer, *CAPTIONS) if isinstance(row.get(name), str)]
-        return {**row, **{name: change(row[name]) for name in answers}}
+        answers = {name: change(row[name]) for name in (*layout.answer, *CAPTIONS) if isinstance(row.get(name), str)}
+        several = {name: [*map(change, row[name])] for name in layout.captions if isinstance(row.get(name), list)}
+        return {**row, **answers, **several}
     turns = row[key]
     if isinstance(turns, list):
         return {**row, key: change_row(turns, layout, change)}
