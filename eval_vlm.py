@@ -17,6 +17,8 @@ from pathlib import Path
 
 from dataset.bad_rows import BadRows, DataError
 from dataset.batching import pixel_loader
+from dataset.formats.captions import default_subset
+from dataset.formats.rows import splits_of
 from dataset.formats.sources import read_records
 from dataset.mixture import read_name
 from dataset.picturebook.book import prompt_for
@@ -230,7 +232,8 @@ def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
     bad = BadRows(args.max_bad)
     source = read_name(args.data)
     file = source.files[0] if source.files else Path(args.data)
-    task = reference_task(read_records(file, args.images, bad, source.subset, "test"), args.n or None)
+    subset = source.subset or default_subset(splits_of(file), "test")
+    task = reference_task(read_records(file, args.images, bad, subset), args.n or None)
     made = looker.say(task.asks(), bad=bad)
     bad.finish()
     kept = [i for i, one in enumerate(made) if one is not None]
@@ -242,6 +245,7 @@ def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
     metrics |= controls(task, [one.text for one in answers], training, args.seed)
     if bad.bad:
         print(bad.report())
+    print(f"of the file's splits: {subset}" if subset != source.subset else "", end="")
     report(looker, args, command, len(kept), metrics, rows)
     if args.page:
         shown = [

@@ -134,6 +134,9 @@ def open_sources(
             )
             for path in source.files
         ]
+        for file in files:
+            if file.subset != source.subset:
+                print(f"{file.path}: {file.subset} {'trains' if use == 'train' else 'validates'}; @SPLIT takes others")
         parts.append(files[0] if len(files) == 1 else Mixture(list(map(str, source.files)), files, None))
     return sources, parts
 

@@ -63,6 +63,7 @@ class CaptionRows:
         if not of:
             shown = f"; e.g. {self._rows[0]}" if self._rows else ""
             raise DataError(f"{path} has no caption of a picture ({kind}){shown}: give another --data")
+        self.subset = ""  # what keep() kept
         self.splits = list(dict.fromkeys(row["split"] for row in of.values() if "split" in row))
 
     def _add(self, place: Place, row: dict[str, Any] | BadRow) -> None:
@@ -99,6 +100,7 @@ class CaptionRows:
             splits = f"it has {', '.join(self.splits)}" if self.splits else "it names no splits"
             raise DataError(f"{path}@{subset} has no picture: {splits}; give one of these, or a file that lists "
                             "pictures, a name a line")  # fmt: skip
+        self.subset = subset
         self._rows, self._places = [self._rows[i] for i in kept], [self._places[i] for i in kept]
 
 

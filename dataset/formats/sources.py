@@ -70,6 +70,11 @@ class RecordFile:
         self._bad = bad
         self._noted = np.zeros(len(self._rows), bool)
 
+    @property
+    def subset(self) -> str:
+        """The splits that were kept of a file of captions, joined by +, or the file of names; "" for all."""
+        return getattr(self._rows, "subset", "")
+
     def __len__(self) -> int:
         return len(self._rows)
 

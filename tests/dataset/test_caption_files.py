@@ -125,7 +125,7 @@ def test_broken_documents_are_counted_or_refused(tmp_path):
         recognise(tmp_path / "cut.json")
 
 
-def test_splits_are_heeded_by_name_by_list_and_by_default(tmp_path):
+def test_splits_are_heeded_by_name_by_list_and_by_default(tmp_path, capsys):
     pictures(tmp_path)
     pictures(tmp_path / "sub")
     path = tmp_path / "dataset.json"
@@ -137,6 +137,7 @@ def test_splits_are_heeded_by_name_by_list_and_by_default(tmp_path):
     assert [record.images[0].name for record in (first[0], first[1], second[0])] == ["a b.jpg", "3.jpg", "3.jpg"]
     data = stage_data(TrainArguments(data=str(path)), "sft1", 0)
     assert [len(data.train), len(data.val)] == [2, 1] and data.val[0].images[0].name == "3.jpg"
+    assert "dataset.json: train+restval trains;" in capsys.readouterr().out
     assert [record.images[0].name for record in read_records(path, use="test")] == ["3.jpg"]
     with pytest.raises(DataError, match=r"has no picture: it has train, restval, val"):
         open_sources(f"{path}@tset", "", BadRows())
