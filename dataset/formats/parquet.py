@@ -74,9 +74,10 @@ def open_parquet(path: Path) -> Any:
 
     try:  # page by page, not by row group; not memory-mapped, which would count as memory in use
         file = pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
-    except (pa.ArrowException, OSError) as error:
+        names = file.schema_arrow.names
+    except (pa.ArrowException, OSError, ValueError) as error:  # ValueError: names of columns that are not UTF-8
         raise DataError(f"{path} is damaged ({error}); expected parquet: download it again") from error
-    names, layout = file.schema_arrow.names, layout_of(path)
+    layout = layout_of(path)
     if not any(name in names for name in (*layout.conversations, *layout.answer, *layout.captions)):
         raise DataError(
             f"{path} has the columns {', '.join(names)}; expected one named "

@@ -95,6 +95,15 @@ def tar_with(path: Path, change) -> Path:
     return path
 
 
+def test_a_column_whose_name_is_not_utf8_is_damage(tmp_path):
+    table = pa.table({"conversations": [json.dumps(conversation("hi"))], "described": ["x"]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    content = (tmp_path / "rows.parquet").read_bytes()
+    (tmp_path / "rows.parquet").write_bytes(content.replace(b"described", b"descr\xeebed"))
+    with pytest.raises(DataError, match="rows.parquet is damaged"):
+        list(stream_rows(tmp_path / "rows.parquet"))
+
+
 @pytest.mark.parametrize("size", [-512, -1, 5 << 40])
 def test_a_member_of_an_impossible_size_is_an_error_not_a_loop(tmp_path, size):
     def change(header):

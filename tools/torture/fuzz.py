@@ -125,9 +125,10 @@ class Fuzzer:
         """One of the commands that read data."""
         images = ["--images", str(folder / "images")]
         models = ["--llm", str(self.valid / "lm"), "--vision", str(self.valid / "vision"), "--out", str(folder / "run")]
+        suffix = ".jsonl" if data.name.startswith("captions.") else data.suffix
         return rng.choice((
             lambda: dataset.check.main([str(data), *images, "--page", str(folder / "page.html")]),
-            lambda: dataset.clean.main([str(data), str(folder / f"o{data.suffix}"), *images, "--dedup", "exact,near"]),
+            lambda: dataset.clean.main([str(data), str(folder / f"o{suffix}"), *images, "--dedup", "exact,near"]),
             lambda: train_pretrain.main(["--data", str(data), *images, *models, *DRY]),
         ))  # fmt: skip
 

@@ -60,6 +60,14 @@ def write_data(folder: Path) -> dict[str, Path]:
             "file_name": "factory.json", "formatting": "sharegpt",
             "columns": {"messages": "messages", "images": "images"},
             "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}}}),
+        "captions.token": "".join(f"{i}.png#{k}\t一个东西。{k}\n" for i in range(ROWS) for k in range(3)),
+        "captions.csv": "image,caption,split\n" + "".join(f'{i}.png,"A thing, {i}.",train\n' for i in range(ROWS)),
+        "coco.json": json.dumps({
+            "images": [{"id": i, "file_name": f"{i}.png"} for i in range(ROWS)],
+            "annotations": [{"image_id": i % ROWS, "caption": f"Thing {i}."} for i in range(2 * ROWS)]}),
+        "karpathy.json": json.dumps({"images": [
+            {"filename": f"{i}.png", "split": "train", "sentences": [{"raw": "A thing."}, {"raw": "It."}]}
+            for i in range(ROWS)]}),
     }  # fmt: skip
     files = {}
     for kind, text in texts.items():
