@@ -16,6 +16,7 @@ GIB = 2**30
 GPUS = (8, 12, 16, 24)  # GB, the sizes that are sold
 PROGRAM = GIB // 2  # torch and its kernels themselves
 MATMULS = GIB // 2  # the code that oneDNN keeps for the last 1,024 shapes of bf16 matmuls on a CPU (docs/log.md)
+KEPT = 0.75  # of what a step stores, measured over the demo's stages in one process (docs/log.md)
 SLACK = 1.1  # what the allocator loses to fragmentation
 
 
@@ -141,6 +142,12 @@ def vision_activations(config: VisionConfig, half: bool, fast: bool, scores: int
 def program_memory(dtype: torch.dtype, device: torch.device) -> int:
     """Bytes that the program takes beside a plan."""
     return PROGRAM + (MATMULS if dtype == torch.bfloat16 and device.type == "cpu" else 0)
+
+
+def kept_memory(plan: dict[str, int], device: torch.device) -> int:
+    """Bytes that earlier steps have freed and the allocator keeps beside what a step needs, as batches of other lengths
+    do not fit into them: 0 on a GPU."""
+    return int(KEPT * (plan["activations"] + plan["logits"])) if device.type == "cpu" else 0
 
 
 def fits(plan: dict[str, int], gpu_gb: int) -> bool:

@@ -45,7 +45,7 @@ from engine.freeze import LORA, add_adapters, check_frozen, frozen_sums, paramet
 from engine.inference import SAMPLES, Samples, write_samples
 from engine.log import draw_curve
 from engine.loop import mean_loss, train
-from engine.memory import memory_plan, memory_table, program_memory
+from engine.memory import kept_memory, memory_plan, memory_table, program_memory
 from engine.recorder import Summary, Trainee
 from model.checkpoints import fingerprint, save_safetensors, save_vlm, write_json
 from model.checkpoints.exports import describe_exports
@@ -278,6 +278,7 @@ def describe(args: TrainArguments, feed: Feed, model: nn.Module, here: Machine, 
     epochs = args.steps * args.accumulation_steps / len(feed.plan(0))
     used = arithmetic(model, here.device, here.dtype)
     compiled = ", with compiled kernels" if used["kernels"] else "" if used["fast"] else ", by the plain model"
+    beside = program_memory(here.dtype, here.device) + kept_memory(memory, here.device)
     size = f"{args.token_budget} tokens" if args.token_budget else f"{args.batch_size} samples"
     first = examples.epoch(args.seed, 0)
     several = f" with {len(examples):,} captions, one of each an epoch" if len(first) < len(examples) else ""
@@ -288,7 +289,7 @@ def describe(args: TrainArguments, feed: Feed, model: nn.Module, here: Machine, 
         f"steps: {args.steps:,} of {size} x {args.accumulation_steps} ({epochs:.2f} epochs), {feed.padding():.1%} "
         f"padding, on {here.device} in {used['dtype']}{compiled}",
         f"peak memory: about {sum(memory.values()) / 2**30:.1f} GiB for weights, gradients, optimizer "
-        f"and activations, beside about {program_memory(here.dtype, here.device) / 2**30:.1f} GiB for the program",
+        f"and activations, beside about {beside / 2**30:.1f} GiB for the program and freed blocks",
     ]
     if args.dry_run:
         lines.append(memory_table(memory))

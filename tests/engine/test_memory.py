@@ -9,7 +9,7 @@ from engine_parts import feed_of, small_batches, small_plan, small_vlm
 
 from engine.freeze import set_trainable
 from engine.loop import gradients, take_step
-from engine.memory import GIB, fits, layer_activations, memory_plan, memory_table, vision_activations
+from engine.memory import GIB, KEPT, fits, kept_memory, layer_activations, memory_plan, memory_table, vision_activations
 from engine.optimizer import make_optimizer
 from model import fast
 from model.config import LMConfig, VisionConfig, VLMConfig
@@ -159,3 +159,9 @@ def test_gradients_with_checkpointing_are_the_same():
     assert found[0][0] == found[1][0] and found[0][1].keys() == found[1][1].keys()
     for name, grad in found[0][1].items():
         torch.testing.assert_close(found[1][1][name], grad, atol=0, rtol=0)
+
+
+def test_blocks_that_are_freed_and_kept_count_on_a_cpu_alone():
+    plan = memory_plan(small_vlm(), feed_of([100]), torch.float32, "adamw")
+    assert kept_memory(plan, torch.device("cpu")) == int(KEPT * (plan["activations"] + plan["logits"])) > 0
+    assert kept_memory(plan, torch.device("cuda")) == 0
