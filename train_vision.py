@@ -7,6 +7,7 @@ if __name__ == "__main__":
 
     begin()
 
+import contextlib
 import dataclasses
 import sys
 from functools import partial
@@ -23,7 +24,7 @@ from dataset.picturebook.words import word_loader
 from dataset.pictures import open_for, picture_key
 from dataset.preprocess import PreprocessSpec, normalise, resize_and_crop
 from dataset.record import IGNORE, Batch, Example, Picture, Record
-from dataset.splits import stage_data
+from dataset.splits import Data, stage_data
 from engine.arguments import TrainArguments, parse, placed
 from engine.build import get_tokenizer
 from engine.command import RESUMES, guarded
@@ -41,6 +42,7 @@ MAX_CAPTION = 128  # tokens
 SHIFT = 8  # pictures are shifted by up to an eighth of their side
 GRAY = 0.25  # share of the pictures without colour, so that kinds are told by their shapes
 PERMUTED = 0.25  # share with permuted colour channels, to the same end
+SMALLEST, JITTER = 0.35, 0.3  # of a crop's area and colours; pixels are normalised to about -2 to 2
 LUMA = (0.299, 0.587, 0.114)
 ORDERS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
@@ -51,8 +53,9 @@ def main(argv: list[str] | None = None) -> None:
                                                            train it further, with a new decoder and word head
     python train_vision.py --data FILE --image_size 32 --patch_size 4 --augment shift-flip     one for small photographs
 
-    The encoder learns from a thin decoder that captions its features (model/captioner.py) and, on the picture book,
-    by naming what is in each cell of the image. Only the encoder is kept: at most 12 MB in float16.
+    The encoder learns from a thin decoder that captions its features (model/captioner.py) and by naming words: on the
+    picture book those of each cell of the image, where pictures have several captions those of all of them. Only the
+    encoder is kept: at most 12 MB in float16.
     """
     args = placed(parse(DEFAULTS, argv, FLAGS, main.__doc__), "vision")
     if is_done(args):
@@ -78,6 +81,9 @@ def main(argv: list[str] | None = None) -> None:
     if not args.data:  # the words of each cell are known
         pixels, words = load, word_loader(tokenizer, band=1)
         load = lambda pictures: {**pixels(pictures), **words(pictures)}  # noqa: E731
+    elif words := words_of_captions(data, tokenizer):
+        pixels = load
+        load = lambda pictures: {**pixels(pictures), "words": padded([words[p] for p in pictures])}  # noqa: E731
     feed, *validation = make_feeds(args, data, encode, tokenizer, load)
     facts = {"tokenizer": tokenizer.fingerprint, "start": fingerprint(model)}
     change = partial(AUGMENTATIONS[args.augment], args.seed) if args.augment != "none" else None
@@ -105,6 +111,25 @@ def encode_caption(record: Record, tokenizer: Tokenizer, image_tokens: int) -> E
     labels = ids.copy()
     labels[:image_tokens] = IGNORE
     return Example(ids, labels, np.arange(len(ids)) < image_tokens, record.images, record.id)
+
+
+def words_of_captions(data: Data, tokenizer: Tokenizer) -> dict[Picture, list[int]]:
+    """The different tokens in all captions of each picture, where all are files with several captions; else {}."""
+    found: dict[Picture, list[int]] = {}
+    for records in (data.train, data.val):
+        for i in range(len(records)):
+            with contextlib.suppress(BadRow):  # counted where it is encoded
+                record = records[i]
+                if len(record.images) != 1 or not isinstance(record.images[0], Path) or len(record.references) < 2:
+                    return {}
+                found[record.images[0]] = sorted({t for text in record.references for t in tokenizer.encode(text)})
+    return found
+
+
+def padded(words: list[list[int]]) -> torch.Tensor:
+    """Token ids (P, 1, W) of pictures seen as one cell, padded with -1."""
+    width = max(map(len, words))
+    return torch.tensor([[ids + [-1] * (width - len(ids))] for ids in words])
 
 
 def remembering_loader(spec: PreprocessSpec, limit: int) -> PictureLoader:
@@ -164,9 +189,27 @@ def shifted(seed: int, step: int, batch: Batch, flip: bool = False) -> Batch:
     return dataclasses.replace(batch, pixels=torch.stack(moved))
 
 
-AUGMENTATIONS = {
-    "gray": without_colour, "colours": other_colours, "shift": shifted, "shift-flip": partial(shifted, flip=True)
-}  # fmt: skip
+def cropped(seed: int, step: int, batch: Batch) -> Batch:
+    """The batch with each picture cropped to SMALLEST or more of its area and about its shape, half of them mirrored,
+    brightness, contrast and saturation changed by up to JITTER."""
+    rng = np.random.default_rng((seed, 5, step))
+    pixels = batch.pixels
+    count = len(pixels)
+    drawn = lambda low, high, *shape: pixels.new_tensor(rng.uniform(low, high, (count, *shape)))  # noqa: E731
+    area, aspect = drawn(SMALLEST, 1), drawn(-0.25, 0.25).exp()
+    size = torch.stack(((area * aspect).sqrt(), (area / aspect).sqrt()), 1).clamp(max=1)  # (P, 2): width, height
+    place = torch.zeros(count, 2, 3, device=pixels.device)
+    place[:, 0, 0], place[:, 1, 1] = size[:, 0] * torch.where(drawn(0, 1) < 0.5, -1.0, 1.0), size[:, 1]
+    place[:, :, 2] = drawn(-1, 1, 2) * (1 - size)
+    grid = F.affine_grid(place, list(pixels.shape), align_corners=False)
+    pixels = F.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+    for centre in (pixels.mean((1, 2, 3), keepdim=True), pixels.mean(1, keepdim=True)):  # contrast, saturation
+        pixels = centre + (pixels - centre) * drawn(1 - JITTER, 1 + JITTER, 1, 1, 1)
+    return dataclasses.replace(batch, pixels=pixels + drawn(-2 * JITTER, 2 * JITTER, 1, 1, 1))
+
+
+AUGMENTATIONS = {"gray": without_colour, "colours": other_colours, "shift": shifted, "crop": cropped,
+                 "shift-flip": partial(shifted, flip=True)}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -71,8 +71,9 @@ class TrainArguments:
     patch_size: int = flag(16, "side of a patch in pixels, a power of two", AT_LEAST_1)
     hidden_size: int = flag(256, "the encoder's width, a multiple of 64", AT_LEAST_1)
     layers: int = flag(6, "the encoder's number of layers", AT_LEAST_1)
-    augment: str = flag("none", "at each step: some pictures gray, channels permuted too, all shifted, mirrored too",
-                        choices=("none", "gray", "colours", "shift", "shift-flip"))  # fmt: skip
+    augment: str = flag("none", "at each step: some pictures gray, channels permuted too, all shifted, mirrored too; "
+                        "cropped, mirrored and recoloured",
+                        choices=("none", "gray", "colours", "shift", "shift-flip", "crop"))  # fmt: skip
     # curriculum (SFT)
     stage: int = flag(0, "stage of the curriculum", choices=(1, 2, 3))
     fit: str = flag("cut", "answers too long for the stage: cut after a sentence, or dropped", choices=("cut", "drop"))
