@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 
 from dataset.preprocess import PreprocessSpec
+from dataset.record import Picture
 from engine.checkpoint import Run, RunError
 from engine.device import accelerate, keep_in
 from engine.familiar import Familiar, load_familiar
@@ -84,6 +86,17 @@ def get_encoder(folder: str, feature_layer: int = 0, projector: str = "") -> Enc
             f"encoder beside it takes {size}x{size}; set size and crop_size to {size}"
         )
     return Encoder(module.eval(), spec, fingerprint(module), folder)
+
+
+def encoder_note(encoder: Encoder, pictures: Iterator[Picture]) -> str:
+    """A warning where the encoder in the repo, which has seen drawings alone, gets picture files; else ""."""
+    if encoder.folder or not isinstance(next(pictures, None), (Path, bytes)):
+        return ""
+    return (
+        f"warning: the encoder that ships ({EMBEDDED_ENCODER.name}) has only seen the picture book's drawings; for "
+        "photographs train one on them first (python train_vision.py --data FILE) and name it, or a CLIP's folder, "
+        "with --vision"
+    )
 
 
 def get_language(path: str, vocab_size: int, init: str = "normal") -> LanguageModel:

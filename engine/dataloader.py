@@ -95,6 +95,12 @@ class Feed:
             for name, count, have in zip(names, drawn, rows, strict=True)
         ]
 
+    def answers(self) -> list[str]:
+        """Lines on how many different answers there are to learn, if they are few (dataset/answers_seen.py)."""
+        number, _ = self.examples.answers.commonest()
+        record = self.examples.records[int(self.examples.rows[number])]
+        return self.examples.answers.lines(" / ".join(t.text for t in record.turns if t.role == "assistant"))
+
     def steps_from(self, start: int, accumulation: int) -> Iterator[list[Batch]]:
         """The micro-batches of each optimizer step from step `start` on, endlessly; one without a readable picture is
         missing."""

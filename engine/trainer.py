@@ -26,7 +26,7 @@ from dataset.splits import Data
 from engine import distributed
 from engine.arguments import TrainArguments, UsageError, rates_of, settings
 from engine.board import log_samples, wandb_run
-from engine.build import Encoder
+from engine.build import Encoder, encoder_note
 from engine.checkpoint import Run, is_finished, locked, open_run
 from engine.dataloader import Feed, feature_loader, make_feeds
 from engine.device import (
@@ -112,6 +112,8 @@ def train_vlm(
     longest = min(args.max_seq_len, model.config.lm.max_position_embeddings)
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=longest)
     feeds = make_feeds(args, data, encode, tokenizer)
+    note = encoder_note(encoder, feeds[0].examples.pictures())
+    print(note, end="\n" if note else "")
     sees = any(prefix.split(".")[0] == "vision" for prefix in trained)
     facts = {
         "tokenizer": tokenizer.fingerprint,
@@ -232,6 +234,8 @@ def run_training(
     val = "" if summary.val_loss is None else f", validation {summary.val_loss:.4f}"
     best = f", the weights after step {summary.kept_step} kept" if plan.keep == "best" else ""
     print(f"{run.path}: {summary.steps} steps, loss {summary.loss:.4f}{val}{best}, {summary.seconds:.0f} s")
+    if isinstance(model, VLM) and (warning := feed.examples.answers.verdict(summary.val_loss or summary.loss)):
+        print(warning)
     return run
 
 
@@ -283,6 +287,7 @@ def describe(args: TrainArguments, feed: Feed, model: nn.Module, here: Machine, 
         f"samples: {len(examples):,} ({examples.truncated} cut at {args.max_seq_len} tokens), "
         f"{int(examples.lengths.sum()):,} tokens, {int(examples.supervised.sum()):,} supervised an epoch",
         *feed.mixing(),
+        *(feed.answers() if args.data else ()),
         f"steps: {args.steps:,} of {size} x {args.accumulation_steps} ({epochs:.2f} epochs), {feed.padding():.1%} "
         f"padding, on {here.device} in {used['dtype']}{compiled}",
         f"peak memory: about {sum(memory.values()) / 2**30:.1f} GiB for weights, gradients, optimizer "
