@@ -17,7 +17,7 @@ from dataset.encoding import encode_record
 from dataset.picturebook.words import GRID, word_loader
 from dataset.splits import stage_data
 from engine.arguments import TrainArguments
-from engine.build import get_language, get_tokenizer
+from engine.build import get_language, get_tokenizer, is_random
 from engine.command import RESUMES, guarded
 from engine.dataloader import make_feeds
 from engine.recipe import command_arguments
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     here = machine(args)
     torch.manual_seed(args.seed)
-    start = Path(args.llm) if args.llm not in ("", "random") else None
+    start = Path(args.llm) if args.llm and not is_random(args.llm) else None
     tokenizer = get_tokenizer(args.tokenizer, start)
     language = get_language(args.llm or "random", tokenizer.vocab_size, args.init)
     model = VLM(VLMConfig(language.config), llm=language)

@@ -19,7 +19,7 @@ from dataset.picturebook.words import GRID, word_loader
 from dataset.picturebook.world import make_scene
 from dataset.splits import stage_data
 from engine.arguments import TrainArguments, UsageError, with_projector_rate
-from engine.build import EMBEDDED_LANGUAGE, get_encoder, get_language, get_tokenizer, join
+from engine.build import EMBEDDED_LANGUAGE, get_encoder, get_language, get_tokenizer, is_random, join
 from engine.cells import name_cells
 from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> None:
     here = machine(args)
     language_path = find_language(args)
     torch.manual_seed(args.seed)
-    tokenizer = get_tokenizer(args.tokenizer, None if language_path == "random" else Path(language_path))
+    tokenizer = get_tokenizer(args.tokenizer, None if is_random(language_path) else Path(language_path))
     language = get_language(language_path, tokenizer.vocab_size, args.init)
     encoder = get_encoder(args.vision, args.feature_layer, args.projector)
     model = join(language, encoder, args.projector)

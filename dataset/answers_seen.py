@@ -73,7 +73,7 @@ class AnswersSeen:
                          "rows whose answers differ")  # fmt: skip
         elif share > HALF:
             lines.append("warning: more than half of the rows have the same answer, and a model may learn to give it "
-                         "always; python -m dataset.clean --balance label:1:N keeps at most N of each label")  # fmt: skip
+                         "always; dataset.clean --balance label:1:N keeps at most N of each label")  # fmt: skip
         return lines
 
     def verdict(self, loss: float) -> str:

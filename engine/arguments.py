@@ -45,7 +45,7 @@ class TrainArguments:
     vision: str = flag("", "encoder: a CLIP, SigLIP or InternViT folder, or a train_vision.py run (default: ours)")
     feature_layer: int = flag(0, "the encoder's hidden state: -1 the last, -2 as LLaVA (0: what its folder says, or -2 "
         "where LLaVA needs it: SigLIP with --projector linear or mlp)")  # fmt: skip
-    llm: str = flag("", "language model: a run's, Llama's or Qwen2's folder, .pth, .safetensors or 'random'")
+    llm: str = flag("", "language model: a folder of a run, Llama or Qwen2, .pth, .safetensors, random or random:4x256")
     init: str = flag("normal", "how a random language model starts (model/init.py)", choices=("normal", "matching"))
     tokenizer: str = flag("", "tokenizer folder (default: that of the run it starts from, else the one in the repo)")
     projector: str = flag("ldp", "the map from image features to tokens", choices=PROJECTORS)
