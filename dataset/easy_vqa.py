@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dataset.atomic import replacing
@@ -16,12 +16,17 @@ from dataset.bad_rows import DataError
 SHAPES = ("circle", "rectangle", "triangle")
 NEGATED = re.compile(r"\b(?:no|not)\b")
 PICTURES = "pictures"  # folder beside the rows
+WHAT = "what is in the image?"
 
 
 def question_row(question: str, answer: str, picture: str) -> dict:
     """A row of one question, whose label is the answer."""
-    turns = [{"role": "user", "content": f"<image>\n{question}"}, {"role": "assistant", "content": answer}]
-    return {"image": picture, "conversations": turns, "label": answer}
+    return {"image": picture, **text_row(f"<image>\n{question}", answer)}
+
+
+def text_row(prompt: str, answer: str) -> dict:
+    turns = [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+    return {"conversations": turns, "label": answer}
 
 
 def caption(asked: Sequence[tuple[str, str]]) -> str:
@@ -51,39 +56,42 @@ def _subject(words: Sequence[str]) -> str:
     return next((word for word in reversed(words) if word not in known), "")
 
 
-def rows_of(questions: Sequence[str], answers: Sequence[str], images: Sequence[int], split: str) -> Iterator[dict]:
-    """The row of each question, in the package's order."""
-    for question, answer, image in zip(questions, answers, images, strict=True):
-        yield question_row(question, answer, f"{PICTURES}/{split}_{image}.png")
-
-
-def caption_rows(questions: Sequence[str], answers: Sequence[str], images: Sequence[int], split: str) -> list[dict]:
-    """A captioned row for each picture of which the questions tell both shape and colour."""
+def rows_of(questions: Sequence[str], answers: Sequence[str], images: Sequence[int], split: str) -> dict[str, list]:
+    """The rows of each file of a split, by its name: the questions in the package's order; a caption of each picture of
+    which they tell both shape and colour; and the questions about those with the caption in the picture's place."""
     asked: dict[int, list[tuple[str, str]]] = {}
     for question, answer, image in zip(questions, answers, images, strict=True):
         asked.setdefault(image, []).append((question, answer))
-    said = {image: caption(some) for image, some in asked.items()}
-    return [
-        question_row("what is in the image?", text, f"{PICTURES}/{split}_{image}.png") for image, text in said.items()
-        if text
-    ]  # fmt: skip
+    files = {image: f"{PICTURES}/{split}_{image}.png" for image in asked}
+    said = {image: text for image, some in asked.items() if (text := caption(some))}
+    every = list(zip(questions, answers, images, strict=True))
+    return {
+        split: [question_row(question, answer, files[image]) for question, answer, image in every],
+        f"captions_{split}": [question_row(WHAT, text, files[image]) for image, text in said.items()],
+        f"words_{split}": [text_row(f"{said[image]}\n{question}", answer) for question, answer, image in every
+                           if image in said],
+    }  # fmt: skip
 
 
 def write(out: Path, split: str, asked: tuple[list[str], list[str], list[int]], pictures: Mapping[int, str]) -> str:
-    """Write the rows of a split and copy its pictures; a line on what was written."""
+    """Write the files of a split and copy its pictures; a line on what was written."""
     (out / PICTURES).mkdir(parents=True, exist_ok=True)
-    for image, file in pictures.items():
-        shutil.copyfile(file, out / PICTURES / f"{split}_{image}.png")
-    captions = caption_rows(*asked, split)
-    for title, rows in ((split, list(rows_of(*asked, split))), (f"captions_{split}", captions)):
-        with replacing(out / f"{title}.jsonl") as rows_file:
-            rows_file.write(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
-    return f"{out}: {split}, {len(asked[0]):,} questions about {len(pictures):,} pictures, {len(captions):,} captions"
+    for image, source in pictures.items():
+        shutil.copyfile(source, out / PICTURES / f"{split}_{image}.png")
+    rows = rows_of(*asked, split)
+    for name, some in rows.items():
+        with replacing(out / f"{name}.jsonl") as file:
+            file.write(b"".join(json.dumps(row).encode() + b"\n" for row in some))
+    counts = ", ".join(f"{len(some):,} in {name}.jsonl" for name, some in rows.items())
+    return f"{out}: {len(pictures):,} pictures; rows: {counts}"
 
 
 def main(argv: list[str] | None = None) -> None:
-    """python -m dataset.easy_vqa OUT    from the package easy-vqa: train.jsonl, test.jsonl, each question a row;
-    captions_train.jsonl and captions_test.jsonl, each picture with what its questions tell of it; pictures/
+    """python -m dataset.easy_vqa OUT    from the package easy-vqa, for train and for test:
+
+    train.jsonl            a row for each question, labelled with its answer; the pictures are in pictures/
+    captions_train.jsonl   a row for each picture with what its questions tell of it, for an encoder
+    words_train.jsonl      the questions with that caption in the picture's place, for a language model
     """
     parser = argparse.ArgumentParser(
         prog="python -m dataset.easy_vqa", description=main.__doc__, allow_abbrev=False,

@@ -42,7 +42,8 @@ def test_each_question_is_a_row_whose_label_is_its_answer(tmp_path, monkeypatch,
         vars(package)[f"get_{split}_image_paths"] = lambda: files
     monkeypatch.setitem(sys.modules, "easy_vqa", package)
     main([str(tmp_path / "out")])
-    assert "train, 3 questions about 2 pictures, 1 captions" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 pictures; rows: 3 in train.jsonl, 1 in captions_train.jsonl, 2 in words_train.jsonl" in said
     bad = BadRows()
     for split in ("train", "test"):
         records = list(read_records(tmp_path / "out" / f"{split}.jsonl", bad=bad))
@@ -51,6 +52,9 @@ def test_each_question_is_a_row_whose_label_is_its_answer(tmp_path, monkeypatch,
         assert [record.images[0].name for record in records] == [f"{split}_{image}.png" for _, _, image in QUESTIONS]
         (told,) = read_records(tmp_path / "out" / f"captions_{split}.jsonl", bad=bad)
         assert told.label == "a blue circle" and told.images[0].read_bytes() == png()
+        words = list(read_records(tmp_path / "out" / f"words_{split}.jsonl", bad=bad))
+        assert [record.turns[0].text for record in words] == [f"a blue circle\n{QUESTIONS[i][0]}" for i in (0, 1)]
+        assert not any(record.images for record in words)
     assert not bad.bad
 
 
