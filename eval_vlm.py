@@ -34,6 +34,7 @@ from engine.device import pick_device, pick_dtype, prepare
 from engine.freeze import count_parameters
 from engine.inference import Answer, Decoding
 from engine.looker import Looker, Watched, answer_all, one_image_loader, remembering
+from engine.recipe import with_recipe
 from model.checkpoints import read_json, write_json
 from model.checkpoints.files import refusing
 from scoring.answer_file import answer_rows, write_answers
@@ -67,8 +68,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--n", type=int, default=1000, help="scenes or rows to score (default: 1000; 0: all rows)")
     add("--prompt", help="the question (default: what the run was trained on last)")
     add("--language", choices=("zh", "en"), help="of the default prompt (default: that of the run)")
-    add("--questions", type=int, default=300, metavar="N", help="with --split: scenes to ask POPE's and VQA questions "
-        "about, too (default: 300; 0: none)")  # fmt: skip
+    add("--questions", type=int, default=300, metavar="N", help="scenes of --split to ask about, too (default: 300)")
     add("--blank", action=argparse.BooleanOptionalAction, help="score blanked images, too (default: with --split and "
         "where pictures have references)")  # fmt: skip
     add("--scores", metavar="FILE", help="write the scores as JSON")
@@ -84,7 +84,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="dtype of matmuls")
     add("--fast", default="on", choices=("on", "off"), help="the fused passes of model/fast, or the plain model")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(with_recipe(parser, argv))
     chosen = [bool(args.image), bool(args.split), bool(args.data), bool(args.images and not args.data)]
     if sum(chosen) != 1:
         parser.error("give one of --images DIR, --image FILE, --split NAME and --data FILE (with or without --images)")

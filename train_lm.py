@@ -16,10 +16,11 @@ import torch
 from dataset.encoding import encode_record
 from dataset.picturebook.words import GRID, word_loader
 from dataset.splits import stage_data
-from engine.arguments import TrainArguments, parse, placed
-from engine.build import get_language, get_tokenizer
+from engine.arguments import TrainArguments
+from engine.build import get_language, get_tokenizer, is_random
 from engine.command import RESUMES, guarded
 from engine.dataloader import make_feeds
+from engine.recipe import command_arguments
 from engine.trainer import is_done, machine, run_training
 from model.checkpoints import fingerprint, save_vlm
 from model.config import VLMConfig
@@ -28,7 +29,7 @@ from model.vlm import VLM
 DEFAULTS = TrainArguments(learning_rate=3e-3, batch_size=32, scenes=100_000, eval_interval=100, init="matching")
 TEXTS = 12_800  # of the picture book
 NAME = "lm"
-FLAGS = ("doubt", "llm", "init", "max_seq_len", "gradient_checkpointing", "fsdp")
+FLAGS = ("recipe", "doubt", "llm", "init", "max_seq_len", "gradient_checkpointing", "fsdp")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -39,12 +40,12 @@ def main(argv: list[str] | None = None) -> None:
     place of the image tokens: a model that never reads its context cannot use what a projector writes there. Four in
     ten texts are checklists (dataset/picturebook/checklists.py), which teach it to look up what it is asked about.
     """
-    args = placed(parse(DEFAULTS, argv, FLAGS, main.__doc__), NAME)
+    args = command_arguments(NAME, DEFAULTS, argv, FLAGS, main.__doc__)
     if is_done(args):
         return
     here = machine(args)
     torch.manual_seed(args.seed)
-    start = Path(args.llm) if args.llm not in ("", "random") else None
+    start = Path(args.llm) if args.llm and not is_random(args.llm) else None
     tokenizer = get_tokenizer(args.tokenizer, start)
     language = get_language(args.llm or "random", tokenizer.vocab_size, args.init)
     model = VLM(VLMConfig(language.config), llm=language)

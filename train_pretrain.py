@@ -13,15 +13,17 @@ from pathlib import Path
 import torch
 
 import train_lm
+import train_vision
 from dataset.batching import PictureLoader
 from dataset.picturebook.words import GRID, word_loader
 from dataset.picturebook.world import make_scene
 from dataset.splits import stage_data
-from engine.arguments import TrainArguments, UsageError, parse, passed_on, placed, with_projector_rate
-from engine.build import EMBEDDED_LANGUAGE, get_encoder, get_language, get_tokenizer, join
+from engine.arguments import TrainArguments, UsageError, with_projector_rate
+from engine.build import EMBEDDED_LANGUAGE, get_encoder, get_language, get_tokenizer, is_random, join
 from engine.cells import name_cells
 from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
+from engine.recipe import command_arguments, make, make_parts
 from engine.trainer import is_done, machine, train_vlm
 
 DEFAULTS = TrainArguments(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100, cell_steps=400)
@@ -29,8 +31,8 @@ CELL_RATE = 3e-3  # peak of the warm-up on cells
 AFTER_CELLS = 5e-4  # the projector's peak rate after that
 TEXTS = 3_200  # of the picture book
 NAME = "pretrain"
-FLAGS = ("from_run", "images", "vision", "feature_layer", "llm", "init", "projector", "cell_steps", "train",
-         "lora_rank", "lora_alpha", "lora_targets", "max_seq_len", "cache_gb", "gradient_checkpointing",
+FLAGS = ("recipe", "from_run", "images", "vision", "feature_layer", "llm", "init", "projector", "cell_steps",
+         "train", "lora_rank", "lora_alpha", "lora_targets", "max_seq_len", "cache_gb", "gradient_checkpointing",
          "fsdp")  # fmt: skip
 
 
@@ -42,15 +44,15 @@ def main(argv: list[str] | None = None) -> None:
     With --llm a Qwen2.5's or Llama 3.2's folder, --vision a CLIP's and --projector mlp this is LLaVA's first stage;
     its second is stage 3 of train_sft.py with --optimizer adamw --learning_rate 2e-5.
     """
-    args = placed(parse(DEFAULTS, argv, FLAGS, main.__doc__), NAME)
+    args = command_arguments(NAME, DEFAULTS, argv, FLAGS, main.__doc__)
     if args.projector == "ldp" and args.cell_steps:
         args = with_projector_rate(args, DEFAULTS, AFTER_CELLS)
-    if is_done(args):
+    if is_done(args) or not make_parts(args, {"vision": train_vision.main, "lm": train_lm.main}):
         return
     here = machine(args)
     language_path = find_language(args)
     torch.manual_seed(args.seed)
-    tokenizer = get_tokenizer(args.tokenizer, None if language_path == "random" else Path(language_path))
+    tokenizer = get_tokenizer(args.tokenizer, None if is_random(language_path) else Path(language_path))
     language = get_language(language_path, tokenizer.vocab_size, args.init)
     encoder = get_encoder(args.vision, args.feature_layer, args.projector)
     model = join(language, encoder, args.projector)
@@ -85,8 +87,7 @@ def find_language(args: TrainArguments) -> str:
         return "random"
     if args.tokenizer:
         raise UsageError(f"--tokenizer {args.tokenizer}: give the language model that goes with it, with --llm")
-    print(f"no --llm given and {default} is not finished: training it first (python train_lm.py)")
-    train_lm.main(passed_on(args))
+    make(args, train_lm.NAME, train_lm.main)
     return str(default)
 
 

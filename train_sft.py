@@ -16,17 +16,18 @@ import torch
 import train_pretrain
 from dataset.splits import stage_data
 from dataset.views import stage_records
-from engine.arguments import TrainArguments, UsageError, parse, passed_on, placed, with_projector_rate
+from engine.arguments import TrainArguments, UsageError, with_projector_rate
 from engine.build import check_vocabulary, get_tokenizer, run_encoder
 from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
+from engine.recipe import command_arguments, make, run_before
 from engine.trainer import is_done, machine, train_vlm
 from model.checkpoints import load_vlm
 
-DEFAULTS = TrainArguments(learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
+DEFAULTS = TrainArguments(stage=1, learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
 TEXTS = {1: 3_200, 2: 2_560, 3: 9_600}  # of the picture book
 PROJECTOR_RATE = 3e-4  # on the picture book, whose projector makes embeddings as small as the words' own
-FLAGS = ("stage", "fit", "from_run", "images", "vision", "train", "lora_rank", "lora_alpha", "lora_targets",
+FLAGS = ("recipe", "stage", "fit", "from_run", "images", "vision", "train", "lora_rank", "lora_alpha", "lora_targets",
          "max_seq_len", "cache_gb", "gradient_checkpointing", "fsdp")  # fmt: skip
 
 
@@ -39,15 +40,15 @@ def main(argv: list[str] | None = None) -> None:
     the one before (stage 1 from out/pretrain), which is run first where it is missing; --from RUN names another.
     MiniMind2-V's weights do too: --from pretrain_vlm_512.pth --vision CLIP_DIR --tokenizer DIR.
     """
-    args = parse(DEFAULTS, argv, FLAGS, main.__doc__)
-    args = dataclasses.replace(args, stage=args.stage or 1)
-    args = placed(args, f"sft{args.stage}")
+    args = command_arguments("sft", DEFAULTS, argv, FLAGS, main.__doc__)
     if not args.from_run:
         args = with_projector_rate(args, DEFAULTS, PROJECTOR_RATE)
     if is_done(args):
         return
     here = machine(args)
     start = find_start(args)
+    if start is None:
+        return
     torch.manual_seed(args.seed)
     tokenizer = get_tokenizer(args.tokenizer, start)
     encoder = run_encoder(start, args.vision)
@@ -61,22 +62,19 @@ def main(argv: list[str] | None = None) -> None:
     train_vlm(args, model, encoder, tokenizer, data, ("projector", "llm"), here)
 
 
-def find_start(args: TrainArguments) -> Path:
-    """The run that this stage starts from; a default one that is missing is run first."""
+def find_start(args: TrainArguments) -> Path | None:
+    """The run that this stage starts from; a default one that is missing is run first, or in a recipe's dry run its
+    dry run, and there is none to start from."""
     if args.from_run:
         return Path(args.from_run)
-    default = Path(args.runs) / (train_pretrain.NAME if args.stage == 1 else f"sft{args.stage - 1}")
+    before = run_before(args, f"sft{args.stage}")
+    default = Path(args.runs) / before
     if Run(default).is_finished():
         return default
-    if args.data or args.dry_run:
+    if (args.data or args.dry_run) and not args.recipe:
         raise UsageError(f"{default} is not finished, and stage {args.stage} starts from it; name a run with --from")
-    if args.stage == 1:
-        print(f"{default} is not finished: running it first (python train_pretrain.py)")
-        train_pretrain.main(passed_on(args))
-    else:
-        print(f"{default} is not finished: running it first (python train_sft.py --stage {args.stage - 1})")
-        main(["--stage", str(args.stage - 1), *passed_on(args)])
-    return default
+    make(args, before, train_pretrain.main if before == train_pretrain.NAME else main)
+    return None if args.dry_run else default
 
 
 if __name__ == "__main__":

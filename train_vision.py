@@ -25,10 +25,11 @@ from dataset.pictures import open_for, picture_key
 from dataset.preprocess import PreprocessSpec, normalise, resize_and_crop
 from dataset.record import IGNORE, Batch, Example, Picture, Record
 from dataset.splits import Data, stage_data
-from engine.arguments import TrainArguments, parse, placed
+from engine.arguments import TrainArguments
 from engine.build import get_tokenizer
 from engine.command import RESUMES, guarded
 from engine.dataloader import make_feeds
+from engine.recipe import command_arguments
 from engine.trainer import is_done, machine, run_training
 from model.captioner import Captioner
 from model.checkpoints import WeightsError, fingerprint, load_vision, save_vision
@@ -37,7 +38,7 @@ from tokenizer.tokenizer import Tokenizer
 
 DEFAULTS = TrainArguments(learning_rate=2e-3, batch_size=64, scenes=128_000, augment="colours", log_interval=20,
                           eval_interval=400, cache_gb=4.0)  # fmt: skip
-FLAGS = ("from_run", "images", "image_size", "patch_size", "hidden_size", "layers", "augment", "cache_gb")
+FLAGS = ("recipe", "from_run", "images", "image_size", "patch_size", "hidden_size", "layers", "augment", "cache_gb")
 MAX_CAPTION = 128  # tokens
 SHIFT = 8  # pictures are shifted by up to an eighth of their side
 GRAY = 0.25  # share of the pictures without colour, so that kinds are told by their shapes
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     picture book those of each cell of the image, where pictures have several captions those of all of them. Only the
     encoder is kept: at most 12 MB in float16.
     """
-    args = placed(parse(DEFAULTS, argv, FLAGS, main.__doc__), "vision")
+    args = command_arguments("vision", DEFAULTS, argv, FLAGS, main.__doc__)
     if is_done(args):
         return
     here = machine(args)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dataset.answers_seen import AnswersSeen
 from dataset.bad_rows import BadRow, BadRows, DataError
 from dataset.pictures import load_pixels, picture_sample
 from dataset.preprocess import PreprocessSpec
@@ -60,6 +61,7 @@ class Examples:
         self.bad = bad = bad or BadRows()
         kept = array("q")  # row index, number of the caption, tokens and supervised tokens of each example
         self.truncated = 0  # examples truncated to the length limit
+        self.answers = AnswersSeen()
         digest = hashlib.sha256()
         for row in progress(range(len(records))):
             bad.seen()
@@ -75,6 +77,7 @@ class Examples:
             for number, example in enumerate(made):
                 kept.extend((row, number, len(example.ids), example.supervised_tokens))
                 self.truncated += example.truncated
+                self.answers.add(example.labels)
                 for part in (example.ids.tobytes(), example.labels.tobytes(), *(() if number else sampled)):
                     digest.update(len(part).to_bytes(8, "little") + part)
         bad.finish()

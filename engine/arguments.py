@@ -27,6 +27,8 @@ class TrainArguments:
     """Everything that defines a training run: the same arguments and data give the same weights, on CPU bit for bit."""
 
     # folders
+    recipe: str = flag("", "a TOML with the flags of each command, or its name in recipes/; flags given override it",
+                       alias="preset")  # fmt: skip
     out: str = flag("", "folder of this run (default: the command's name in --runs)")
     runs: str = flag("out", "folder of the default runs, each of which starts from the one before")
     from_run: str = flag("", "start from this run's folder", flag="from")
@@ -43,7 +45,7 @@ class TrainArguments:
     vision: str = flag("", "encoder: a CLIP, SigLIP or InternViT folder, or a train_vision.py run (default: ours)")
     feature_layer: int = flag(0, "the encoder's hidden state: -1 the last, -2 as LLaVA (0: what its folder says, or -2 "
         "where LLaVA needs it: SigLIP with --projector linear or mlp)")  # fmt: skip
-    llm: str = flag("", "language model: a run's, Llama's or Qwen2's folder, .pth, .safetensors or 'random'")
+    llm: str = flag("", "language model: a folder of a run, Llama or Qwen2, .pth, .safetensors, random or random:4x256")
     init: str = flag("normal", "how a random language model starts (model/init.py)", choices=("normal", "matching"))
     tokenizer: str = flag("", "tokenizer folder (default: that of the run it starts from, else the one in the repo)")
     projector: str = flag("ldp", "the map from image features to tokens", choices=PROJECTORS)
@@ -111,7 +113,8 @@ SHARED = (
 )  # fmt: skip
 # Settings that do not change what is learned, so a run may be resumed with others.
 COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "cache_gb", "device", "fast",
-            "gradient_checkpointing", "fsdp", "use_wandb", "wandb_project", "dry_run", "out", "runs")  # fmt: skip
+            "gradient_checkpointing", "fsdp", "use_wandb", "wandb_project", "dry_run", "out", "runs",
+            "recipe")  # fmt: skip
 # Settings newer than some runs: where a run.json lacks one, the run was made with its default.
 ADDED = ("token_budget", "learning_rates", "lora_rank", "lora_alpha", "lora_targets", "keep", "patience",
          "feature_layer", "init", "cell_steps", "doubt")  # fmt: skip
@@ -119,6 +122,11 @@ ADDED = ("token_budget", "learning_rates", "lora_rank", "lora_alpha", "lora_targ
 
 class UsageError(ValueError):
     """A command that cannot be run as given; the text says what was found, what was expected, what to do."""
+
+
+def flag_of(item: dataclasses.Field) -> str:
+    """The flag of a field, without its dashes."""
+    return item.metadata.get("flag", item.name)
 
 
 def parse(
@@ -132,7 +140,7 @@ def parse(
         if item.name not in SHARED + flags:
             continue
         value = getattr(default, item.name)
-        name = item.metadata.get("flag", item.name)
+        names = (flag_of(item), item.metadata.get("alias", flag_of(item)))
         options = {"dest": item.name, "default": value, "help": item.metadata["help"].replace("%", "%%")}
         if isinstance(value, bool):
             options["action"] = "store_true"
@@ -140,7 +148,8 @@ def parse(
             options |= {"type": type(value), "choices": item.metadata.get("choices")}
             options["metavar"] = None if options["choices"] else {int: "N", float: "X", str: "TEXT"}[type(value)]
             options["help"] += f" (default: {value})" if value not in ("", 0) else ""
-        parser.add_argument(*dict.fromkeys((f"--{name}", f"--{name.replace('_', '-')}")), **options)
+        spellings = (f"--{spelled}" for name in names for spelled in (name, name.replace("_", "-")))
+        parser.add_argument(*dict.fromkeys(spellings), **options)
     args = TrainArguments(**{**dataclasses.asdict(default), **vars(parser.parse_args(argv))})
     problem = check(args)
     if problem:
@@ -197,12 +206,6 @@ def with_projector_rate(args: TrainArguments, default: TrainArguments, rate: flo
     """The arguments with a peak rate for the projector, unless data, parts or rates were given."""
     given = args.data or args.train or args.vision or args.learning_rates or args.learning_rate != default.learning_rate
     return args if given else dataclasses.replace(args, learning_rates=f"projector={rate}")
-
-
-def passed_on(args: TrainArguments) -> list[str]:
-    """The flags that a command passes on to one that it runs first."""
-    names = ("runs", "english", "seed", "device", "dtype", "fast")
-    return [text for name in names for text in (f"--{name}", str(getattr(args, name)))]
 
 
 def settings(args: TrainArguments) -> dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 
 from dataset.preprocess import PreprocessSpec
+from dataset.record import Picture
 from engine.checkpoint import Run, RunError
 from engine.device import accelerate, keep_in
 from engine.familiar import Familiar, load_familiar
@@ -86,19 +88,50 @@ def get_encoder(folder: str, feature_layer: int = 0, projector: str = "") -> Enc
     return Encoder(module.eval(), spec, fingerprint(module), folder)
 
 
-def get_language(path: str, vocab_size: int, init: str = "normal") -> LanguageModel:
-    """The language model at path; for 'random' the default one, randomly initialised from torch's seed.
+def encoder_note(encoder: Encoder, pictures: Iterator[Picture]) -> str:
+    """A warning where the encoder in the repo, which has seen drawings alone, gets picture files; else ""."""
+    if encoder.folder or not isinstance(next(pictures, None), (Path, bytes)):
+        return ""
+    return (
+        f"warning: the encoder that ships ({EMBEDDED_ENCODER.name}) has only seen the picture book's drawings; for "
+        "photographs train one on them first (python train_vision.py --data FILE) and name it, or a CLIP's folder, "
+        "with --vision"
+    )
 
-    init: 'normal' or 'matching' (model/init.py). RunError if the model has fewer ids than the tokenizer.
+
+def get_language(path: str, vocab_size: int, init: str = "normal") -> LanguageModel:
+    """The language model at path; for 'random' the default one, randomly initialised from torch's seed, and for
+    'random:4x256' one of 4 layers, 256 wide.
+
+    init: 'normal' or 'matching' (model/init.py). RunError if the model has fewer ids than the tokenizer, and for a
+    width that heads of 64 cannot fill.
     """
-    if path == "random":
-        language = LanguageModel(LMConfig(vocab_size=vocab_size))
+    if is_random(path):
+        language = LanguageModel(LMConfig(vocab_size=vocab_size, **_sizes(path)))  # type: ignore[arg-type]
         if init == "matching":
             match_like_with_like(language)
         return language
     language = load_language(path)
     check_vocabulary(language.config.vocab_size, vocab_size, path)
     return language
+
+
+def is_random(path: str) -> bool:
+    """Whether --llm asks for random weights."""
+    return path.partition(":")[0] == "random"
+
+
+def _sizes(path: str) -> dict[str, int]:
+    """The sizes in 'random:LAYERSxWIDTH', in the default model's proportions; none for 'random'."""
+    if path == "random":
+        return {}
+    layers, _, width = path.partition(":")[2].partition("x")
+    if not (layers.isdigit() and width.isdigit() and int(layers) and int(width) and int(width) % 64 == 0):
+        raise RunError(f"--llm {path}: expected random or random:LAYERSxWIDTH, a multiple of 64 wide, as random:4x256")
+    heads = int(width) // 64
+    groups = heads // 4 if heads % 4 == 0 else 1
+    return {"hidden_size": int(width), "num_hidden_layers": int(layers), "num_attention_heads": heads,
+            "num_key_value_heads": groups, "intermediate_size": int(width) * 11 // 4}  # fmt: skip
 
 
 def check_vocabulary(model: int, tokenizer: int, where: str) -> None:

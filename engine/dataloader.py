@@ -84,6 +84,16 @@ class Feed:
         longest = int(self.examples.lengths.max())  # no batch is padded beyond the longest example
         return partial(collate, pad_id=self.pad_id, load=self.load, bad=self.bad, longest=longest)
 
+    def samples(self, longest: int) -> str:
+        """A line on the samples and tokens of an epoch; longest: the tokens at which they are cut."""
+        examples = self.examples
+        first = examples.epoch(self.seed, 0)
+        several = f" with {len(examples):,} captions, one of each an epoch" if len(first) < len(examples) else ""
+        return (
+            f"samples: {len(first):,}{several} ({examples.truncated} cut at {longest} tokens), "
+            f"{int(examples.lengths[first].sum()):,} tokens, {int(examples.supervised[first].sum()):,} supervised an epoch"
+        )
+
     def mixing(self) -> list[str]:
         """A line per source of a weighted mixture: its samples per epoch, its share, passes over its rows."""
         if not self._weighted:
@@ -94,6 +104,12 @@ class Feed:
             f"from {name}: {count:,} samples an epoch ({count / sum(drawn):.1%}), {count / have:.2f} times its {have:,}"
             for name, count, have in zip(names, drawn, rows, strict=True)
         ]
+
+    def answers(self) -> list[str]:
+        """Lines on how many different answers there are to learn, if they are few (dataset/answers_seen.py)."""
+        number, _ = self.examples.answers.commonest()
+        record = self.examples.records[int(self.examples.rows[number])]
+        return self.examples.answers.lines(" / ".join(t.text for t in record.turns if t.role == "assistant"))
 
     def steps_from(self, start: int, accumulation: int) -> Iterator[list[Batch]]:
         """The micro-batches of each optimizer step from step `start` on, endlessly; one without a readable picture is

@@ -26,7 +26,7 @@ from dataset.splits import Data
 from engine import distributed
 from engine.arguments import TrainArguments, UsageError, rates_of, settings
 from engine.board import log_samples, wandb_run
-from engine.build import Encoder
+from engine.build import Encoder, encoder_note
 from engine.checkpoint import Run, is_finished, locked, open_run
 from engine.dataloader import Feed, feature_loader, make_feeds
 from engine.device import (
@@ -112,6 +112,8 @@ def train_vlm(
     longest = min(args.max_seq_len, model.config.lm.max_position_embeddings)
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=longest)
     feeds = make_feeds(args, data, encode, tokenizer)
+    note = encoder_note(encoder, feeds[0].examples.pictures())
+    print(note, end="\n" if note else "")
     sees = any(prefix.split(".")[0] == "vision" for prefix in trained)
     facts = {
         "tokenizer": tokenizer.fingerprint,
@@ -232,6 +234,8 @@ def run_training(
     val = "" if summary.val_loss is None else f", validation {summary.val_loss:.4f}"
     best = f", the weights after step {summary.kept_step} kept" if plan.keep == "best" else ""
     print(f"{run.path}: {summary.steps} steps, loss {summary.loss:.4f}{val}{best}, {summary.seconds:.0f} s")
+    if isinstance(model, VLM) and (warning := feed.examples.answers.verdict(summary.val_loss or summary.loss)):
+        print(warning)
     return run
 
 
@@ -274,18 +278,15 @@ def in_training(args: TrainArguments, model: Trainee, here: Machine) -> Abstract
 
 def describe(args: TrainArguments, feed: Feed, model: nn.Module, here: Machine, memory: dict[str, int]) -> str:
     """A summary of the training to come, with the arguments of plan_of(): samples, tokens, steps, padding, memory."""
-    examples = feed.examples
     epochs = args.steps * args.accumulation_steps / len(feed.plan(0))
     used = arithmetic(model, here.device, here.dtype)
     compiled = ", with compiled kernels" if used["kernels"] else "" if used["fast"] else ", by the plain model"
     beside = program_memory(here.dtype, here.device) + kept_memory(memory, here.device)
     size = f"{args.token_budget} tokens" if args.token_budget else f"{args.batch_size} samples"
-    first = examples.epoch(args.seed, 0)
-    several = f" with {len(examples):,} captions, one of each an epoch" if len(first) < len(examples) else ""
     lines = [
-        f"samples: {len(first):,}{several} ({examples.truncated} cut at {args.max_seq_len} tokens), "
-        f"{int(examples.lengths[first].sum()):,} tokens, {int(examples.supervised[first].sum()):,} supervised an epoch",
+        feed.samples(args.max_seq_len),
         *feed.mixing(),
+        *(feed.answers() if args.data else ()),
         f"steps: {args.steps:,} of {size} x {args.accumulation_steps} ({epochs:.2f} epochs), {feed.padding():.1%} "
         f"padding, on {here.device} in {used['dtype']}{compiled}",
         f"peak memory: about {sum(memory.values()) / 2**30:.1f} GiB for weights, gradients, optimizer "

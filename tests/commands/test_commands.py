@@ -255,7 +255,7 @@ def test_a_stage_that_was_cut_off_is_run_again_before_the_next(default_stages, t
     capsys.readouterr()
     call(train_pretrain.main, *MACHINE)
     said = capsys.readouterr().out
-    assert "out/lm is not finished: training it first" in said and "out/pretrain: 2 steps" in said
+    assert "out/lm is not finished: running it first" in said and "out/pretrain: 2 steps" in said
     assert same(weights(Path("out/lm")), weight)  # gone on from its last state, not begun anew
 
 
@@ -299,7 +299,7 @@ def test_each_stage_of_a_process_begins_without_the_models_before_and_keeps_to_i
 
 def test_a_language_model_that_is_named_is_taken_and_none_is_trained(default_stages, tiny, capsys):
     call(train_pretrain.main, "--llm", tiny / "lm", *MACHINE)
-    assert "training it first" not in capsys.readouterr().out
+    assert "running it first" not in capsys.readouterr().out
     assert not Path("out/lm").exists()
 
 

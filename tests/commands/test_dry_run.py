@@ -17,6 +17,7 @@ import train_sft
 import train_vision
 from dataset.bad_rows import TooManyBadRows
 from engine.arguments import UsageError
+from engine.checkpoint import RunError
 from model.checkpoints import clip_preprocess
 from tokenizer.tokenizer import default_folder, load_tokenizer
 
@@ -155,6 +156,16 @@ def test_the_memory_that_is_estimated_grows_with_the_batch_and_with_what_trains(
         dry_run(train_pretrain.main, *flags, "--llm", "random", *more)
         sizes.append(gib(capsys.readouterr().out))
     assert sizes == sorted(sizes) and sizes[0] + 0.2 < sizes[1] and sizes[1] + 0.2 < sizes[2]
+
+
+def test_a_random_language_model_may_have_other_sizes(tiny, here, capsys):
+    flags = ["--data", tiny / "data.jsonl", "--images", tiny / "images", "--vision", tiny / "vision"]
+    dry_run(train_pretrain.main, *flags, "--llm", "random:2x64")
+    layer = 4 * 64 * 64 + 3 * 64 * 176 + 2 * 64  # attention, SwiGLU, norms
+    assert numbers(capsys.readouterr().out)["llm"] == [0, 6400 * 64 + 2 * layer + 64, 6400 * 64 + 2 * layer + 64]
+    for wrong in ("random:", "random:4", "random:0x64", "random:4x100", "random:4x-64"):
+        with pytest.raises(RunError, match=f"--llm {wrong}: expected random or random:LAYERSxWIDTH"):
+            dry_run(train_pretrain.main, *flags, "--llm", wrong)
 
 
 def test_bad_rows_are_reported_or_stop_it(tiny, here, tmp_path, capsys):

@@ -45,6 +45,7 @@ QUICK = {
     "dataset.clean": [],
     "tools.export_llava": [],
 }
+SHORT = '[data]\nsteps = 2\nbatch_size = 4\nnum_workers = 0\ndevice = "cpu"\ndtype = "float32"\n'  # of a recipe
 LONG = {"--split": ["--n", "4", "--questions", "2"]}  # flags that add to what is to be done, and what keeps it short
 SKIPPED = ("make ", "python -m venv")  # make's are what CI runs
 
@@ -82,6 +83,12 @@ def write_parts(folder: Path) -> None:
     for name in ("sft.parquet", "cifar.parquet", "cifar_val.parquet"):
         write_parquet(folder / name, 40)
     write_parquet(folder / "data.parquet", 0, noise_rows(60))
+    (folder / "recipes").mkdir()
+    for name in ("photos", "cifar"):  # the recipes of the repo, with fewer steps
+        text = (ROOT / "recipes" / f"{name}.toml").read_text("utf-8")
+        (folder / "recipes" / f"{name}.toml").write_text(text.replace("[data]", SHORT, 1), "utf-8")
+    for name in ("train", "test"):
+        shutil.copy(folder / "pretrain.jsonl", folder / f"{name}.token.txt")
     (folder / "sft_images").mkdir()
     for file in sorted((ROOT / "sft_images").glob("*.jpg"))[:2] + [ROOT / "sft_images" / "舞蹈-dance.jpg"]:
         shutil.copy(file, folder / "sft_images")
@@ -97,8 +104,6 @@ def write_parts(folder: Path) -> None:
 
 
 def run(command: str, monkeypatch) -> None:
-    for name, file in (("$CIFAR_VAL", "cifar_val.parquet"), ("$CIFAR", "cifar.parquet")):
-        command = command.replace(name, file)
     words = shlex.split(command)[1:]
     if words[0] == "-m":
         words = words[1:]

@@ -168,6 +168,7 @@ def test_no_flag_anywhere_has_type_bool_and_every_field_is_some_commands_flag():
     ]
     assert len(files) > 20 and found == []
     declared = [importlib.import_module(script).FLAGS for script in SCRIPTS]
+    assert all("recipe" in flags for flags in declared)
     assert set(SHARED).union(*declared) == set(FIELDS)
     assert all(not set(SHARED) & set(flags) for flags in declared)
 
