@@ -89,9 +89,10 @@ class Feed:
         examples = self.examples
         first = examples.epoch(self.seed, 0)
         several = f" with {len(examples):,} captions, one of each an epoch" if len(first) < len(examples) else ""
+        tokens, supervised = int(examples.lengths[first].sum()), int(examples.supervised[first].sum())
         return (
-            f"samples: {len(first):,}{several} ({examples.truncated} cut at {longest} tokens), "
-            f"{int(examples.lengths[first].sum()):,} tokens, {int(examples.supervised[first].sum()):,} supervised an epoch"
+            f"samples: {len(first):,}{several} ({examples.truncated} cut at {longest} tokens), {tokens:,} tokens, "
+            f"{supervised:,} supervised an epoch"
         )
 
     def mixing(self) -> list[str]:
