@@ -21,7 +21,6 @@ from dataset.picturebook.book import prompt_for
 from dataset.picturebook.captions import caption
 from dataset.picturebook.questions import SAMPLINGS
 from dataset.picturebook.world import make_scene
-from dataset.record import Record, Turn, turn_from_text
 from engine.arguments import UsageError
 from engine.checkpoint import RunError
 from engine.command import guarded
@@ -393,24 +392,23 @@ def test_a_bad_row_of_a_data_set_is_counted_once_and_not_scored(run, tmp_path, m
     assert kept["n"] == 197 and kept["metrics"]["contains/红色"] == 1.0
 
 
-def with_references(monkeypatch, count: int = 12) -> list[str]:
-    """Makes --data pictures that have three captions each; the captions of the first kind."""
+def with_references(folder: Path, monkeypatch, count: int = 12) -> tuple[Path, list[str]]:
+    """A file of pictures with three captions each, and the captions of the first kind."""
     things = ["狗在草地上跑", "两个男孩踢足球", "红色的汽车停在路边"]
     firsts = [things[i % 3] for i in range(count)]
-    turns = (turn_from_text("user", "<image>\n描述一下。"), Turn("assistant", ("",)))
-    records = [
-        Record(f"c:{i}", (png((i, i, 90)),), turns, references=(text, f"照片里{text}", "一张照片"))
-        for i, text in enumerate(firsts)
-    ]
-    monkeypatch.setattr("eval_vlm.read_records", lambda *_: records)
+    lines = []
+    for i, text in enumerate(firsts):
+        (folder / f"{i}.png").write_bytes(png((i, i, 90)))
+        lines += [f"{i}.png#{k}\t{caption}" for k, caption in enumerate((text, f"照片里{text}", "一张照片"))]
+    (folder / "c.token").write_text("\n".join(lines), "utf-8")
     monkeypatch.setattr("scoring.coco.shutil.which", lambda name: None)  # METEOR takes long
-    return firsts
+    return folder / "c.token", firsts
 
 
 def test_captions_are_scored_against_all_references_beside_the_controls(run, tmp_path, monkeypatch, capsys):
-    firsts = with_references(monkeypatch)
-    told = Told(monkeypatch, lambda name: firsts[int(name.rpartition(":")[2])])
-    evaluate("--data", "any", "--weights", run, "--scores", tmp_path / "s.json", "--answers", tmp_path / "a.jsonl",
+    file, firsts = with_references(tmp_path, monkeypatch)
+    told = Told(monkeypatch, lambda name: firsts[(int(name.rpartition(":")[2]) - 1) // 3])
+    evaluate("--data", file, "--weights", run, "--scores", tmp_path / "s.json", "--answers", tmp_path / "a.jsonl",
              "--page", tmp_path / "p.html")  # fmt: skip
     metrics = json.loads((tmp_path / "s.json").read_text())["metrics"]
     assert metrics["exact"] == metrics["bleu_4"] == 1.0 > metrics["blank_bleu_4"]  # blanked without being asked
@@ -423,17 +421,17 @@ def test_captions_are_scored_against_all_references_beside_the_controls(run, tmp
     assert "3 different answers among 12." in said and "⚠" not in said
     rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text("utf-8").splitlines()]
     assert [row["answer"] for row in rows] == firsts and rows[1]["references"][2] == "一张照片"
-    assert rows[0]["prompt"] == "描述一下。" and rows[0]["scores"]["bleu_precision_1"] == [6, 6]
+    assert rows[0]["prompt"] == "描述这张图片。" and rows[0]["scores"]["bleu_precision_1"] == [6, 6]
     assert "reference: 狗在草地上跑 / 照片里狗在草地上跑 / 一张照片" in (tmp_path / "p.html").read_text("utf-8")
 
 
-def test_a_model_that_says_the_same_of_every_picture_is_warned_of(run, monkeypatch, capsys):
-    with_references(monkeypatch)
+def test_a_model_that_says_the_same_of_every_picture_is_warned_of(run, tmp_path, monkeypatch, capsys):
+    file, _ = with_references(tmp_path, monkeypatch)
     Told(monkeypatch, lambda name: "一张照片")
-    evaluate("--data", "any", "--weights", run)
+    evaluate("--data", file, "--weights", run)
     said = capsys.readouterr().out
     assert said.count("⚠") == 3 and "100% of 12 answers are the same" in said
-    evaluate("--data", "any", "--weights", run, "--no-blank")
+    evaluate("--data", file, "--weights", run, "--no-blank")
     assert "picture blanked" not in capsys.readouterr().out
 
 
