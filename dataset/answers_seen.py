@@ -26,7 +26,8 @@ class AnswersSeen:
         """Count the answer of the next example, with labels (T,), some of them supervised."""
         ids = labels[labels != IGNORE]
         words, counts = np.unique(ids, return_counts=True)
-        self._tokens = np.pad(self._tokens, (0, max(int(words[-1]) + 1 - len(self._tokens), 0)))
+        if words[-1] >= len(self._tokens):
+            self._tokens = np.pad(self._tokens, (0, int(words[-1]) + 1 - len(self._tokens)))
         self._tokens[words] += counts
         answer = hash(ids.tobytes())
         if answer in self._first or len(self._first) < MOST:

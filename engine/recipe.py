@@ -3,7 +3,7 @@
     python train_sft.py --stage 1 --recipe recipes/photos.toml
 
 takes the flags of [data], then those of [sft1], then those of the command line, and first runs what comes before in
-the file and is not finished.
+the file and is not finished. The flags of the command line are for that command alone, but for those of passed_on().
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def read_recipe(name: str) -> dict[str, Flags]:
     name: a file, or the name of one in recipes/, without .toml. UsageError for a file that cannot be read, and for
     sections, flags or values that no command has.
     """
-    file = Path(name) if Path(name).suffix else FOLDER / f"{name}.toml"
+    file = Path(name) if Path(name).suffix or Path(name).name != name else FOLDER / f"{name}.toml"
     if sys.version_info >= (3, 11):
         import tomllib
     else:
@@ -95,7 +95,7 @@ def command_arguments(
         default = dataclasses.replace(default, **defaults(recipe, name, given.recipe, (*SHARED, *flags)))
     args = parse(default, argv, flags, description or "")
     for run, part in PARTS.items():
-        if name == "pretrain" and run in recipe and not getattr(args, part):
+        if name == "pretrain" and run in recipe and not (getattr(args, part) or part == "llm" and args.from_run):
             args = dataclasses.replace(args, **{part: f"{args.runs}/{run}"})  # type: ignore[arg-type]
     return placed(args, name)
 
