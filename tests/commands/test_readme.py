@@ -87,8 +87,11 @@ def write_parts(folder: Path) -> None:
     for name in ("photos", "cifar"):  # the recipes of the repo, with fewer steps
         text = (ROOT / "recipes" / f"{name}.toml").read_text("utf-8")
         (folder / "recipes" / f"{name}.toml").write_text(text.replace("[data]", SHORT, 1), "utf-8")
-    for name in ("train", "test"):
-        shutil.copy(folder / "pretrain.jsonl", folder / f"{name}.token.txt")
+    pictures = sorted(path.name for path in (folder / "pictures").iterdir())
+    lines = [f"{name}#{k}\t图片{i}，第{k}条描述。\n" for i, name in enumerate(pictures) for k in range(2)]
+    (folder / "captions.token").write_text("".join(lines), "utf-8")
+    for name, some in (("train", pictures[:-20]), ("val", pictures[-20:-10]), ("test", pictures[-10:])):
+        (folder / f"{name}.txt").write_text("\n".join(some))
     (folder / "sft_images").mkdir()
     for file in sorted((ROOT / "sft_images").glob("*.jpg"))[:2] + [ROOT / "sft_images" / "舞蹈-dance.jpg"]:
         shutil.copy(file, folder / "sft_images")
