@@ -12,7 +12,7 @@ from dataset.picturebook import captions_zh as zh
 from dataset.picturebook.captions import LANGUAGES
 from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Scene, Thing
 from dataset.picturebook.telling import NEAR, clear_side, in_sky, relation_form, units
-from dataset.picturebook.world import HELD_OUT_PLACES, kind_weights
+from dataset.picturebook.world import HELD_OUT_PLACES, kind_weights, total
 
 TYPES = ("what", "colour", "count", "where", "order", "action", "exists")
 SAMPLINGS = ("random", "popular", "adversarial")
@@ -144,7 +144,7 @@ def popularity() -> dict[str, float]:
     for place in PLACES:
         weights = kind_weights(place)
         for kind, weight in weights.items():
-            shares[kind] += weight / sum(weights.values()) / len(PLACES)
+            shares[kind] += weight / total(weights.values()) / len(PLACES)
     return shares
 
 

@@ -8,7 +8,9 @@ only in the compositional split, which tests compositional generalisation.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import reduce
+from operator import add
 
 from dataset.picturebook.facts import COLOURS, KINDS, PLACES, Box, Kind, Relation, Scene, Thing, shared_area
 
@@ -205,6 +207,11 @@ def _lay_out(rng: random.Random, place: str, things: list[dict], relation: Relat
     return not any(i != j and _overlap(boxes[i], boxes[j]) > 0.15 for i in aloft for j in boxes)
 
 
+def total(values: Iterable[float]) -> float:
+    """Their sum from left to right. Python's own compensates for rounding since 3.12, so a scene would be another."""
+    return reduce(add, values, 0.0)
+
+
 def _lay_out_ground(rng, place: str, things: list[dict], ground: list[int], relation: Relation | None) -> bool:
     def width(i: int) -> float:
         wide = KINDS[things[i]["kind"]].aspect * things[i]["height"] * things[i]["count"]
@@ -213,19 +220,19 @@ def _lay_out_ground(rng, place: str, things: list[dict], ground: list[int], rela
         return wide
 
     room = 0.96
-    while sum(map(width, ground)) > room * 1.5:  # too crowded to shrink: reduce the count of the widest
+    while total(map(width, ground)) > room * 1.5:  # too crowded to shrink: reduce the count of the widest
         widest = max(ground, key=lambda i: (things[i]["count"] > 1, width(i)))
         if things[widest]["count"] == 1:
             return False
         things[widest]["count"] -= 1
-    shrink = min(1.0, room / max(sum(map(width, ground)), 1e-6))
+    shrink = min(1.0, room / max(total(map(width, ground)), 1e-6))
     for i in {*ground, relation.subject} if relation else ground:
         things[i]["height"] *= shrink
-    spare = max(0.0, 1.0 - sum(map(width, ground)))
+    spare = max(0.0, 1.0 - total(map(width, ground)))
     cuts = [rng.random() + 0.1 for _ in range(len(ground) + 1)]
     x, horizon = 0.0, PLACES[place].horizon
     for i, cut in zip(ground, cuts[:-1], strict=True):  # the last cut is the space left on the right
-        x += spare * cut / sum(cuts)
+        x += spare * cut / total(cuts)
         things[i]["x"] = round(x + width(i) / 2, 4)
         x += width(i)
         low, tall = horizon + 0.3 * (1 - horizon), things[i]["height"]
