@@ -61,7 +61,9 @@ class FixedStep:
         self._tokens.copy_(tokens)
         self._positions.copy_(positions)
         self._at.fill_(self._cache.length)
-        if mask is not None:
+        if mask is None:  # another batch in the same memory may have had padding
+            self._real.fill_(True)
+        else:
             self._real[:, : mask.shape[1]] = mask
         if not self._record:
             return self._run()

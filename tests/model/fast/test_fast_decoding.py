@@ -91,6 +91,20 @@ def test_a_fixed_step_the_whole_cache_is_laid_out_anew_for_other_rows_and_other_
 
 
 @torch.no_grad()
+def test_a_fixed_step_forgets_the_padding_of_the_batch_before():
+    """The same memory may serve another batch, of rows without padding."""
+    llm, ids, real = seeded(PLAIN), some_ids(3), left_padded(3)
+    cache, stepper, found = FastKVCache(PLAIN, 20), TokenStepper(llm, fixed=True), []
+    for mask in (real, None):
+        cache.length = 0
+        llm(llm.embed(ids[:, :19]), None if mask is None else mask[:, :19], cache)
+        found.append(stepper.step(ids[:, 19], (real if mask is not None else real | True).sum(1) - 1, mask, cache))
+    whole = [llm.logits(llm(llm.embed(ids), mask))[:, -1] for mask in (real, None)]
+    for one, expected in zip(found, whole, strict=True):
+        assert (one - expected).abs().max() < 1e-4
+
+
+@torch.no_grad()
 def test_where_no_step_can_be_recorded_it_is_said_and_steps_go_on(monkeypatch):
     def refuse(self, *given):
         raise RuntimeError("operation not permitted when stream is capturing")
