@@ -32,8 +32,8 @@ AFTER_CELLS = 5e-4  # the projector's peak rate after that
 TEXTS = 3_200  # of the picture book
 NAME = "pretrain"
 FLAGS = ("recipe", "from_run", "images", "vision", "feature_layer", "llm", "init", "projector", "cell_steps",
-         "train", "lora_rank", "lora_alpha", "lora_targets", "max_seq_len", "cache_gb", "gradient_checkpointing",
-         "fsdp")  # fmt: skip
+         "train", "lora_rank", "lora_alpha", "lora_targets", "max_seq_len", "augment", "cache_gb",
+         "gradient_checkpointing", "fsdp")  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:

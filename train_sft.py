@@ -28,7 +28,7 @@ DEFAULTS = TrainArguments(stage=1, learning_rate=1e-3, batch_size=32, scenes=8_0
 TEXTS = {1: 3_200, 2: 2_560, 3: 9_600}  # of the picture book
 PROJECTOR_RATE = 3e-4  # on the picture book, whose projector makes embeddings as small as the words' own
 FLAGS = ("recipe", "stage", "fit", "from_run", "images", "vision", "train", "lora_rank", "lora_alpha", "lora_targets",
-         "max_seq_len", "cache_gb", "gradient_checkpointing", "fsdp")  # fmt: skip
+         "max_seq_len", "augment", "cache_gb", "gradient_checkpointing", "fsdp")  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:

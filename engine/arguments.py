@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from model.config import PROJECTORS
 
 AT_LEAST_1, AT_LEAST_0, ABOVE_0, SHARE = "1 or more", "0 or more", "more than 0", "a share from 0 to 1"
+BELOW_1 = "0 or more and less than 1"
 RANGES: dict[str, Callable[[float], bool]] = {
     AT_LEAST_1: lambda value: value >= 1, AT_LEAST_0: lambda value: value >= 0, ABOVE_0: lambda value: value > 0,
-    SHARE: lambda value: 0 <= value <= 1,
+    SHARE: lambda value: 0 <= value <= 1, BELOW_1: lambda value: 0 <= value < 1,
 }  # fmt: skip
 
 
@@ -73,8 +74,9 @@ class TrainArguments:
     patch_size: int = flag(16, "side of a patch in pixels, a power of two", AT_LEAST_1)
     hidden_size: int = flag(256, "the encoder's width, a multiple of 64", AT_LEAST_1)
     layers: int = flag(6, "the encoder's number of layers", AT_LEAST_1)
-    augment: str = flag("none", "at each step: some pictures gray, channels permuted too, all shifted, mirrored too; "
-                        "cropped, mirrored and recoloured",
+    dropout: float = flag(0.0, "probability to drop elements and branches, against overfitting", BELOW_1)
+    augment: str = flag("none", "pictures changed anew at each step: some gray, channels permuted too, all shifted, "
+                        "mirrored too; cropped, mirrored, recoloured and partly erased",
                         choices=("none", "gray", "colours", "shift", "shift-flip", "crop"))  # fmt: skip
     # curriculum (SFT)
     stage: int = flag(0, "stage of the curriculum", choices=(1, 2, 3))
@@ -117,7 +119,7 @@ COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "ca
             "recipe")  # fmt: skip
 # Settings newer than some runs: where a run.json lacks one, the run was made with its default.
 ADDED = ("token_budget", "learning_rates", "lora_rank", "lora_alpha", "lora_targets", "keep", "patience",
-         "feature_layer", "init", "cell_steps", "doubt")  # fmt: skip
+         "feature_layer", "init", "cell_steps", "doubt", "dropout")  # fmt: skip
 
 
 class UsageError(ValueError):

@@ -89,9 +89,12 @@ def mean_loss(model: Trainee, batches: list, dtype: torch.dtype) -> float:
     """Loss per supervised token over the batches of all ranks."""
     device = next(model.parameters()).device
     loss_sum, tokens = 0.0, 0.0
+    was_training = model.training
+    model.eval()
     for batch in distributed.in_lockstep(model, batches):
         with autocast(device, dtype):
             loss, count = model.loss(batch.to(device))
         loss_sum, tokens = loss_sum + loss.item(), tokens + count
+    model.train(was_training)
     loss_sum, tokens = distributed.all_reduce_sum(loss_sum, tokens)
     return loss_sum / max(tokens, 1)

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from dataset.bad_rows import BadRow, DataError
-from dataset.batching import PictureLoader, pixel_loader
+from dataset.batching import PictureLoader
 from dataset.encoding import encode_record
 from dataset.features import FeatureCache
 from dataset.record import Batch
@@ -28,7 +28,7 @@ from engine.arguments import TrainArguments, UsageError, rates_of, settings
 from engine.board import log_samples, wandb_run
 from engine.build import Encoder, encoder_note
 from engine.checkpoint import Run, is_finished, locked, open_run
-from engine.dataloader import Feed, feature_loader, make_feeds
+from engine.dataloader import Feed, feature_loader, make_feeds, pixel_source
 from engine.device import (
     accelerate,
     arithmetic,
@@ -123,8 +123,8 @@ def train_vlm(
     }  # fmt: skip
     if not sees:
         keep_in(here.dtype, encoder.module)
-    load = pixel_loader(encoder.spec)
-    if not (args.dry_run or sees):
+    load, change = pixel_source(args, encoder.spec)
+    if not (args.dry_run or sees or change):
         pictures = lambda: chain.from_iterable(each.examples.pictures() for each in feeds)  # noqa: E731
         count = sum(each.examples.used_rows for each in feeds) if args.data else args.scenes + len(data.val)
         cache = Path(args.out).parent / "cache"
@@ -134,6 +134,7 @@ def train_vlm(
             )
     cached = isinstance(getattr(load, "__self__", None), FeatureCache)
     feeds = [dataclasses.replace(each, load=load, workers=0 if cached else args.num_workers) for each in feeds]
+    feeds[0] = dataclasses.replace(feeds[0], change=change)
     if begin and not args.dry_run:
         begin(load)
 

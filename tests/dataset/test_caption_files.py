@@ -6,7 +6,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import train_vision
@@ -18,7 +17,7 @@ from dataset.formats.captions import COCO, FOLDER, KARPATHY, TABLE, TOKENS, defa
 from dataset.formats.rows import open_rows, recognise
 from dataset.formats.sources import RecordFile, read_records
 from dataset.mixture import open_sources, read_names
-from dataset.record import Batch, without_pictures
+from dataset.record import without_pictures
 from dataset.splits import stage_data
 from engine.arguments import TrainArguments
 from engine.dataloader import Feed
@@ -233,22 +232,12 @@ def test_an_encoder_learns_the_words_of_all_captions_of_a_picture(tmp_path):
     (tmp_path / "c.token").write_text(token_lines(several), "utf-8")
     tokenizer = load_tokenizer(default_folder())
     data = stage_data(TrainArguments(data=str(tmp_path / "c.token")), "vision", 0)
-    words = train_vision.words_of_captions(data, tokenizer)
-    assert {path.name: set(ids) for path, ids in words.items()} == {
-        name: {t for text in SAID[name] for t in tokenizer.encode(text)} for name in ("1.jpg", "a b.jpg")
-    }
-    held = train_vision.padded(list(words.values()))
-    assert held.shape[:2] == (2, 1) and [sorted(row[0][row[0] >= 0].tolist()) for row in held] == list(words.values())
+    captions = train_vision.captions_of_pictures(data, tokenizer)
+    found = {path.name: tuple(tokenizer.decode(ids[:-1]) for ids in texts) for path, texts in captions.items()}
+    assert found == several
+    assert {ids[-1] for several in captions.values() for ids in several} == {tokenizer.end_id}
+    rows = train_vision.padded([[5, 6], [7]], most=3, longest=4)
+    assert rows.tolist() == [[5, 6, -1, -1, 7, -1, -1, -1, -1, -1, -1, -1]]
     (tmp_path / "c.token").write_text(token_lines(), "utf-8")  # one picture has a single caption
     data = stage_data(TrainArguments(data=str(tmp_path / "c.token")), "vision", 0)
-    assert train_vision.words_of_captions(data, tokenizer) == {}
-
-
-def test_crops_keep_the_shape_follow_from_the_step_and_stay_within_what_the_picture_shows():
-    pixels = torch.rand(6, 3, 16, 16)
-    flat = Batch(*(torch.zeros(6, 1, dtype=torch.long),) * 4, pixels=torch.full((6, 3, 16, 16), 0.5))
-    batch = Batch(*(torch.zeros(6, 1, dtype=torch.long),) * 4, pixels=pixels)
-    one, again, other = (train_vision.cropped(1, step, batch).pixels for step in (4, 4, 5))
-    assert one.shape == pixels.shape and torch.equal(one, again) and not torch.equal(one, other)
-    plain = train_vision.cropped(1, 4, flat).pixels
-    assert torch.allclose(plain.flatten(1).amin(1), plain.flatten(1).amax(1), atol=1e-5)  # a flat picture stays flat
+    assert train_vision.captions_of_pictures(data, tokenizer) == {}

@@ -8,12 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import train_vision
 from dataset.picturebook.facts import KINDS
 from dataset.picturebook.words import GRID, word_loader
 from dataset.picturebook.world import make_scene
 from dataset.record import IGNORE, Batch
-from model.captioner import Captioner, pool, word_loss
+from model.captioner import Captioner, dropped, matching_loss, pool, word_loss
 from model.config import VisionConfig
 from tokenizer.tokenizer import default_folder, load_tokenizer
 
@@ -84,12 +83,64 @@ def test_the_words_of_a_scene_name_each_of_its_things_in_some_cell():
     assert missed <= 0.06 * total  # now and then a word is missing on purpose
 
 
-def test_a_share_of_the_pictures_loses_its_colour_and_nothing_else_and_a_step_repeats():
-    pixels = torch.randn(400, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    batch = dataclasses.replace(batch_of(None), pixels=pixels)
-    one, again, other = (train_vision.without_colour(7, step, batch).pixels for step in (3, 3, 4))
-    gray = (one == one[:, :1]).flatten(1).all(1)
-    assert abs(gray.float().mean() - train_vision.GRAY) < 0.08
-    assert torch.equal(one[~gray], pixels[~gray]) and torch.equal(one, again) and not torch.equal(one, other)
-    red, green, blue = pixels[gray][0, :, 2, 5].tolist()
-    assert one[gray][0, 0, 2, 5].item() == pytest.approx(0.299 * red + 0.587 * green + 0.114 * blue, abs=1e-5)
+def repeated(batch: Batch, rows: int) -> Batch:
+    """Each row `rows` times, its picture once."""
+    texts = {name: getattr(batch, name).repeat_interleave(rows, 0)
+             for name in ("ids", "labels", "attention_mask", "image_mask")}  # fmt: skip
+    return dataclasses.replace(batch, **texts)
+
+
+def test_rows_that_share_a_picture_have_the_mean_loss_of_rows_with_a_copy_of_it(captioner):
+    once, count = captioner.loss(batch_of(None))
+    twice, double = captioner.loss(repeated(batch_of(None), 2))
+    assert double == 2 * count
+    torch.testing.assert_close(twice / double, once / count)
+
+
+def test_images_match_their_texts_by_clips_loss_computed_by_hand():
+    images = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    texts = torch.tensor([[3.0, 0.0], [1.0, 1.0]])
+    half = 0.5**0.5
+    similarity = torch.tensor([[1.0, half], [0.0, half]]) / 0.1
+    columns = [-similarity[:, i].log_softmax(0)[i] for i in range(2)]
+    rows = [-similarity[i].log_softmax(0)[i] for i in range(2)]
+    torch.testing.assert_close(matching_loss(images, texts), torch.stack(rows + columns).mean())
+
+
+def test_matching_reaches_the_encoder_and_the_text_is_the_sum_of_its_words():
+    torch.manual_seed(0)
+    model = Captioner(TINY, VOCABULARY, match=True)
+    labels = torch.tensor([[IGNORE, 3, 5, 5], [7, IGNORE, IGNORE, IGNORE]])
+    summed = torch.stack([model.matching.words.weight[[3, 5, 5]].sum(0), model.matching.words.weight[7]])
+    torch.testing.assert_close(model.matching.bag(labels), summed)
+    batch = batch_of(None)
+    plain = Captioner(TINY, VOCABULARY)
+    plain.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("matching")})
+    (with_it, count), (without, _) = model.loss(batch), plain.loss(batch)
+    pooled = model.vision(batch.pixels).mean(1)
+    expected = 0.5 * count * matching_loss(model.matching.image(pooled), model.matching.bag(batch.labels))
+    torch.testing.assert_close(with_it - without, expected)
+
+
+def test_dropout_follows_from_the_seed_and_is_for_training_alone(captioner):
+    torch.manual_seed(0)
+    model = Captioner(TINY, VOCABULARY, dropout=0.3)
+    model.load_state_dict(captioner.state_dict())  # dropout has no weights
+    assert captioner.loss(batch_of(None))[0] == model.eval().loss(batch_of(None))[0]
+    model.train()
+    found = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        found.append(model.loss(batch_of(None))[0].item())
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_branch_loses_whole_images_and_keeps_its_mean():
+    torch.manual_seed(0)
+    module, output = torch.nn.Identity(), torch.ones(4000, 2, 3)
+    left = dropped(0.0, 0.25, module, (), output)
+    whole = left.flatten(1)
+    gone = (whole == 0).all(1)
+    assert (gone | (whole == 4 / 3).all(1)).all() and abs(gone.float().mean() - 0.25) < 0.03
+    assert abs(dropped(0.5, 0.25, module, (), output).mean() - 1) < 0.05
+    assert dropped(0.5, 0.25, module.eval(), (), output) is output
