@@ -77,15 +77,18 @@ class AnswersSeen:
                          "always; dataset.clean --balance label:1:N keeps at most N of each label")  # fmt: skip
         return lines
 
-    def verdict(self, loss: float) -> str:
-        """A warning where a training's loss, in nats per supervised token, is not below baseline(); else ""."""
+    def verdict(self, loss: float, sees: bool = True) -> str:
+        """A warning where a training's loss, in nats per supervised token, is not below baseline(); else "".
+
+        sees: whether the model has an encoder, which may be to blame.
+        """
         baseline = self.baseline()
         if loss < baseline:
             return ""
         return (
             f"warning: loss {loss:.3f} is not below {baseline:.3f}, what the frequencies of words and answers alone "
             "reach: it learned less than those. Likely causes: too few steps (--epochs), a learning rate that is too "
-            "high or too low, an encoder that does not tell these pictures apart (--vision)"
+            f"high or too low{', an encoder that does not tell these pictures apart (--vision)' if sees else ''}"
         )
 
 

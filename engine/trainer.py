@@ -129,9 +129,8 @@ def train_vlm(
         count = sum(each.examples.used_rows for each in feeds) if args.data else args.scenes + len(data.val)
         cache = Path(args.out).parent / "cache"
         with distributed.main_first():
-            load = feature_loader(
-                encoder, pictures, count, cache, args.cache_gb, here.device, here.dtype, args.num_workers
-            )
+            load = feature_loader(encoder, pictures, count, cache, args.cache_gb, here.device, here.dtype,
+                                  args.num_workers)  # fmt: skip
     cached = isinstance(getattr(load, "__self__", None), FeatureCache)
     feeds = [dataclasses.replace(each, load=load, workers=0 if cached else args.num_workers) for each in feeds]
     feeds[0] = dataclasses.replace(feeds[0], change=change)
@@ -235,8 +234,9 @@ def run_training(
     val = "" if summary.val_loss is None else f", validation {summary.val_loss:.4f}"
     best = f", the weights after step {summary.kept_step} kept" if plan.keep == "best" else ""
     print(f"{run.path}: {summary.steps} steps, loss {summary.loss:.4f}{val}{best}, {summary.seconds:.0f} s")
-    if isinstance(model, VLM) and (warning := feed.examples.answers.verdict(summary.val_loss or summary.loss)):
-        print(warning)
+    if isinstance(model, VLM):
+        warning = feed.examples.answers.verdict(summary.val_loss or summary.loss, sees=model.projector is not None)
+        print(warning, end="\n" if warning else "")
     return run
 
 

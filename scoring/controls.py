@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from dataset.bad_rows import BadRow, DataError
-from dataset.curation.quality import HAN
+from dataset.curation.quality import is_chinese
 from dataset.formats.sources import RecordFile
 from dataset.mixture import read_names
 from scoring.answers import normalise
@@ -109,13 +108,9 @@ def _another(count: int, rng: random.Random) -> list[int]:
 
 def _same_script(captions: Sequence[str], references: Sequence[Sequence[str]]) -> list[str]:
     """The captions with Chinese characters if most references have some, else those without."""
-
-    def chinese(text: str) -> bool:
-        return re.search(f"[{HAN}]", text) is not None
-
-    wanted = [chinese(texts[0]) for texts in references]
+    wanted = [is_chinese(texts[0]) for texts in references]
     mostly = 2 * sum(wanted) > len(wanted)
-    return [caption for caption in captions if chinese(caption) is mostly]
+    return [caption for caption in captions if is_chinese(caption) is mostly]
 
 
 def captions_of_training(settings: Mapping[str, object]) -> list[str]:

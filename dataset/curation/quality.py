@@ -24,6 +24,11 @@ DENSE, DISTINCT = 240, 0.35  # minimum letters of a text to judge, and share of 
 SHORT = 20  # units; a shorter answer needs no full stop
 
 
+def is_chinese(text: str) -> bool:
+    """Whether the text has a Chinese character."""
+    return re.search(f"[{HAN}]", text) is not None
+
+
 def units(text: str) -> list[str]:
     """The Chinese characters and words of a text, lower-cased and NFKC-normalised, without punctuation."""
     return UNITS.findall(unicodedata.normalize("NFKC", text).lower())

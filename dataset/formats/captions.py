@@ -20,6 +20,7 @@ from typing import Any
 
 from dataset.atomic import encoded
 from dataset.bad_rows import BadRow, DataError
+from dataset.curation.quality import is_chinese
 from dataset.pictures import SUFFIXES
 
 PROMPTS = {"zh": "描述这张图片。", "en": "Describe the picture."}
@@ -131,7 +132,7 @@ def default_subset(splits: Collection[str], use: str) -> str:
 
 def prompt_for(captions: Collection[str]) -> str:
     """What a picture's captions answer, in their language."""
-    return PROMPTS["zh" if any(re.search("[㐀-鿿]", caption) for caption in captions) else "en"]
+    return PROMPTS["zh" if any(map(is_chinese, captions)) else "en"]
 
 
 def _captions(path: Path, kind: str) -> Iterator[tuple[Place, Found | BadRow]]:

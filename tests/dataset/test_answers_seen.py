@@ -50,6 +50,7 @@ def test_the_baseline_is_the_entropy_of_words_or_of_few_answers():
     few = seen(*[(2, 1)] * 8, *[(3, 1)] * 8)  # a bit per row, of two tokens
     assert few.few and few.baseline() == pytest.approx(math.log(2) / 2)
     assert few.verdict(0.34) == "" and few.verdict(0.35).startswith("warning: loss 0.350 is not below 0.347")
+    assert "--vision" in few.verdict(0.35) and "--vision" not in few.verdict(0.35, sees=False)
 
 
 def test_memory_is_bounded_and_a_share_stays_right(monkeypatch):
