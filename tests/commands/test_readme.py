@@ -42,6 +42,8 @@ QUICK = {
     "tools.probe": ["--device", "cpu", "--n", "20"],
     "tools.compare": [],
     "dataset.check": [],
+    "dataset.texts": [],
+    "tokenizer.train_tokenizer": [],
     "dataset.clean": [],
     "tools.export_llava": [],
 }
@@ -86,7 +88,8 @@ def write_parts(folder: Path) -> None:
     (folder / "recipes").mkdir()
     for name in ("photos", "cifar"):  # the recipes of the repo, with fewer steps
         text = (ROOT / "recipes" / f"{name}.toml").read_text("utf-8")
-        (folder / "recipes" / f"{name}.toml").write_text(text.replace("[data]", SHORT, 1), "utf-8")
+        text = text.replace("[data]", SHORT, 1).replace("random:4x256", "random")  # which is small here
+        (folder / "recipes" / f"{name}.toml").write_text(text, "utf-8")
     pictures = sorted(path.name for path in (folder / "pictures").iterdir())
     lines = [f"{name}#{k}\t图片{i}，第{k}条描述。\n" for i, name in enumerate(pictures) for k in range(2)]
     (folder / "captions.token").write_text("".join(lines), "utf-8")
