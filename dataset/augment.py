@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dataset.bad_rows import DataError
 from dataset.batching import PictureLoader
 from dataset.pictures import open_for, picture_key
 from dataset.preprocess import PreprocessSpec, normalise, resize_and_crop
@@ -22,6 +23,7 @@ PERMUTED = 0.25  # share with permuted colour channels, to the same end
 SMALLEST, JITTER = 0.15, 0.3  # of a crop's area and colours; pixels are normalised to about -2 to 2
 ERASED = 0.5  # share of the crops with a gray square, a quarter to half as wide as they are
 CAPTIONS = 3  # of each picture at a step, where it has several
+PIXELS_GB = 4.0  # of memory, at most, for pictures that are seen again in each epoch
 LUMA = (0.299, 0.587, 0.114)
 ORDERS = ((0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
@@ -138,3 +140,18 @@ AUGMENTATIONS: dict[str, Callable[..., Batch]] = {
     "gray": without_colour, "colours": other_colours, "shift": shifted, "shift-flip": partial(shifted, flip=True),
     "crop": cropped,
 }  # fmt: skip
+
+
+def augmented(
+    name: str, seed: int, spec: PreprocessSpec, cache_gb: float
+) -> tuple[PictureLoader, Callable[[int, Batch], Batch]]:
+    """A loader of pixels, and the change `name` of a batch at a step, for models that answer.
+
+    cache_gb: of memory for the pictures. DataError for a change after which the colours in captions would be false.
+    """
+    if name in ("gray", "colours"):
+        raise DataError(f"--augment {name} is for train_vision.py alone; give shift, shift-flip or crop")
+    change = AUGMENTATIONS[name]
+    return remembering_loader(spec, int(min(cache_gb, PIXELS_GB) * 1e9)), (
+        lambda step, batch: batch if batch.pixels is None else change(seed, step, batch)
+    )

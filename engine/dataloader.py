@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dataset.augment import AUGMENTATIONS, remembering_loader
 from dataset.bad_rows import BadRow, BadRows, DataError
 from dataset.batching import (
     Examples,
@@ -26,17 +25,15 @@ from dataset.batching import (
 )
 from dataset.features import FeatureCache
 from dataset.mixture import draw, mixture_of, share_out
-from dataset.preprocess import PreprocessSpec
 from dataset.record import Batch, Example, Picture, Record
 from dataset.splits import Data
 from engine import distributed
-from engine.arguments import TrainArguments, UsageError
+from engine.arguments import TrainArguments
 from engine.build import Encoder
 from engine.device import autocast
 from engine.finite import ADVICE, PARTS, NotFiniteError
 from tokenizer.tokenizer import Tokenizer
 
-PIXELS_GB = 4.0  # of memory for pictures that are changed anew at each step
 OPENED = 256  # rows of which a dry run opens the pictures
 
 
@@ -175,22 +172,6 @@ def make_examples(records: Records, encode: Callable[[Record], Example], bad: Ba
     """The usable rows of the records, with a progress bar while they are checked."""
     bar = partial(tqdm, desc=what, unit="row", leave=False, disable=not distributed.is_main())
     return Examples(records, encode, bad, progress=bar)
-
-
-def pixel_source(
-    args: TrainArguments, spec: PreprocessSpec
-) -> tuple[PictureLoader, Callable[[int, Batch], Batch] | None]:
-    """A loader of pixels, and how --augment changes a training batch, if it does.
-
-    UsageError for a change after which colours in captions would be false.
-    """
-    if args.augment == "none":
-        return pixel_loader(spec), None
-    if args.augment in ("gray", "colours"):
-        raise UsageError(f"--augment {args.augment} is for train_vision.py alone; give shift, shift-flip or crop")
-    augment = AUGMENTATIONS[args.augment]
-    change = lambda step, batch: batch if batch.pixels is None else augment(args.seed, step, batch)  # noqa: E731
-    return remembering_loader(spec, int(min(args.cache_gb, PIXELS_GB) * 1e9)), change
 
 
 def feature_loader(

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from dataset.augment import augmented
 from dataset.bad_rows import BadRow, DataError
-from dataset.batching import PictureLoader
+from dataset.batching import PictureLoader, pixel_loader
 from dataset.encoding import encode_record
 from dataset.features import FeatureCache
 from dataset.record import Batch
@@ -28,7 +29,7 @@ from engine.arguments import TrainArguments, UsageError, rates_of, settings
 from engine.board import log_samples, wandb_run
 from engine.build import Encoder, encoder_note
 from engine.checkpoint import Run, is_finished, locked, open_run
-from engine.dataloader import Feed, feature_loader, make_feeds, pixel_source
+from engine.dataloader import Feed, feature_loader, make_feeds
 from engine.device import (
     accelerate,
     arithmetic,
@@ -72,10 +73,8 @@ def machine(args: TrainArguments) -> Machine:
     if not args.token_budget and args.batch_size < count:
         raise UsageError(f"--batch_size {args.batch_size} for {count} processes; give each at least one sample")
     if args.fsdp and count == 1:
-        raise UsageError(
-            "--fsdp divides a model among several processes, and this is the only one; start more of them with "
-            "torchrun --nproc_per_node 2, or leave it out"
-        )
+        raise UsageError("--fsdp divides a model among several processes, and this is the only one; start more of "
+                         "them with torchrun --nproc_per_node 2, or leave it out")  # fmt: skip
     device = pick_device(distributed.local_device(args.device))
     prepare(device)
     distributed.init(device)
@@ -123,8 +122,10 @@ def train_vlm(
     }  # fmt: skip
     if not sees:
         keep_in(here.dtype, encoder.module)
-    load, change = pixel_source(args, encoder.spec)
-    if not (args.dry_run or sees or change):
+    load, change = pixel_loader(encoder.spec), None
+    if args.augment != "none":
+        load, change = augmented(args.augment, args.seed, encoder.spec, args.cache_gb)
+    elif not (args.dry_run or sees):
         pictures = lambda: chain.from_iterable(each.examples.pictures() for each in feeds)  # noqa: E731
         count = sum(each.examples.used_rows for each in feeds) if args.data else args.scenes + len(data.val)
         cache = Path(args.out).parent / "cache"
@@ -182,8 +183,7 @@ def run_training(
         )
     if args.dry_run:
         for each, what in zip(feeds, ("samples", "validation rows"), strict=False):
-            for line in each.open_pictures(what):
-                print(line)
+            print("".join(f"{line}\n" for line in each.open_pictures(what)), end="")
     memory = memory_plan(
         model, feed, here.dtype, args.optimizer, args.gradient_checkpointing, distributed.world_size(),
         here.device.type == "cuda", args.fsdp,

@@ -8,9 +8,9 @@ import pytest
 import torch
 from engine_parts import Kill, flags, in_process, pretrain_flags, small_batches, told
 
+from dataset.augment import augmented
+from dataset.bad_rows import DataError
 from dataset.preprocess import PreprocessSpec
-from engine.arguments import TrainArguments, UsageError
-from engine.dataloader import pixel_source
 
 SPEC = PreprocessSpec.square(32)
 
@@ -22,9 +22,7 @@ def finished(script: str, argv: list[str], run) -> list[dict]:
 
 
 def test_training_batches_change_with_the_step_and_batches_without_pictures_stay():
-    load, change = pixel_source(TrainArguments(), SPEC)
-    assert change is None
-    load, change = pixel_source(TrainArguments(augment="crop"), SPEC)
+    _, change = augmented("crop", 7, SPEC, 1.0)
     (batch,) = small_batches(1)
     seen = dataclasses.replace(batch, features=None, pixels=torch.rand(2, 3, 32, 32))
     one, again, other = (change(step, seen).pixels for step in (1, 1, 2))
@@ -35,8 +33,8 @@ def test_training_batches_change_with_the_step_and_batches_without_pictures_stay
 
 @pytest.mark.parametrize("name", ["gray", "colours"])
 def test_a_change_that_makes_captions_false_is_refused(name):
-    with pytest.raises(UsageError, match=f"--augment {name} is for train_vision.py alone"):
-        pixel_source(TrainArguments(augment=name), SPEC)
+    with pytest.raises(DataError, match=f"--augment {name} is for train_vision.py alone"):
+        augmented(name, 7, SPEC, 1.0)
 
 
 def test_a_killed_run_ends_as_if_it_had_not_been(parts, tmp_path):
