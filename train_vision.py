@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dataset.augment import AUGMENTATIONS, other_colours, remembering_loader, several_captions
+from dataset.augment import AUGMENTATIONS, CAPTIONS, other_colours, remembering_loader, several_captions
 from dataset.bad_rows import BadRow
 from dataset.picturebook.facts import COLOURS
 from dataset.picturebook.words import word_loader
@@ -99,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     def save(folder: Path) -> None:
         save_vision(folder, model.vision.half(), spec.to_settings())
 
-    feeds = [dataclasses.replace(feed, change=changed), *validation]
+    feeds = [dataclasses.replace(feed, change=changed, rows=CAPTIONS if captions else 1), *validation]
     trained = ("vision", "decoder", "words", *(("matching",) if captions else ()))
     run_training(args, model, trained, feeds, facts, here, save)
 

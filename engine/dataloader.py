@@ -55,6 +55,7 @@ class Feed:
     rank: int = field(default_factory=distributed.rank)  # each process takes its shard of every batch
     processes: int = field(default_factory=distributed.world_size)
     change: Callable[[int, Batch], Batch] | None = None  # (step, batch) -> the batch to train on in its place
+    rows: int = 1  # that change makes of one
 
     def plan(self, epoch: int) -> list:
         """The batches of an epoch as example indices: one of each row, or as a weighted mixture samples them."""

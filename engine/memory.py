@@ -51,11 +51,12 @@ def memory_plan(
     fast = kept_scores is not None
     scores = kept_scores if kept_scores and half and not on_gpu else lambda length: 0
     activations = language_activations(model, language, half, checkpointing, fast, scores(tokens // rows)) * tokens
+    activations *= feed.rows
     vision = getattr(model, "vision", None)
     if vision is not None and any(p.requires_grad for p in vision.parameters()):
         activations += vision_activations(vision.config, half, fast, scores(vision.config.num_patches)) * rows
     # logits, their log-softmax and its gradient in fp32; under autocast the logits in bf16 too
-    supervised = max(int(examples.supervised[batch].sum()) for batch in feed.plan(0))
+    supervised = max(int(examples.supervised[batch].sum()) for batch in feed.plan(0)) * feed.rows
     logits = (14 if half else 12) * language.config.vocab_size * supervised
     return {**plan, "activations": activations // ranks, "logits": logits // ranks}
 

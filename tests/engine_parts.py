@@ -87,7 +87,7 @@ def small_plan(warmup: int = 2, rates: dict[str, float] | None = None, **changes
 def feed_of(lengths: list[int], supervised: int = 5) -> SimpleNamespace:
     """What memory_plan asks of a feed whose examples all stand in one batch."""
     examples = SimpleNamespace(lengths=np.array(lengths), supervised=np.full(len(lengths), supervised))
-    return SimpleNamespace(examples=examples, plan=lambda epoch: [np.arange(len(lengths))])
+    return SimpleNamespace(examples=examples, plan=lambda epoch: [np.arange(len(lengths))], rows=1)
 
 
 def make_parts(folder: Path) -> None:

@@ -5,13 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from engine_parts import feed_of, small_batches, small_plan, small_vlm
+from engine_parts import VISION, feed_of, small_batches, small_plan, small_vlm
 
 from engine.freeze import set_trainable
 from engine.loop import gradients, take_step
 from engine.memory import GIB, KEPT, fits, kept_memory, layer_activations, memory_plan, memory_table, vision_activations
 from engine.optimizer import make_optimizer
 from model import fast
+from model.captioner import Captioner
 from model.config import LMConfig, VisionConfig, VLMConfig
 from model.fast.language import FastLanguageModel
 from model.vision import VisionTransformer
@@ -138,6 +139,16 @@ def test_a_gpu_holds_frozen_weights_of_products_in_bf16_alone():
     here, gpu = (memory_plan(model, feed_of([100]), torch.bfloat16, "adamw", on_gpu=on) for on in (False, True))
     frozen = sum(p.numel() for name, p in model.llm.named_parameters() if p.dim() == 2 and "embed" not in name)
     assert here["weights"] - gpu["weights"] == 4 * frozen and here["bf16 copies"] == gpu["bf16 copies"]
+
+
+def test_rows_that_share_a_picture_count_for_the_decoder_and_not_for_the_encoder():
+    model = Captioner(VISION, 60)
+    one, three = feed_of([20, 20]), feed_of([20, 20])
+    three.rows = 3
+    plain, several = (memory_plan(model, feed, torch.float32, "adamw") for feed in (one, three))
+    assert several["logits"] == 3 * plain["logits"] and several["weights"] == plain["weights"]
+    pictures = 2 * vision_activations(VISION, half=False, fast=False)
+    assert several["activations"] - pictures == 3 * (plain["activations"] - pictures) > 0
 
 
 def test_the_table_says_which_gpus_are_big_enough():
