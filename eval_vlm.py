@@ -47,7 +47,7 @@ from scoring.tasks import picture_book_task, question_task, reference_task
 STAGES = ("sft3", "sft2", "sft1", "pretrain")  # the last first
 FOREIGN_PROMPTS = {"zh": "描述一下这个图像的内容。", "en": "Describe the content of this image."}  # zh: MiniMind-V's
 LENGTHS = {0: "sentence", 1: "sentence", 2: "paragraph", 3: "long"}  # of the captions that each stage trains
-SHOWN = 48  # pictures on a page of scores
+SHOWN = 60  # pictures on a page of scores
 SHORT = 64  # the longest answer to a question, in tokens
 
 
