@@ -38,7 +38,7 @@ from engine.recipe import with_recipe
 from model.checkpoints import read_json, write_json
 from model.checkpoints.files import refusing
 from scoring.answer_file import answer_rows, write_answers
-from scoring.controls import captions_of_training, control_table, controls, gains, variety, warnings
+from scoring.controls import captions_of_training, controls, findings, gains, variety
 from scoring.metrics import summarise, with_prefix
 from scoring.page import Shown, preview, write_page
 from scoring.report import SHEET, contact_sheet, score_table, unused_name, write_scores
@@ -253,7 +253,8 @@ def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
             for about, one in list(zip(task.about(), answers, strict=True))[:SHOWN]
             if about.pictures
         ]
-        write_page(Path(args.page), shown, args.data, {"scores": metrics}, command)
+        beside = "\n\n".join(findings(metrics))
+        write_page(Path(args.page), shown, args.data, {"scores": metrics}, command, beside)
 
 
 def scored(looker: Looker, task, answers: list[Answer], args: argparse.Namespace) -> tuple[dict, list[dict]]:
@@ -278,7 +279,7 @@ def report(looker: Looker, args: argparse.Namespace, command: str, n: int, metri
     """Print the scores, the controls and what they warn of; keep what is asked for."""
     print(f"\n{n} scored, seed {args.seed}, {looker.trained.path}\n")
     print(score_table({args.split or Path(args.data).name: metrics}))
-    for text in filter(None, [control_table(metrics), *(f"⚠ {one}" for one in warnings(metrics))]):
+    for text in findings(metrics):
         print(f"\n{text}")
     if args.scores:
         write_scores(args.scores, command, n, args.seed, str(looker.trained.path), metrics)

@@ -146,6 +146,11 @@ def control_table(metrics: Mapping[str, object]) -> str:
     return "\n".join(lines)
 
 
+def findings(metrics: Mapping[str, object]) -> list[str]:
+    """What stands beside the scores: the table of controls, if there is one, and each warning."""
+    return [text for text in (control_table(metrics), *(f"⚠ {one}" for one in warnings(metrics))) if text]
+
+
 def warnings(metrics: Mapping[str, object]) -> list[str]:
     """What in the metrics of one evaluation speaks against a model that sees, each with a cause and what to try."""
     found = []

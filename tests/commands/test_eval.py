@@ -414,6 +414,7 @@ def test_captions_are_scored_against_all_references_beside_the_controls(run, tmp
     assert metrics["exact"] == metrics["bleu_4"] == 1.0 > metrics["blank_bleu_4"]  # blanked without being asked
     assert len(told.batches[-1].ids) == 1
     assert metrics["swapped_cider_d"] < metrics["cider_d"] and metrics["gain_over_blank/cider_d_ci95"][0] > 0
+    assert "its answers, pictures swapped" in (tmp_path / "p.html").read_text("utf-8")
     said = capsys.readouterr().out
     for title in ("the model, picture blanked", "its answers, pictures swapped", "the commonest caption of training",
                   "a random caption of training", "one human against the others"):  # fmt: skip
