@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> None:
         changes.append(partial(several_captions, args.seed, width=longest))
 
     def changed(step: int, batch: Batch) -> Batch:
-        torch.manual_seed((args.seed << 32) + step)  # so that what is dropped follows from the step's number
+        torch.manual_seed(((args.seed << 32) + step) % 2**63)  # what is dropped follows from the step's number
         return reduce(lambda one, change: change(step, one), changes, batch)
 
     def save(folder: Path) -> None:
