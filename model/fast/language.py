@@ -19,8 +19,6 @@ from model.fast.graphs import FastKVCache
 from model.language import LanguageModel, causal_mask, token_positions
 from model.layers import MLP, Attention, DecoderLayer, RMSNorm, Rotary, rotary_embedding
 
-ALIGNED = 8  # positions: a cache of a multiple of it, as attention kernels of GPUs want masks
-
 
 class FastRMSNorm(RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
@@ -110,11 +108,11 @@ class FastLanguageModel(LanguageModel):
         return length * (blocks + 1) // (2 * blocks) if length <= SHORT else 0
 
     def new_cache(self, max_length: int) -> KVCache:
-        """An empty cache of max_length positions or a few more; a new TokenStepper too if the weights have changed."""
+        """An empty cache; also makes a new TokenStepper if the weights have changed."""
         weights = tuple((parameter.data_ptr(), parameter._version) for parameter in self.parameters())
         if weights != self._stepped:
             self._stepper, self._stepped = TokenStepper(self), weights
-        return FastKVCache(self.config, -(-max_length // ALIGNED) * ALIGNED)
+        return FastKVCache(self.config, max_length)
 
     def next_logits(self, tokens: Tensor, positions: Tensor, mask: Tensor | None, cache: KVCache) -> Tensor:
         assert self._stepper is not None and isinstance(cache, FastKVCache)  # new_cache made both

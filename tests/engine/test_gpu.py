@@ -81,7 +81,8 @@ def test_answers_are_those_of_the_plain_model_on_cpu():
     batch = prompt_batch(ids, ids > 0, torch.zeros_like(ids, dtype=torch.bool))
     plain = generate(vlm, batch, max_new_tokens=24, end_id=3).ids
     fast.enable(vlm).cuda()
-    there = prompt_batch(ids, (ids > 0), torch.zeros_like(ids, dtype=torch.bool))
+    ids = ids.cuda()
+    there = prompt_batch(ids, ids > 0, torch.zeros_like(ids, dtype=torch.bool))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert generate(vlm, there, max_new_tokens=24, end_id=3).ids == plain
