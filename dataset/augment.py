@@ -44,6 +44,7 @@ def remembering_loader(spec: PreprocessSpec, limit: int) -> PictureLoader:
 
 
 def pixels_of(batch: Batch) -> Tensor:
+    """The pixels (P, 3, H, W) of a batch. ValueError where it has features or no picture."""
     if batch.pixels is None:
         raise ValueError("a batch without pixels; load its pictures with remembering_loader()")
     return batch.pixels
@@ -58,7 +59,7 @@ def without_colour(seed: int, step: int, batch: Batch) -> Batch:
     return dataclasses.replace(batch, pixels=torch.where(gray[:, None, None, None], luma, pixels))
 
 
-def other_colours(seed: int, step: int, batch: Batch, colours: torch.Tensor) -> Batch:
+def other_colours(seed: int, step: int, batch: Batch, colours: Tensor) -> Batch:
     """The batch with a share GRAY of the pictures in gray, and the colour channels of a share PERMUTED permuted.
 
     Words that name a colour (ids in `colours`) are not supervised for these pictures.
@@ -119,14 +120,15 @@ def cropped(seed: int, step: int, batch: Batch) -> Batch:
 def several_captions(seed: int, step: int, batch: Batch, width: int) -> Batch:
     """The batch with a row for each of CAPTIONS captions of every picture in place of one.
 
-    batch.words (P, 1, C * width) holds the C captions of each picture, ends included, padded with -1.
+    batch.words (P, 1, C * width) holds the C captions of each picture, ends included, padded with -1; so are words
+    that another change has masked, which are not supervised.
     """
     rng = np.random.default_rng((seed, 6, step))
     assert batch.words is not None
     captions = batch.words[:, 0].unflatten(1, (-1, width))  # (P, C, width)
-    drawn = torch.from_numpy(rng.random(captions.shape[:2])).masked_fill(captions[:, :, 0] < 0, 2.0)
+    drawn = torch.from_numpy(rng.random(captions.shape[:2])).masked_fill((captions < 0).all(2), 2.0)
     chosen = captions.take_along_dim(drawn.argsort(1)[:, :CAPTIONS, None], 1).flatten(0, 1)  # (P * CAPTIONS, width)
-    chosen = chosen[:, : int((chosen >= 0).sum(1).max())]
+    chosen = chosen[:, : 1 + int((chosen >= 0).any(0).nonzero().max())]
     image = batch.ids[:1, : int(batch.image_mask[0].sum())].expand(len(chosen), -1)
     ids = torch.cat((image, chosen.clamp(min=0)), 1)
     labels = torch.cat((torch.full_like(image, IGNORE), chosen.masked_fill(chosen < 0, IGNORE)), 1)

@@ -199,6 +199,14 @@ def in_process(
     return process.exitcode
 
 
+def finished(script: str, argv: list[str], run: Path) -> Path:
+    """The run that a command makes in a process of its own, which must end well."""
+    output = run.with_name(run.name + ".txt")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    assert in_process(script, argv, output) == 0, output.read_text()
+    return run
+
+
 def told(run: Path) -> list[dict]:
     """The log without what depends on the clock."""
     entries = read_log(run / "log.jsonl")

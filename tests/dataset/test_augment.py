@@ -67,3 +67,9 @@ def test_each_picture_gets_rows_of_different_captions_of_its_own():
             seen[picture].update(filter(None, texts))
     assert seen == own
     assert torch.equal(several_captions(5, 1, batch, 3).ids, several_captions(5, 1, batch, 3).ids)
+
+
+def test_masked_words_of_a_caption_are_not_supervised_and_its_end_is():
+    """--augment colours masks words that name a colour, the first of a caption too."""
+    made = several_captions(5, 1, batch_of(torch.rand(1, 3, 8, 8), torch.tensor([[[-1, 8, -1, 3]]])), width=4)
+    assert made.labels[0, 2:].tolist() == [IGNORE, 8, IGNORE, 3]

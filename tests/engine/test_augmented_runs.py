@@ -6,19 +6,13 @@ import dataclasses
 
 import pytest
 import torch
-from engine_parts import Kill, flags, in_process, pretrain_flags, small_batches, told
+from engine_parts import Kill, finished, flags, in_process, pretrain_flags, small_batches, told
 
 from dataset.augment import augmented
 from dataset.bad_rows import DataError
 from dataset.preprocess import PreprocessSpec
 
 SPEC = PreprocessSpec.square(32)
-
-
-def finished(script: str, argv: list[str], run) -> list[dict]:
-    output = run.with_name(run.name + ".txt")
-    assert in_process(script, argv, output) == 0, output.read_text()
-    return told(run)
 
 
 def test_training_batches_change_with_the_step_and_batches_without_pictures_stay():
@@ -38,11 +32,12 @@ def test_a_change_that_makes_captions_false_is_refused(name):
 
 
 def test_a_killed_run_ends_as_if_it_had_not_been(parts, tmp_path):
-    whole = finished("train_pretrain", pretrain_flags(parts, tmp_path / "whole", augment="crop"), tmp_path / "whole")
-    plain = finished("train_pretrain", pretrain_flags(parts, tmp_path / "plain"), tmp_path / "plain")
+    run = lambda name, argv: told(finished("train_pretrain", argv, tmp_path / name))  # noqa: E731
+    whole = run("whole", pretrain_flags(parts, tmp_path / "whole", augment="crop"))
+    plain = run("plain", pretrain_flags(parts, tmp_path / "plain"))
     argv = pretrain_flags(parts, tmp_path / "killed", augment="crop")
     assert in_process("train_pretrain", argv, tmp_path / "k.txt", Kill("loss", 4)) == -9
-    assert finished("train_pretrain", argv, tmp_path / "killed") == whole
+    assert run("killed", argv) == whole
     assert [entry.get("loss") for entry in whole] != [entry.get("loss") for entry in plain]
 
 
@@ -55,9 +50,10 @@ def test_a_killed_training_of_an_encoder_with_dropout_on_captions_ends_as_if_it_
         "hidden_size": 64, "layers": 1, "dropout": 0.2, "augment": "crop", "steps": 5, "batch_size": 6,
         "save_interval": 2, "eval_interval": 3, "log_interval": 1, "device": "cpu", "dtype": "float32",
     }  # fmt: skip
-    whole = finished("train_vision", flags(**values, out=tmp_path / "whole"), tmp_path / "whole")
+    whole = told(finished("train_vision", flags(**values, out=tmp_path / "whole"), tmp_path / "whole"))
     argv = flags(**values, out=tmp_path / "killed")
     output = tmp_path / "k.txt"
     assert in_process("train_vision", argv, output, Kill("training_state.safetensors", 2, "after")) == -9
-    assert "resuming" not in output.read_text() and finished("train_vision", argv, tmp_path / "killed") == whole
+    assert "resuming" not in output.read_text()
+    assert told(finished("train_vision", argv, tmp_path / "killed")) == whole
     assert "resuming after step" in (tmp_path / "killed.txt").read_text()

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from engine_parts import Kill, flags, in_process, pretrain_flags, sft_flags, told
+from engine_parts import Kill, finished, flags, in_process, pretrain_flags, sft_flags, told
 
 from model.checkpoints import read_tensors
 
@@ -23,13 +23,6 @@ MACHINE = {"device": "cpu", "dtype": "float32"}
 def pretrained(parts) -> Path:
     """An uninterrupted run of train_pretrain.py: saves after steps 2, 4 and 5."""
     return finished("train_pretrain", pretrain_flags(parts, parts / "out" / "whole"), parts / "out" / "whole")
-
-
-def finished(script: str, argv: list[str], run: Path) -> Path:
-    output = run.with_name(run.name + ".txt")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    assert in_process(script, argv, output) == 0, output.read_text()
-    return run
 
 
 def killed(script: str, argv: list[str], run: Path, kill: Kill) -> None:
