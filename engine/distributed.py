@@ -10,7 +10,7 @@ import atexit
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -128,15 +128,42 @@ def all_reduce_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Sum every gradient over all ranks; those of sharded weights were reduced in the backward pass."""
     if not dist.is_initialized():
         return
-    left = [p.grad for p in parameters if p.grad is not None and not is_sharded(p)]
-    while left:
-        bucket = [left.pop(0)]
-        while left and sum(gradient.numel() for gradient in bucket) < BUCKET:
-            bucket.append(left.pop(0))
+    for bucket in buckets(p.grad for p in parameters if p.grad is not None and not is_sharded(p)):
         flat = torch.cat([gradient.flatten() for gradient in bucket])
         dist.all_reduce(flat)
         for gradient, part in zip(bucket, flat.split([g.numel() for g in bucket]), strict=True):
             gradient.copy_(part.view_as(gradient))
+
+
+def buckets(tensors: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """The tensors in order, in lists of BUCKET values or little more."""
+    bucket: list[torch.Tensor] = []
+    for tensor in tensors:
+        bucket.append(tensor)
+        if sum(one.numel() for one in bucket) >= BUCKET:
+            yield bucket
+            bucket = []
+    if bucket:
+        yield bucket
+
+
+def divided_work(function: Callable[[torch.Tensor], torch.Tensor], matrices: list[torch.Tensor]) -> list[torch.Tensor]:
+    """function(m), of m's shape and in bfloat16, for each of the matrices, which are the same on all ranks: each is
+    worked out by one rank, the longest first, and sent to the others. A collective call."""
+    if not dist.is_initialized():
+        return [function(matrix) for matrix in matrices]
+    owner, load = {}, [0] * world_size()
+    cost = [matrix.numel() * min(matrix.shape) for matrix in matrices]
+    for number in sorted(range(len(matrices)), key=lambda i: -cost[i]):
+        owner[number] = load.index(min(load))
+        load[owner[number]] += cost[number]
+    flat = matrices[0].new_zeros(sum(matrix.numel() for matrix in matrices), dtype=torch.bfloat16)
+    parts = [part.view_as(m) for part, m in zip(flat.split([m.numel() for m in matrices]), matrices, strict=True)]
+    for number, matrix in enumerate(matrices):
+        if owner[number] == rank():
+            parts[number].copy_(function(matrix))
+    dist.all_reduce(flat)  # all others hold zeros, so the sum is exact
+    return parts
 
 
 def in_lockstep(model: nn.Module, batches: list) -> list:

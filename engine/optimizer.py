@@ -56,20 +56,26 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self) -> None:  # type: ignore[override]  # no closure is ever given
-        matrices = [(p, group) for group in self.param_groups if group.get("muon") for p in group["params"]]
-        for parameter, group in matrices:
-            if parameter.grad is None:
-                continue
-            state = self.state[parameter]
-            if not state:
-                state["momentum_buffer"] = torch.zeros_like(parameter)
-            moment = state["momentum_buffer"].lerp_(parameter.grad, 1 - self.momentum)
-            direction = distributed.full_tensor(parameter.grad.lerp(moment, self.momentum))
-            update = distributed.shard_like(orthogonal(direction), parameter)
-            parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.add_(update, alpha=-0.2 * max(parameter.shape) ** 0.5 * group["lr"])
-            parameter.grad = None  # so that AdamW leaves it alone
+        group_of = {p: group for group in self.param_groups if group.get("muon") for p in group["params"]}
+        for parameters in distributed.buckets(p for p in group_of if p.grad is not None):
+            directions = [distributed.full_tensor(self.direction(parameter)) for parameter in parameters]
+            updates = distributed.divided_work(orthogonal, directions)
+            for parameter, update in zip(parameters, updates, strict=True):
+                rate = group_of[parameter]["lr"]
+                parameter.mul_(1 - rate * group_of[parameter]["weight_decay"])
+                part = distributed.shard_like(update, parameter)
+                parameter.add_(part, alpha=-0.2 * max(parameter.shape) ** 0.5 * rate)
+                parameter.grad = None  # so that AdamW leaves it alone
         super().step()
+
+    def direction(self, parameter: Tensor) -> Tensor:
+        """The gradient with Nesterov momentum."""
+        assert parameter.grad is not None
+        state = self.state[parameter]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        moment = state["momentum_buffer"].lerp_(parameter.grad, 1 - self.momentum)
+        return parameter.grad.lerp(moment, self.momentum)
 
 
 def make_optimizer(model: nn.Module, plan: TrainArguments) -> Optimizer:

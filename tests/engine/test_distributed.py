@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import torch
 from engine_parts import Kill, in_process, sft_flags
-from pairs import argv_for, losses, together, weights
+from pairs import argv_for, losses, start_pair, together, weights
 
 from dataset.bad_rows import BadRows
 from dataset.record import IGNORE, Example
+from engine import distributed
 from engine.arguments import TrainArguments, UsageError
 from engine.dataloader import Feed
+from engine.optimizer import orthogonal
 from engine.trainer import machine
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -141,6 +143,24 @@ def test_muon_works_in_pairs_too(parts, tmp_path):
     assert [step for step, _ in found] == [step for step, _ in expected]
     assert [loss for _, loss in found] == pytest.approx([loss for _, loss in expected], abs=2e-3)
     assert expected[0][1] - expected[-1][1] > 0.02
+
+
+def orthogonal_in_shares(rank: int, folder: Path) -> None:
+    distributed.init(torch.device("cpu"))
+    mine: list[torch.Tensor] = []
+    found = distributed.divided_work(lambda matrix: mine.append(matrix) or orthogonal(matrix), MATRICES)
+    expected = [orthogonal(matrix) for matrix in MATRICES]
+    assert all(map(torch.equal, found, expected))
+    (folder / str(rank)).write_text(str(sum(matrix.numel() for matrix in mine)))
+
+
+MATRICES = [torch.randn(*shape, generator=torch.Generator().manual_seed(0)) for shape in ((64, 16), (24, 24), (16, 64),
+                                                                                          (24, 24))]  # fmt: skip
+
+
+def test_each_of_two_processes_makes_half_of_muons_updates_and_both_have_all(tmp_path):
+    assert start_pair(orthogonal_in_shares, tmp_path) == [0, 0]
+    assert [int((tmp_path / rank).read_text()) for rank in "01"] == [64 * 16 + 24 * 24] * 2
 
 
 @pytest.mark.slow

@@ -293,10 +293,10 @@ SMALL_TEXT = (
 )
 
 
-def train_on(folder: Path, text: str) -> Tokenizer:
+def train_on(folder: Path, text: str, *flags: str) -> Tokenizer:
     folder.mkdir(exist_ok=True)
     (folder / "text.txt").write_text(text, encoding="utf-8")
-    train_tokenizer.main(["--text", str(folder / "text.txt"), "--out", str(folder)])
+    train_tokenizer.main(["--text", str(folder / "text.txt"), "--out", str(folder), *flags])
     return load_tokenizer(folder)
 
 
@@ -305,6 +305,22 @@ def test_the_vocabulary_is_6400_however_small_the_text(tmp_path, text):
     tokenizer = train_on(tmp_path, text)
     assert tokenizer.vocab_size == 6400
     assert all(len(tokenizer.encode(h)) == 1 for h in train_tokenizer.hanzi(1))
+
+
+def test_a_small_vocabulary_holds_what_its_text_uses_and_spells_all_else_in_bytes(tmp_path):
+    tokenizer = train_on(tmp_path, SMALL_TEXT, "--vocab_size", "290")
+    assert tokenizer.vocab_size == 290
+    tokens = {tokenizer.decode([i]) for i in range(260, 290)}
+    used = {character for character in SMALL_TEXT if "\u4e00" <= character <= "\u9fff"} - {"犇"}  # beyond level 1
+    known = {*SMALL_TEXT, *train_tokenizer.TEMPLATE_WORDS, "\ufffd"}
+    assert used <= tokens and known.issuperset("".join(tokens))
+    for text in TEXTS:
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_a_vocabulary_without_room_for_all_bytes_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match="--vocab_size 260, expected more than 4 special tokens and 256 bytes"):
+        train_on(tmp_path, SMALL_TEXT, "--vocab_size", "260")
 
 
 def test_learned_words_apply_to_running_text_and_separators_hold(tmp_path):
