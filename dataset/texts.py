@@ -1,7 +1,7 @@
 """The answers of a data file as plain text, one a line, for a tokenizer of its words.
 
     python -m dataset.texts --data captions.token@train.txt --out out/captions.txt
-    python -m tokenizer.train_tokenizer --text out/captions.txt --out out/tokenizer
+    python -m tokenizer.train_tokenizer --text out/captions.txt --out out/tokenizer --vocab_size 3000
 
 Words that captions use often become one token each: texts get shorter, and an encoder learns to name whole words.
 """

@@ -1,12 +1,13 @@
-"""Trains the 6,400-token vocabulary: `python -m tokenizer.train_tokenizer --text FILE [--out DIR]`.
+"""Trains a byte-level vocabulary: `python -m tokenizer.train_tokenizer --text FILE [--out DIR] [--vocab_size N]`.
 
 FILE is UTF-8, one text per line. U+001F marks boundaries that no token may cross, such as those of Chinese
 words; it is not part of the text. The same file gives the same vocabulary, byte for byte. 20 MB take seconds.
 
-The 6,400 ids are, in order: 4 special tokens, 256 bytes, every hanzi of GB2312 level 1 and the punctuation
-below (with the two-byte prefixes that byte-level merges need to build them), other characters that are
-frequent in the text, words and parts of words by decreasing frequency, and, if the text has too few of
-those, hanzi of GB2312 level 2.
+The ids, by default 6,400, are, in order: 4 special tokens, 256 bytes, every hanzi of GB2312 level 1 and the
+punctuation below (with the two-byte prefixes that byte-level merges need to build them), other characters that
+are frequent in the text, words and parts of words by decreasing frequency, and, if the text has too few of
+those, hanzi of GB2312 level 2. A vocabulary of another size is of this text only: hanzi and punctuation that it
+does not use are left out, and any text can be spelled in bytes still.
 """
 
 from __future__ import annotations
@@ -50,15 +51,16 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--text", type=Path, required=True, help="training text, one text per line")
     parser.add_argument("--out", type=Path, default=default_folder(), help="folder (default: %(default)s)")
+    parser.add_argument("--vocab_size", type=int, default=VOCAB_SIZE, help="ids at most (default: %(default)s)")
     args = parser.parse_args(argv)
     try:
         lines = read_lines(args.text)
+        tokenizer, counts = train(lines, args.vocab_size)
     except TokenizerError as error:
         sys.exit(f"error: {error}")
-    tokenizer, counts = train(lines)
     write(tokenizer, args.out)
     kinds = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    print(f"{args.out / TOKENIZER_FILE}: {VOCAB_SIZE} tokens from {len(lines)} texts: {kinds}")
+    print(f"{args.out / TOKENIZER_FILE}: {sum(counts.values())} tokens from {len(lines)} texts: {kinds}")
 
 
 def read_lines(file: Path) -> list[str]:
@@ -74,16 +76,22 @@ def read_lines(file: Path) -> list[str]:
     return lines
 
 
-def train(lines: list[str]) -> tuple[FastTokenizer, dict[str, int]]:
-    """The tokenizer trained on these texts, and its number of tokens by kind.
+def train(lines: list[str], size: int = VOCAB_SIZE) -> tuple[FastTokenizer, dict[str, int]]:
+    """The tokenizer of `size` tokens, or fewer for want of text, trained on these texts, and its tokens by kind.
 
     Merges are learned over characters, not bytes: a token is always whole characters, or the start of one.
+    TokenizerError for a size with no room beside the special tokens and bytes.
     """
-    vocabulary = _Vocabulary()
-    vocabulary.extend("hanzi and punctuation", _spelled([*hanzi(1), *PUNCTUATION]))
+    if size <= len(SPECIALS) + 256:
+        raise TokenizerError(f"--vocab_size {size}, expected more than {len(SPECIALS)} special tokens and 256 bytes.")
+    vocabulary = _Vocabulary(size)
+    used = set().union(*lines)
+    needed = [c for c in [*hanzi(1), *PUNCTUATION] if size == VOCAB_SIZE or c in used]
+    vocabulary.extend("hanzi and punctuation", _spelled(needed))
     vocabulary.extend("other characters", _spelled(_frequent_characters(lines)))
-    vocabulary.extend("words and parts of words", [[merge] for merge in _word_merges(lines)])
-    vocabulary.extend("rarer hanzi to fill up", _spelled(hanzi(2)))
+    vocabulary.extend("words and parts of words", [[merge] for merge in _word_merges(lines, size)])
+    if size == VOCAB_SIZE:
+        vocabulary.extend("rarer hanzi to fill up", _spelled(hanzi(2)))
     return _assemble(vocabulary), vocabulary.counts
 
 
@@ -105,7 +113,8 @@ def write(tokenizer: FastTokenizer, folder: Path) -> None:
 class _Vocabulary:
     """Tokens as bytes, in the order of their ids, and the merges that build them."""
 
-    def __init__(self):
+    def __init__(self, size: int):
+        self.size = size
         self.tokens: dict[bytes, None] = dict.fromkeys(bytes([b]) for b in range(256))  # an ordered set
         self.merges: list[Merge] = []
         self.counts = {"special": len(SPECIALS), "bytes": 256}
@@ -118,7 +127,7 @@ class _Vocabulary:
         before = len(self.tokens)
         for merges in chains:
             new = [(left, right) for left, right in merges if left + right not in self.tokens]
-            room = VOCAB_SIZE - len(SPECIALS) - len(self.tokens)
+            room = self.size - len(SPECIALS) - len(self.tokens)
             short = all(len(left + right) <= MAX_TOKEN_BYTES for left, right in new)
             if new and short and len(new) <= room and all(half in self.tokens for half in new[0]):
                 self.tokens.update((left + right, None) for left, right in new)
@@ -139,7 +148,7 @@ def _frequent_characters(lines: list[str]) -> list[str]:
     return sorted(found, key=lambda c: (-counts[c], c))[:MAX_OTHER_CHARACTERS]
 
 
-def _word_merges(lines: list[str]) -> list[Merge]:
+def _word_merges(lines: list[str], size: int) -> list[Merge]:
     """Merges of characters into words, most frequent first, from the library's BPE trainer."""
     learner = FastTokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.Sequence(
@@ -147,7 +156,7 @@ def _word_merges(lines: list[str]) -> list[Merge]:
     )
     alphabet = len(set(TEMPLATE_WORDS).union(*lines))
     trainer = trainers.BpeTrainer(
-        vocab_size=alphabet + VOCAB_SIZE,  # more than needed: some will be too long
+        vocab_size=alphabet + size,  # more than needed: some will be too long
         min_frequency=2, max_token_length=MAX_TOKEN_BYTES, show_progress=False,
     )  # fmt: skip
     learner.train_from_iterator(chain(lines, repeat(TEMPLATE_WORDS, len(lines))), trainer)
