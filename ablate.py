@@ -1,4 +1,4 @@
-"""Ablations: the same training with one thing changed, for several seeds, compared in one table."""
+"""Studies: trainings that differ in one thing, from several seeds, compared in one table."""
 
 from __future__ import annotations
 
@@ -8,76 +8,73 @@ if __name__ == "__main__":
     begin()
 
 import argparse
-import shlex
 import sys
 from pathlib import Path
 
-import eval_vlm
-import train_pretrain
 from engine.arguments import UsageError
-from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
-from model.checkpoints import read_json, write_json
-from model.config import PROJECTORS
-from scoring.report import score_table
+from tools.studies.arms import STUDIES
+from tools.studies.figures import draw
+from tools.studies.results import compare, crossed, study_table
+from tools.studies.runner import Plan, quick, run_study, write_lines
 
-# ablation -> arm -> the flags of train_pretrain.py that set the arm apart
-ARMS: dict[str, dict[str, list[str]]] = {
-    "random-init": {"trained LM": [], "random LM": ["--llm", "random"],
-                    "random LM, heads that match": ["--llm", "random", "--init", "matching"]},
-    # without the warm-up on cells, which only ldp can have
-    "projectors": {kind: ["--projector", kind, "--cell_steps", "0"] for kind in PROJECTORS},
-}
-COMPARED = ("statement_accuracy", "caption_true_share", "f1", "precision", "recall", "chair_i", "colour_binding",
-            "place_accuracy", "mean_length", "stopped_share", "loop_share", "unscored_share", "blank_f1")  # fmt: skip
+FIRST_SEED = 42
 
 
 def main(argv: list[str] | None = None) -> None:
-    """python ablate.py random-init    pretraining with a trained language model, and with a random one
-    python ablate.py projectors     pretraining with each projector
+    """python ablate.py curriculum                    all arms and seeds, one after another
+    python ablate.py curriculum --arm growing --seed 43    one row of the table
+    python ablate.py curriculum --jobs 2 --threads 1       two rows at a time
 
-    Every arm gets the same data, steps and seeds, and is scored on the same test scenes. Flags that are not listed
-    here are passed to train_pretrain.py in every arm, as --samples 5000 or --data FILE.
+    The arms of a study get the same number of steps and, where lengths of text are compared, of supervised tokens; the
+    table states both. A study that was stopped goes on where it was. Flags that are not listed here are passed to every
+    training command, as --english 1.
     """
-    parser = argparse.ArgumentParser(description=main.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ablation", choices=tuple(ARMS), help="what to vary")
-    parser.add_argument("--seeds", type=int, default=1, help="seeds per arm (default: 1)")
-    parser.add_argument("--n", type=int, default=500, help="test scenes to score (default: 500)")
-    parser.add_argument("--out", default="", help="folder of the runs (default: out/ablate/<ablation>)")
-    args, flags = parser.parse_known_args(argv)
-    if args.seeds < 1 or args.n < 1:
-        raise UsageError(f"--seeds {args.seeds} --n {args.n}: expected 1 or more of each")
-    command = shlex.join(["python", "ablate.py", *(sys.argv[1:] if argv is None else argv)])
-    out = Path(args.out or f"out/ablate/{args.ablation}")
-    table: dict[str, dict] = {}
-    for seed in range(42, 42 + args.seeds):
-        for arm, differs in ARMS[args.ablation].items():
-            title = arm if args.seeds == 1 else f"{arm}, seed {seed}"
-            print(f"\n== {title}")
-            table[title] = run_arm(out / f"{arm.replace(' ', '-').lower()}-{seed}", [*differs, *flags], seed, args.n)
-    steps = {title: row["steps"] for title, row in table.items()}
-    if len(set(steps.values())) > 1:
-        print(f"the arms did not get equal budgets, so compare with care: {steps}")
-    names = [column for name in COMPARED for column in (name, f"{name}_ci95")]
-    shown = {title: {name: row["metrics"][name] for name in names if name in row["metrics"]}
-             for title, row in table.items()}  # fmt: skip
-    print(f"\n{args.ablation}: {args.n} test scenes, 95% intervals in brackets\n\n{score_table(shown)}")
-    write_json(out / "comparison.json", {"command": command, "n": args.n, "arms": table})
-    (out / "comparison.md").write_text(f"`{command}`\n\n{score_table(shown, markdown=True)}\n", encoding="utf-8")
-    print(f"\nkept as {out}/comparison.json and .md")
+    names = "\n".join(f"  {name:<14}{study.question}" for name, study in STUDIES.items())
+    parser = argparse.ArgumentParser(
+        description=f"{main.__doc__}\nstudies:\n{names}", formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("study", choices=tuple(STUDIES), help="what to compare")
+    parser.add_argument("--arm", action="append", metavar="NAME", help="this arm alone; may be given again")
+    parser.add_argument("--seeds", type=int, default=0, metavar="N", help="so many seeds (default: as the study says)")
+    parser.add_argument("--seed", type=int, metavar="N", help="this seed alone")
+    parser.add_argument("--n", type=int, default=500, metavar="N", help="test scenes to score (default: 500)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rows made at a time (default: 1)")
+    parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of each (default: torch's)")
+    parser.add_argument("--quick", action="store_true", help="a few steps and scenes, to see whether it runs")
+    parser.add_argument("--out", default="", metavar="DIR", help="folder of the runs (default: out/ablate/STUDY)")
+    args, extra = parser.parse_known_args(argv)
+    study = STUDIES[args.study]
+    arms = args.arm or list(study.arms)
+    unknown = [arm for arm in arms if arm not in study.arms]
+    if unknown:
+        raise UsageError(f"--arm {unknown[0]}: {args.study} has the arms {', '.join(study.arms)}")
+    if min(args.n, args.jobs) < 1 or min(args.seeds, args.threads) < 0:
+        parser.error("--n and --jobs take 1 or more, --seeds and --threads 0 or more")
+    count = 1 if args.quick else args.seeds or study.seeds
+    seeds = [args.seed] if args.seed is not None else list(range(FIRST_SEED, FIRST_SEED + count))
+    out = Path(args.out or f"out/ablate/{args.study}{'-quick' if args.quick else ''}").resolve()
+    plan = Plan(args.study, study, out, args.n, tuple(extra))
+    plan = quick(plan) if args.quick else plan
+    rows = run_study(plan, arms, seeds, args.jobs, args.threads)
+    report(plan, rows, out)
 
 
-def run_arm(run: Path, flags: list[str], seed: int, n: int) -> dict:
-    """Train and score one arm: its budget and metrics. A finished arm is not trained again."""
-    train_pretrain.main(["--out", str(run), "--seed", str(seed), *flags])
-    scores = run / "scores.json"
-    eval_vlm.main(["--split", "test", "--weights", str(run), "--n", str(n), "--scores", str(scores),
-                   "--max_new_tokens", "64", "--questions", "0"])  # fmt: skip
-    summary = Run(run).summary()
-    return {
-        "run": str(run), "steps": summary["steps"], "tokens": summary["tokens"], "val_loss": summary["val_loss"],
-        "metrics": read_json(scores)["metrics"],
-    }  # fmt: skip
+def report(plan: Plan, rows: list[dict], out: Path) -> None:
+    """Print the table of the rows; keep rows, table and plot in the study's folder."""
+    reference = plan.study.reference if any(row["arm"] == plan.study.reference for row in rows) else rows[0]["arm"]
+    values = compare(crossed(rows), reference)
+    budgets = {row["steps"] for row in rows if row["steps"]}
+    if len(budgets) > 1:
+        print(f"the arms took {' and '.join(f'{steps:,}' for steps in sorted(budgets))} steps: compare with care")
+    head = f"{plan.name}: {plan.study.question} {plan.n} test scenes; * differs from '{reference}', p < 0.05"
+    print(f"\n{head}\n\n{study_table(rows, values, plan.study.metrics)}")
+    write_lines(out / f"{plan.name}.jsonl", rows)
+    table = study_table(rows, values, plan.study.metrics, markdown=True)
+    (out / f"{plan.name}.md").write_text(f"{head}\n\n{table}\n", encoding="utf-8")
+    draw(out / f"{plan.name}.png", values, plan.study.metrics, plan.study.question)
+    print(f"\nkept as {out}/{plan.name}.jsonl, .md and .png")
 
 
 if __name__ == "__main__":

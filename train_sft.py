@@ -9,11 +9,14 @@ if __name__ == "__main__":
 
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
 
 import train_pretrain
+from dataset.curriculum import curriculum
+from dataset.encoding import encode_record
 from dataset.splits import stage_data
 from dataset.views import stage_records
 from engine.arguments import TrainArguments, UsageError, with_projector_rate
@@ -27,8 +30,9 @@ from model.checkpoints import load_vlm
 DEFAULTS = TrainArguments(stage=1, learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
 TEXTS = {1: 3_200, 2: 2_560, 3: 9_600}  # of the picture book
 PROJECTOR_RATE = 3e-4  # on the picture book, whose projector makes embeddings as small as the words' own
-FLAGS = ("recipe", "stage", "fit", "from_run", "images", "vision", "train", "lora_rank", "lora_alpha", "lora_targets",
-         "max_seq_len", "augment", "cache_gb", "gradient_checkpointing", "fsdp")  # fmt: skip
+FLAGS = ("recipe", "stage", "curriculum", "supervised_tokens", "fit", "from_run", "images", "vision", "train",
+         "lora_rank", "lora_alpha", "lora_targets", "max_seq_len", "augment", "cache_gb", "gradient_checkpointing",
+         "fsdp")  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -59,6 +63,9 @@ def main(argv: list[str] | None = None) -> None:
         length = lambda text: len(tokenizer.encode(text))  # noqa: E731
         train, val = (stage_records(some, args.stage, args.fit, length, args.seed) for some in (data.train, data.val))
         data = dataclasses.replace(data, train=train, val=val)
+    if args.curriculum:
+        encode = partial(encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=512)
+        data = dataclasses.replace(data, train=curriculum(args, encode))
     train_vlm(args, model, encoder, tokenizer, data, ("projector", "llm"), here)
 
 

@@ -81,6 +81,9 @@ class TrainArguments:
     # curriculum (SFT)
     stage: int = flag(0, "stage of the curriculum", choices=(1, 2, 3))
     fit: str = flag("cut", "answers too long for the stage: cut after a sentence, or dropped", choices=("cut", "drop"))
+    curriculum: str = flag("", "parts of the training in order, as short,middle,long,final, with --steps in all "
+                           "(picture book; dataset/curriculum.py)")  # fmt: skip
+    supervised_tokens: int = flag(1_500, "of a step of the --curriculum, about", AT_LEAST_1)
     # which step is kept
     keep: str = flag("last", "the last weights, or those of the lowest validation loss", choices=("last", "best"))
     patience: int = flag(0, "stop after so many validations without a lower loss (0: never)", AT_LEAST_0)
@@ -119,7 +122,7 @@ COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "ca
             "recipe")  # fmt: skip
 # Settings newer than some runs: where a run.json lacks one, the run was made with its default.
 ADDED = ("token_budget", "learning_rates", "lora_rank", "lora_alpha", "lora_targets", "keep", "patience",
-         "feature_layer", "init", "cell_steps", "doubt", "dropout")  # fmt: skip
+         "feature_layer", "init", "cell_steps", "doubt", "dropout", "curriculum", "supervised_tokens")  # fmt: skip
 
 
 class UsageError(ValueError):
@@ -190,6 +193,8 @@ def check(args: TrainArguments) -> str:
             return f"--{item.name} {value}: expected {expected}"
     if args.images and not args.data:
         return "--images names the folder of --data's pictures, but there is no --data"
+    if args.curriculum and args.data:
+        return "--curriculum is made of the picture book's texts; leave out --data or --curriculum"
     if args.val_data and not args.data:
         return "--val_data is what a training on --data is validated on, but there is no --data"
     if args.image_size % args.patch_size or args.patch_size & (args.patch_size - 1):

@@ -23,6 +23,7 @@ from dataset.batching import (
     padding_share,
     pixel_loader,
 )
+from dataset.curriculum import Curriculum
 from dataset.features import FeatureCache
 from dataset.mixture import draw, mixture_of, share_out
 from dataset.record import Batch, Example, Picture, Record
@@ -59,6 +60,8 @@ class Feed:
 
     def plan(self, epoch: int) -> list:
         """The batches of an epoch as example indices: one of each row, or as a weighted mixture samples them."""
+        if isinstance(self.examples.records, Curriculum):
+            return self.examples.records.plan(self.examples, self.seed, epoch)
         numbers = self.examples.epoch(self.seed, epoch)
         if self._weighted:
             names, shares, of = self._weighted
@@ -97,7 +100,10 @@ class Feed:
         )
 
     def mixing(self) -> list[str]:
-        """A line per source of a weighted mixture: its samples per epoch, its share, passes over its rows."""
+        """A line per source of a weighted mixture: its samples per epoch, its share, passes over its rows; or a line
+        per part of a curriculum."""
+        if isinstance(self.examples.records, Curriculum):
+            return list(self.examples.records.lines())
         if not self._weighted:
             return []
         names, shares, of = self._weighted

@@ -284,6 +284,7 @@ def describe(args: TrainArguments, feed: Feed, model: nn.Module, here: Machine, 
     compiled = ", with compiled kernels" if used["kernels"] else "" if used["fast"] else ", by the plain model"
     beside = program_memory(here.dtype, here.device) + kept_memory(memory, here.device)
     size = f"{args.token_budget} tokens" if args.token_budget else f"{args.batch_size} samples"
+    size = f"about {args.supervised_tokens} supervised tokens" if args.curriculum else size
     lines = [
         feed.samples(args.max_seq_len),
         *feed.mixing(),

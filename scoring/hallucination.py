@@ -1,0 +1,85 @@
+"""Where in a caption it hallucinates, and of what: by mention, by length, by how common a thing is, as AMBER counts.
+
+All are ratios of counts, as in scoring/metrics.py.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from dataset.picturebook.facts import KINDS, PLACES, Scene
+from dataset.picturebook.world import kind_weights
+from scoring.claims import Mention
+from scoring.mentions import read_caption
+from scoring.metrics import SampleScores
+from scoring.statements import judge
+
+MENTIONS = 8  # of a caption that are looked at one by one
+STATEMENTS = (3, 6, 10)  # lengths at which captions are compared, in statements
+TIERS = ("common", "middle", "rare")
+
+
+def hallucination_scores(text: str, scene: Scene, tokens: int) -> SampleScores:
+    """Scores of a caption of so many tokens against the facts of its scene:
+
+    false_per_100_tokens: false statements / tokens, times 100.
+    false_at/<k>: k-th mentions of an object that is absent / captions with k mentions.
+    false_first/<n>: false statements among the first n / such statements: captions cut to the same length.
+    chair_first/<k>, cover_first/<k>: absent mentions, and kinds covered, up to the k-th mention: hallucination at equal
+    coverage. A caption with fewer mentions counts with all it has.
+    chair_i/<tier>: absent mentions / mentions of kinds that are common, middling or rare in training.
+    amber_cover, amber_hal, amber_cog (AMBER, arXiv 2311.07397): kinds covered / kinds of the scene; captions with an
+    absent kind / captions; absent kinds that one would expect at that place / kinds mentioned.
+    """
+    verdicts = [bool(one.verdict) for one in judge(text, scene) if one.verdict is not None]
+    said = read_caption(text)
+    present = {thing.kind for thing in scene.things}
+    absent = [mention.kind not in present for mention in said.mentions]
+    named = set(said.kinds)
+    scores: SampleScores = {"false_per_100_tokens": (100 * verdicts.count(False), tokens)}
+    for n in STATEMENTS:
+        scores[f"false_first/{n}"] = (verdicts[:n].count(False), len(verdicts[:n]))
+    for k in range(1, MENTIONS + 1):
+        scores[f"false_at/{k}"] = (float(absent[k - 1]), 1) if len(absent) >= k else (0, 0)
+        scores[f"chair_first/{k}"] = (sum(absent[:k]), len(absent[:k]))
+        scores[f"cover_first/{k}"] = (_covered(said.mentions[:k], present), len(present))
+    for tier in TIERS:
+        of_tier = [gone for gone, mention in zip(absent, said.mentions, strict=True) if tier_of(mention.kind) == tier]
+        scores[f"chair_i/{tier}"] = (sum(of_tier), len(of_tier))
+    usual = usual_kinds(scene.place)
+    scores["amber_cover"] = (len(named & present), len(present))
+    scores["amber_hal"] = (float(bool(named - present)), 1)
+    scores["amber_cog"] = (len((named - present) & usual), len(named))
+    return scores
+
+
+def _covered(mentions: tuple[Mention, ...], present: set[str]) -> int:
+    return len({mention.kind for mention in mentions} & present)
+
+
+@cache
+def frequencies() -> dict[str, float]:
+    """Kind -> its share of the things in training scenes, by the world's prior over all places alike."""
+    shares = dict.fromkeys(KINDS, 0.0)
+    for place in PLACES:
+        weights = kind_weights(place)
+        for kind, weight in weights.items():
+            shares[kind] += weight / sum(weights.values()) / len(PLACES)
+    return shares
+
+
+@cache
+def tier_of(kind: str) -> str:
+    """The third of the kinds that it is in, by how common it is in training."""
+    order = sorted(frequencies(), key=lambda name: (-frequencies()[name], name))
+    return TIERS[order.index(kind) * len(TIERS) // len(order)]
+
+
+@cache
+def usual_kinds(place: str) -> frozenset[str]:
+    """Kinds that are more likely at a place than the median kind that can be there."""
+    weights = kind_weights(place)
+    median = float(np.median(list(weights.values())))
+    return frozenset(kind for kind, weight in weights.items() if weight > median)

@@ -1,0 +1,108 @@
+"""The studies: what each asks, its arms, and what every arm is scored on.
+
+An arm is a list of commands, run one after another, each with a folder of its own. In a command {seed} is the seed,
+{shared} the folder of what all arms of a seed start from, {before} that of the command before in the same arm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+CAPTIONS = ("statement_accuracy", "caption_true_share", "false_per_100_tokens", "chair_i", "chair_s", "recall", "f1",
+            "amber_cog", "mean_tokens")  # fmt: skip
+LONG = "eval_vlm.py --split test --n {n} --questions 0 --prompt 描述一下这个图像的内容。"
+QUESTIONS = "eval_vlm.py --split test --n {n} --questions {n} --prompt 描述一下这个图像的内容。"
+
+
+@dataclass(frozen=True)
+class Study:
+    """arms: name -> commands. reference: the arm that the others are compared with. shared: commands of which all arms
+    of a seed use the results; {before} is the one before."""
+
+    question: str
+    arms: Mapping[str, tuple[str, ...]]
+    reference: str
+    shared: tuple[str, ...] = ()
+    scored: str = LONG
+    seeds: int = 3
+    metrics: tuple[str, ...] = CAPTIONS
+
+
+ALIGNED = "train_pretrain.py --samples 3200 --seed {seed}"
+STEPS = 200
+SFT = f"train_sft.py --stage 3 --from {{shared}} --steps {STEPS} --seed {{seed}} --curriculum "
+
+
+def in_parts(*names: str) -> tuple[str, ...]:
+    """The command of one training that sees these parts in order."""
+    return (SFT + ",".join(names),)
+
+
+LM_STEPS, ALIGN_STEPS = 320, 160
+OWN = "train_pretrain.py --seed {seed} --cell_steps 0 --steps"
+RANDOM = "--llm random --init matching"
+
+STUDIES: dict[str, Study] = {
+    "curriculum": Study(
+        "Does growing the text slowly lower hallucination at the final length?",
+        {
+            "growing": in_parts("short", "middle", "long", "final"),
+            "final at once": in_parts("final", "final", "final", "final"),
+            "shuffled": in_parts("all", "all", "all", "final"),
+            "reversed": in_parts("long", "middle", "short", "final"),
+            "growing by truncation": in_parts("beginning", "half", "long", "final"),
+            "long only": in_parts("long", "long", "long", "long"),
+            "short only": in_parts("short", "short", "short", "short"),
+        },
+        "final at once", (ALIGNED,), seeds=5,
+    ),
+    "random-init": Study(
+        "What does the language model's own training bring?",
+        {
+            "trained, frozen": (f"{OWN} {ALIGN_STEPS} --llm {{shared}}",),
+            "trained, trained on": (f"{OWN} {ALIGN_STEPS} --llm {{shared}} --train projector,llm",),
+            "random, frozen": (f"{OWN} {ALIGN_STEPS} {RANDOM}",),
+            "random, trained": (f"{OWN} {ALIGN_STEPS} {RANDOM} --train projector,llm",),
+            "random, trained as long as both": (f"{OWN} {LM_STEPS + ALIGN_STEPS} {RANDOM} --train projector,llm",),
+        },
+        "trained, frozen", (f"train_lm.py --steps {LM_STEPS} --seed {{seed}}",),
+        scored="eval_vlm.py --split test --n {n} --questions 0 --max_new_tokens 64", seeds=5,
+    ),
+    "projector": Study(
+        "Does the kind of projector matter, or the number of image tokens?",
+        {
+            kind: (f"train_pretrain.py --seed {{seed}} --cell_steps 0 --samples 6400 --projector {kind}",)
+            for kind in ("linear", "mlp", "ldp")
+        },
+        "ldp", scored="eval_vlm.py --split test --n {n} --questions 0 --max_new_tokens 64", seeds=5,
+    ),
+    "freeze": Study(
+        "Which weights have to train, at the same steps?",
+        {
+            name: (SFT + f"final --train {trained}",)
+            for name, trained in {
+                "projector": "projector", "projector, language model": "projector,llm",
+                "projector, encoder": "projector,vision", "all": "projector,llm,vision",
+                "last layer": "projector,llm.layers.-1", "LoRA 2": "projector,lora --lora_rank 2",
+                "LoRA 8": "projector,lora --lora_rank 8", "LoRA 32": "projector,lora --lora_rank 32",
+            }.items()
+        },
+        "projector, language model", (ALIGNED,),
+    ),
+    "forgetting": Study(
+        "Does captioning unlearn question answering, and what brings it back?",
+        {
+            "before": (),
+            "captions": (SFT + "long",),
+            "captions, low rate": (SFT + "long --learning_rate 1e-4 --learning_rates projector=3e-5",),
+            "5% questions": (SFT + "replay5",),
+            "20% questions": (SFT + "replay20",),
+            "captions by LoRA": (SFT + "long --train projector,lora",),
+            "captions, then questions": (SFT + "long", SFT.replace("{shared}", "{before}") + "questions"),
+        },
+        "before",
+        (ALIGNED, "train_sft.py --stage 1 --from {before} --samples 3200 --seed {seed}"),
+        scored=QUESTIONS, metrics=("vqa_accuracy", "pope_accuracy", *CAPTIONS),
+    ),
+}  # fmt: skip

@@ -1,0 +1,136 @@
+"""What the rows of a study say: means over seeds and scenes with intervals, arms compared in pairs, a table.
+
+All arms answer for the same scenes from the same seeds, so seeds and scenes are crossed: a resample draws seeds and,
+independently, scenes, each with replacement, the same for both arms that are compared. With few seeds the intervals are
+too narrow, as percentiles of so few draws are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dataset.bad_rows import BadRows, DataError
+from scoring.answer_file import read_answers
+from scoring.hallucination import hallucination_scores
+from scoring.metrics import Ratio
+from scoring.report import aligned
+from tools.compare import scene_of
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Crossed:
+    """A metric's numerators and denominators (seeds, answers) of one arm."""
+
+    tops: np.ndarray
+    bottoms: np.ndarray
+
+    def value(self) -> float | None:
+        return self.tops.sum() / self.bottoms.sum() if self.bottoms.sum() else None
+
+    def drawn(self, weights: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """The metric (R,) in each resample, of weights (R, seeds) and (R, answers); NaN where it is undefined."""
+        seeds, answers = weights
+        tops, bottoms = (((seeds @ counts) * answers).sum(1) for counts in (self.tops, self.bottoms))
+        return np.divide(tops, bottoms, out=np.full(len(tops), np.nan), where=bottoms > 0)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric of an arm; against the reference arm its difference, that one's interval and p."""
+
+    value: float | None
+    ci95: tuple[float, float] | None
+    gain: float | None = None
+    gain_ci95: tuple[float, float] | None = None
+    p: float | None = None
+
+
+def read_scores(answers: Path) -> list[dict[str, Ratio]]:
+    """The scores of each answer of a run; those of captions of scenes with where and of what they hallucinate."""
+    found = []
+    for row in read_answers(answers, BadRows(0.0)):
+        scene = scene_of(row["picture"])
+        scores = dict(row["scores"])
+        if scene is not None and "statement_accuracy" in scores:
+            scores |= hallucination_scores(row["answer"], scene, row["tokens"])
+        found.append(scores)
+    return found
+
+
+def crossed(rows: Sequence[Mapping]) -> dict[str, dict[str, Crossed]]:
+    """arm -> metric -> its counts. DataError where an arm lacks a seed, or answers, that another has."""
+    seeds = sorted({row["seed"] for row in rows})
+    table: dict[str, dict[str, Crossed]] = {}
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        of_arm = {row["seed"]: read_scores(Path(row["answers"])) for row in rows if row["arm"] == arm}
+        lengths = {len(scores) for scores in of_arm.values()}
+        if sorted(of_arm) != seeds or len(lengths) != 1:
+            raise DataError(f"{arm}: found seeds {sorted(of_arm)} and {sorted(lengths)} answers, expected {seeds}, alike")
+        of_seeds = [of_arm[seed] for seed in seeds]
+        names = dict.fromkeys(name for scores in of_seeds for one in scores for name in one)
+        counts = np.array([[[one.get(name, (0, 0)) for name in names] for one in scores] for scores in of_seeds], float)
+        table[arm] = {name: Crossed(counts[:, :, i, 0], counts[:, :, i, 1]) for i, name in enumerate(names)}
+    sizes = {arm: next(iter(metrics.values())).tops.shape for arm, metrics in table.items()}
+    if len(set(sizes.values())) > 1:
+        raise DataError(f"the arms have other numbers of seeds and answers: {sizes}; score them alike")
+    return table
+
+
+def compare(table: Mapping[str, Mapping[str, Crossed]], reference: str, seed: int = 0) -> dict[str, dict[str, Value]]:
+    """arm -> metric -> its value with a 95% interval, and against the reference arm."""
+    shape = next(iter(table[reference].values())).tops.shape
+    generator = np.random.default_rng(seed)
+    weights = tuple(generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(float) for n in shape)
+    assert len(weights) == 2
+    found: dict[str, dict[str, Value]] = {}
+    for arm, metrics in table.items():
+        found[arm] = {}
+        for name, counts in metrics.items():
+            value, drawn = counts.value(), counts.drawn(weights)
+            base = table[reference].get(name)
+            if arm == reference or base is None or value is None or base.value() is None:
+                found[arm][name] = Value(value, interval(drawn))
+                continue
+            gains = drawn - base.drawn(weights)
+            gains = gains[~np.isnan(gains)]
+            beyond = min((gains <= 0).sum(), (gains >= 0).sum())
+            p = min(1.0, 2 * (float(beyond) + 1) / (len(gains) + 1))
+            found[arm][name] = Value(value, interval(drawn), value - (base.value() or 0.0), interval(gains), p)
+    return found
+
+
+def interval(drawn: np.ndarray) -> tuple[float, float] | None:
+    defined = drawn[~np.isnan(drawn)]
+    if not len(defined):
+        return None
+    low, high = np.percentile(defined, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def study_table(
+    rows: Sequence[Mapping], values: Mapping[str, Mapping[str, Value]], metrics: Sequence[str], markdown: bool = False
+) -> str:
+    """A line for each arm: its budget, and each metric with its interval and, where p < 0.05 against the reference, a
+    star."""
+    lines = [["arm", "seeds", "steps", "supervised tokens", "minutes", *metrics]]
+    for arm, of_arm in values.items():
+        own = [row for row in rows if row["arm"] == arm]
+        budget = [str(len(own)), f"{own[0]['steps']:,}", f"{np.mean([row['supervised'] for row in own]):,.0f}",
+                  f"{np.mean([row['seconds'] for row in own]) / 60:.1f}"]  # fmt: skip
+        lines.append([arm, *budget, *(cell(of_arm.get(name)) for name in metrics)])
+    return aligned(lines, markdown)
+
+
+def cell(value: Value | None) -> str:
+    if value is None or value.value is None:
+        return "-"
+    low, high = value.ci95 or (value.value, value.value)
+    digits = 1 if abs(value.value) >= 10 else 3
+    star = "*" if value.p is not None and value.p < 0.05 else ""
+    return f"{value.value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]{star}"

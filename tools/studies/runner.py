@@ -1,0 +1,151 @@
+"""Runs the arms of a study: each arm and seed is a row, made by commands that are resumed where they were stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dataset.atomic import encoded, replacing
+from engine.checkpoint import Run, RunError
+from model.checkpoints import read_json
+from tools.studies.arms import Study
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class ArmError(RunError):
+    """A command of an arm that ended with an error."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all rows of a study have in common. extra: flags for every training command, as --english 1."""
+
+    name: str
+    study: Study
+    folder: Path
+    n: int  # scenes to score
+    extra: tuple[str, ...] = ()
+
+    def path(self, arm: str, seed: int) -> Path:
+        return self.folder / f"{re.sub(r'[^a-z0-9]+', '-', arm.lower()).strip('-')}-{seed}"
+
+
+def steps_of(plan: Plan, commands: Iterable[str], folder: Path, seed: int, shared: Path | None) -> list[list[str]]:
+    """The commands as lists of words, each with --out, and with what {seed}, {shared}, {before} and {n} stand for."""
+    made, before = [], shared
+    for number, command in enumerate(commands, 1):
+        out = folder / f"run{number}"
+        words = command.format(seed=seed, shared=shared, before=before, n=plan.n).split()
+        made.append([*words, *plan.extra, "--out", str(out)])
+        before = out
+    return made
+
+
+def make(commands: list[list[str]], log: Path, threads: int) -> None:
+    """Run the commands in turn, what they say kept in `log`; ArmError, with its last lines, where one fails."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    for words in commands:
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"\n$ python {shlex.join(words)}\n")
+            file.flush()
+            environment = {**os.environ, "OMP_NUM_THREADS": str(threads)} if threads else dict(os.environ)
+            code = subprocess.call([sys.executable, *words], cwd=ROOT, stdout=file, stderr=file, env=environment)
+        if code:
+            last = "\n".join(log.read_text("utf-8", "replace").splitlines()[-8:])
+            raise ArmError(f"python {shlex.join(words)} ended with {code}; {log} has what it said:\n{last}")
+
+
+def make_shared(plan: Plan, seed: int, threads: int) -> Path | None:
+    """What all arms of a seed start from, the last of its runs; None if the study needs nothing."""
+    if not plan.study.shared:
+        return None
+    folder = plan.path("shared", seed)
+    commands = steps_of(plan, plan.study.shared, folder, seed, None)
+    make([words for words in commands if not Run(Path(words[-1])).is_finished()], folder / "log.txt", threads)
+    return Path(commands[-1][-1])
+
+
+def run_row(plan: Plan, arm: str, seed: int, threads: int = 0) -> dict:
+    """Train and score one arm from one seed: what it took, and its metrics. A finished row is not made again."""
+    folder = plan.path(arm, seed)
+    shared = make_shared(plan, seed, threads)
+    training = steps_of(plan, plan.study.arms[arm], folder, seed, shared)
+    weights = Path(training[-1][-1]) if training else shared
+    if weights is None:
+        raise ArmError(f"{arm}: no run to score; give the arm a command, or the study a shared one")
+    answers, scores = folder / "answers.jsonl", folder / "scores.json"
+    scored = [*plan.study.scored.format(n=plan.n).split(), "--weights", str(weights), "--answers", str(answers),
+              "--scores", str(scores)]  # fmt: skip
+    file = folder / "row.json"
+    row = read_json(file) if file.is_file() else {}
+    if row.get("commands") == [shlex.join(words) for words in (*training, scored)]:
+        return row
+    missing = [words for words in training if not Run(Path(words[-1])).is_finished()]
+    make([*missing, scored], folder / "log.txt", threads)
+    summaries = [Run(Path(words[-1])).summary() for words in training]
+    row = {
+        "study": plan.name, "arm": arm, "seed": seed, "n": plan.n,
+        "steps": sum(one["steps"] for one in summaries), "tokens": sum(one["tokens"] for one in summaries),
+        "supervised": sum(supervised(Path(words[-1])) for words in training),
+        "seconds": round(sum(one["seconds"] for one in summaries), 1),
+        "answers": str(answers), "metrics": read_json(scores)["metrics"],
+        "commands": [shlex.join(words) for words in (*training, scored)],
+    }  # fmt: skip
+    write_lines(file, [row], indent=1)
+    return row
+
+
+def supervised(run: Path) -> int:
+    """About how many supervised tokens a run was trained on: its data's share of them, times the tokens it saw."""
+    _, tokens, labelled = Run(run).facts()["samples, tokens, supervised"]
+    return round(Run(run).summary()["tokens"] * labelled / tokens)
+
+
+def run_study(plan: Plan, arms: Iterable[str], seeds: Iterable[int], jobs: int, threads: int) -> list[dict]:
+    """The rows of these arms and seeds, `jobs` at a time, with a progress bar; the first ArmError stops the rest."""
+    todo = [(arm, seed) for seed in seeds for arm in arms]
+    for seed in dict.fromkeys(seed for _, seed in todo):  # before the arms, as several would make it at once
+        make_shared(plan, seed, threads)
+    rows: dict[tuple[str, int], dict] = {}
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        waiting = {pool.submit(run_row, plan, arm, seed, threads): (arm, seed) for arm, seed in todo}
+        with tqdm(total=len(todo), unit="arm", desc=plan.name) as bar:
+            for done in as_completed(waiting):
+                rows[waiting[done]] = done.result()
+                bar.set_postfix_str("{}, seed {}".format(*waiting[done]))
+                bar.update()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    return [rows[key] for key in todo]
+
+
+def write_lines(file: Path, rows: Iterable[dict], indent: int | None = None) -> None:
+    """Write JSON rows, one a line unless indented, atomically."""
+    with replacing(file) as handle:
+        for row in rows:
+            handle.write(encoded(json.dumps(row, ensure_ascii=False, indent=indent, allow_nan=False) + "\n"))
+
+
+def quick(plan: Plan) -> Plan:
+    """The plan with a few steps, samples and scenes, for a look at whether it runs."""
+
+    def shorter(command: str) -> str:
+        command = re.sub(r"--steps \d+", "--steps 8", re.sub(r"--samples \d+", "--samples 64", command))
+        cells = " --cell_steps 2" if "train_pretrain" in command and "--cell_steps" not in command else ""
+        return f"{command} --scenes 64{cells}"
+
+    arms = {arm: tuple(map(shorter, commands)) for arm, commands in plan.study.arms.items()}
+    study = replace(plan.study, arms=arms, shared=tuple(map(shorter, plan.study.shared)))
+    return replace(plan, study=study, n=8)
