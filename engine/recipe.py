@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.arguments import SHARED, TrainArguments, UsageError, flag_of, parse, placed
+from engine.arguments import SHARED, TrainArguments, UsageError, flag_of, placed
 from engine.checkpoint import Run
+from engine.console import parse, spelled
+from engine.peer_flags import restarts
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 CHAIN = ("vision", "lm", "pretrain", "sft1", "sft2", "sft3")  # the sections of training commands, in order
@@ -97,7 +99,13 @@ def command_arguments(
     for run, part in PARTS.items():
         if name == "pretrain" and run in recipe and not (getattr(args, part) or part == "llm" and args.from_run):
             args = dataclasses.replace(args, **{part: f"{args.runs}/{run}"})  # type: ignore[arg-type]
-    return placed(args, name)
+    args = placed(args, name)
+    begun = Run(Path(args.out))
+    anew = restarts(sys.argv[1:] if argv is None else argv)
+    if anew and (begun.path / "run.json").is_file() and not begun.is_finished():
+        raise UsageError(f"--from_resume 0: {args.out} holds a run that has begun, and a repeated command resumes it; "
+                         "delete the folder to begin anew, or give another --out")  # fmt: skip
+    return args
 
 
 def defaults(recipe: Mapping[str, Flags], name: str, file: str, flags: Iterable[str]) -> Flags:
@@ -117,7 +125,7 @@ def with_recipe(parser: ArgumentParser, argv: list[str] | None) -> list[str]:
 
     Where argv says what to do, as --image FILE, [eval] does not. UsageError for a recipe that cannot be used.
     """
-    parser.add_argument("--recipe", "--preset", default="", metavar="FILE", help="a recipe, of which [eval] is taken")
+    parser.add_argument("--recipe", default="", metavar="FILE", help="a recipe, of which [eval] is taken")
     argv = sys.argv[1:] if argv is None else argv
     given = parser.parse_args(argv)
     if not given.recipe:
@@ -164,7 +172,7 @@ def make(args: TrainArguments, run: str, main: Callable[[list[str]], None]) -> N
     """Run the command of a run that is missing, or in a dry run of a recipe its dry run; says so."""
     stage = ["--stage", run[3:]] if run.startswith("sft") else []
     command = [f"train_{run[:3] if stage else run}.py", *stage, *(["--recipe", args.recipe] if args.recipe else [])]
-    print(f"{args.runs}/{run} is not finished: running it first (python {' '.join(command)})")
+    print(f"{args.runs}/{run} is not finished: running it first ({spelled(' '.join(['python', *command]))})")
     main(stage + passed_on(args))
 
 
