@@ -138,7 +138,7 @@ def _spread(values: np.ndarray) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m dataset.check", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("data", metavar="FILE", help="JSONL, a JSON list, parquet, tar or captions; several as for --data")
     add("--images", default="", metavar="DIR", help="image folder (default: the folder of FILE)")

@@ -178,7 +178,7 @@ def clean(path: Path, out: Path, rules: Rules, report: Path, images: Path | None
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m dataset.clean", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     add = parser.add_argument
     add("data", metavar="IN", type=Path, help="JSONL, a JSON list, parquet, tar or captions; it is never modified")
     add("out", metavar="OUT", type=Path, help="the copy: .jsonl or .json for JSONL, JSON and captions (a picture with "
