@@ -49,7 +49,6 @@ STAGES = ("sft3", "sft2", "sft1", "pretrain")  # the last first
 FOREIGN_PROMPTS = {"zh": "描述一下这个图像的内容。", "en": "Describe the content of this image."}  # zh: MiniMind-V's
 LENGTHS = {0: "sentence", 1: "sentence", 2: "paragraph", 3: "long"}  # of the captions that each stage trains
 SHOWN = 60  # pictures on a page of scores
-SHIPPED_PICTURES = "sft_images"  # beside this file, wherever the command is run
 SHORT = 64  # the longest answer to a question, in tokens
 
 
@@ -100,8 +99,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--answers keeps answers that are scored; give --split or --data with it")
     if min(args.n, args.questions) < 0 or args.batch_size < 1 or args.max_new_tokens < 1 or not 0 <= args.max_bad <= 1:
         parser.error("--n, --questions, --batch_size and --max_new_tokens take positive numbers, --max_bad 0 to 1")
-    if args.images == SHIPPED_PICTURES and not Path(SHIPPED_PICTURES).exists():
-        args.images = str(Path(__file__).resolve().parent / SHIPPED_PICTURES)
+    if args.images == "sft_images" and not Path("sft_images").exists():  # those that ship, in any folder
+        args.images = str(Path(__file__).resolve().parent / "sft_images")
     return args
 
 
