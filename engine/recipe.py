@@ -154,25 +154,29 @@ def run_before(args: TrainArguments, name: str) -> str:
     return held[-1]
 
 
-def make_parts(args: TrainArguments, mains: Mapping[str, Callable[[list[str]], None]]) -> bool:
-    """Make the recipe's runs of PARTS that `args` starts from and that are not finished, by those commands.
+def missing_parts(args: TrainArguments) -> list[str]:
+    """The recipe's runs of PARTS that `args` starts from and that are not finished."""
+    return [run for run, part in PARTS.items() if args.recipe and getattr(args, part) == f"{args.runs}/{run}"
+            and not Run(Path(args.runs) / run).is_finished()]  # fmt: skip
 
-    False in a dry run where one is missing: it is dry, too, so there is nothing to go on with.
-    """
-    there = True
-    for run, main in mains.items():
-        folder = f"{args.runs}/{run}"
-        if args.recipe and getattr(args, PARTS[run]) == folder and not Run(Path(folder)).is_finished():
-            make(args, run, main)
-            there = there and not args.dry_run
-    return there
+
+def last_finished(args: TrainArguments, name: str) -> Path | None:
+    """The last run of alignment and the stages before `name` that is finished; None where none is."""
+    earlier = (Path(args.runs) / run for run in reversed(CHAIN[2 : CHAIN.index(name)]))
+    return next((run for run in earlier if Run(run).is_finished()), None)
+
+
+def planned(args: TrainArguments, command: Any) -> TrainArguments:
+    """The arguments that make() would start a command with. command: the script's module."""
+    return command_arguments(command.NAME, command.DEFAULTS, passed_on(args), command.FLAGS, "")
 
 
 def make(args: TrainArguments, run: str, main: Callable[[list[str]], None]) -> None:
-    """Run the command of a run that is missing, or in a dry run of a recipe its dry run; says so."""
+    """Run the command of a run that is missing, or in a dry run its dry run; says so."""
     stage = ["--stage", run[3:]] if run.startswith("sft") else []
     command = [f"train_{run[:3] if stage else run}.py", *stage, *(["--recipe", args.recipe] if args.recipe else [])]
-    print(f"{args.runs}/{run} is not finished: running it first ({spelled(' '.join(['python', *command]))})")
+    what = "its plan first" if args.dry_run else "running it first"
+    print(f"{args.runs}/{run} is not finished: {what} ({spelled(' '.join(['python', *command]))})")
     main(stage + passed_on(args))
 
 
@@ -180,4 +184,4 @@ def passed_on(args: TrainArguments) -> list[str]:
     """The flags that a command passes on to one that it runs first."""
     names = ["runs", "device", "dtype", "fast", *(["recipe"] if args.recipe else ["english", "seed"])]
     flags = [text for name in names for text in (f"--{name}", str(getattr(args, name)))]
-    return flags + (["--dry_run"] if args.recipe and args.dry_run else [])
+    return flags + (["--dry_run"] if args.dry_run else [])

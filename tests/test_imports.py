@@ -18,12 +18,12 @@ MAY_IMPORT = {
 }
 CORE = {"torch", "numpy", "PIL", "safetensors", "tokenizers", "tqdm"}  # what every command needs
 SCRIPTS = tuple(path.stem for path in ROOT.glob("*.py"))
-OURS = {*MAY_IMPORT, "tools", "tests", *SCRIPTS}
+OURS = {*MAY_IMPORT, "tools", "tests", "glimpse", *SCRIPTS}
 
 
 def sources() -> list[Path]:
     """The Python files of the packages, the tools and the scripts, not of the tests."""
-    packages = [path for name in (*MAY_IMPORT, "tools") for path in sorted((ROOT / name).rglob("*.py"))]
+    packages = [path for name in (*MAY_IMPORT, "tools", "glimpse") for path in sorted((ROOT / name).rglob("*.py"))]
     return packages + sorted(ROOT.glob("*.py"))
 
 
