@@ -144,6 +144,6 @@ def restarts(argv: Sequence[str]) -> bool:
 def advice(name: str, flags: Sequence[str]) -> str:
     """What to use in place of another project's flag; "" for a name that none is known to have."""
     told = ELSEWHERE.get(name) or next(iter(SAME.get(name, MINIMIND.get(name, ()))), "")
-    if not told or told.replace("_", "").isalnum() and told not in flags:
-        return ""
+    if told.replace("_", "").isalnum() and told not in flags:
+        return "it means nothing to this command; leave it out"
     return f"it is --{told}" if told in flags else told

@@ -86,12 +86,13 @@ def refuse(argv: list[str]) -> int:
 
 def unmet(name: str) -> str:
     """What a command lacks to run, and what to do; "" for nothing."""
-    module = COMMANDS[name][0].removesuffix(".__main__")
-    if importlib.util.find_spec(module) is None:
-        return f"{module} is not in this copy of Glimpse; install a newer one"
+    module = COMMANDS[name][0].split(".")
+    if not all(importlib.util.find_spec(".".join(module[:i])) for i in range(1, len(module) + 1)):
+        return f"{'.'.join(module)} is not in this copy of Glimpse; install a newer one"
     library, advice = NEEDS.get(name, ("", ""))
-    return f"found no {library}, which this command needs: {advice}" if library and not importlib.util.find_spec(
-        library) else ""  # fmt: skip
+    if library and importlib.util.find_spec(library) is None:
+        return f"found no {library}, which this command needs: {advice}"
+    return ""
 
 
 if __name__ == "__main__":
