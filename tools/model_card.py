@@ -192,6 +192,12 @@ def training(runs: list[Run]) -> str:
     if not any(run.path == Path(folder) for run in runs) and not (runs[-1].path / "preprocessor_config.json").is_file():
         named = f"that of `{Path(folder).name}`" if folder else "the one that ships with Glimpse"
         text.append(f"The image encoder is {named}, and was frozen.")
+    first = next((run for run in runs if run.facts().get("vision")), runs[-1])  # the first that sees
+    llm = first.record()["settings"].get("llm") or first.record()["settings"].get("from_run")
+    if first.record()["settings"].get("stage"):
+        text.append(f"`{first.path.name}` began from a run that is no longer at hand.")
+    elif not any(run.path.name == "lm" or llm and run.path == Path(llm) for run in runs):
+        text.append(f"The language model began as {f'`{Path(llm).name}`' if llm else 'the one that ships with Glimpse'}.")
     return "\n\n".join(text)
 
 
@@ -236,4 +242,5 @@ def measured(one: Scores) -> list[str]:
         lines.append(f"{one.title}: not scored with the picture blanked, so what guessing earns is not known.")
     found = [name for name in HALLUCINATION if name in metrics]
     lines += [f"{one.title}, {HALLUCINATION[name].format(cell(metrics, name))}." for name in found]
-    return lines + [f"{one.title}: **{text}**" for text in warnings(metrics)]
+    advice = ": "  # begins what is said to who trains
+    return lines + [f"{one.title}: **{text.split(advice)[0]}.**" for text in warnings(metrics)]

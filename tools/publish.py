@@ -25,7 +25,7 @@ from engine.arguments import UsageError
 from engine.build import Trained, add_arguments, load_trained
 from engine.checkpoint import Run, RunError
 from engine.command import guarded
-from engine.console import Parser
+from engine.console import Parser, spelled
 from engine.familiar import FILE as FAMILIAR
 from model.checkpoints import WeightsError, fingerprint, read_json, save_vlm, write_json
 from tokenizer.tokenizer import TokenizerError
@@ -91,13 +91,15 @@ def main(argv: list[str] | None = None) -> None:
     finally:
         shutil.rmtree(new, ignore_errors=True)
     print(f"LLaVA export: {f'left out, as {refused}' if refused else f'{out}/llava, for transformers'}")
-    print("scores: " + (", ".join(one.title for one in scores) or "none found for this run, and the card says so; "
-                        f"python eval_vlm.py --weights {path} --scores {path}/scores.json and its flags make some"))
+    none = f"none found for this run, and the card says so; python eval_vlm.py --weights {path} --scores " \
+           f"{path}/scores.json makes some, with --split test or --data FILE"  # fmt: skip
+    print(spelled(f"scores: {', '.join(one.title for one in scores) or none}"))
     if not args.license:
         print("licence: none stated; give --license ID (what was made from Glimpse's own picture book alone may be "
               "apache-2.0)")  # fmt: skip
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
-    print(f"{out}: {size / 1e6:.1f} MB, loads by eval_vlm.py --weights {out}; read README.md before you upload it")
+    print(spelled(f"{out}: {size / 1e6:.1f} MB; python eval_vlm.py --weights {out} loads it; read its README.md before "
+                  "you upload it"))  # fmt: skip
 
 
 def write(trained: Trained, out: Path) -> str:
