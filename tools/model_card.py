@@ -197,7 +197,8 @@ def training(runs: list[Run]) -> str:
     if first.record()["settings"].get("stage"):
         text.append(f"`{first.path.name}` began from a run that is no longer at hand.")
     elif not any(run.path.name == "lm" or llm and run.path == Path(llm) for run in runs):
-        text.append(f"The language model began as {f'`{Path(llm).name}`' if llm else 'the one that ships with Glimpse'}.")
+        named = f"`{Path(llm).name}`" if llm else "the one that ships with Glimpse"
+        text.append(f"The language model began as {named}.")
     return "\n\n".join(text)
 
 
