@@ -1,17 +1,15 @@
-"""The command line of every command: help in groups, wrong flags as one line with the nearest right name."""
+"""The command line of training, evaluation and tools: dataset/console.py's, with the flags of TrainArguments in groups
+and those of neighbouring projects."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import difflib
-import inspect
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any, NoReturn
 
+from dataset.console import FlagParser
 from engine.arguments import SHARED, TrainArguments, UsageError, check, flag_of
 from engine.peer_flags import MINIMIND, SAME, advice, others_names
 
@@ -32,43 +30,25 @@ def spelled(text: str) -> str:
     return text
 
 
-class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose help is short and whose errors are one line that names the nearest flag.
-
-    A flag is added under one name, with _; it may be typed with - too, but not abbreviated.
-    """
+class Parser(FlagParser):
+    """A FlagParser that understands MiniMind-V's flags, names ours for those of other projects, and calls commands as
+    this program was called."""
 
     def __init__(self, description: str | None, **options: Any):
-        form = partial(argparse.RawDescriptionHelpFormatter, max_help_position=30)
-        text = spelled(inspect.cleandoc(description or ""))
-        super().__init__(description=text, formatter_class=form, allow_abbrev=False, **options)
+        super().__init__(spelled(description or ""), **options)
         self.said: set[str] = set()
-        self.register("type", int, whole_number)
-        self.register("type", float, number)
-
-    def flags(self) -> list[str]:
-        """The names of the flags, without their dashes."""
-        return [name[2:] for action in self._actions for name in action.option_strings if name.startswith("--")]
 
     def format_help(self) -> str:
         understood = [f"--{name}" for name, targets in (SAME | MINIMIND).items() if {*targets} & {*self.flags()}]
         if understood:
             self.epilog = f"Flags may be typed with - for _. Understood too: {', '.join(understood)}."
-        for action in self._actions:
-            if action.metavar is None and action.choices is None and action.nargs is None and action.option_strings:
-                action.metavar = {int: "N", float: "X"}.get(action.type, "TEXT")  # type: ignore[call-overload]
-        positional = [str(action.metavar or action.dest) for action in self._actions if not action.option_strings]
-        self.usage = " ".join([self.prog, *positional, "[flags]"]).replace("%", "%%")
         return super().format_help()
 
-    def parse_known_args(self, args=None, namespace=None):  # type: ignore[override]
-        argv = list(sys.argv[1:] if args is None else args)
+    def words(self, argv: Sequence[str]) -> list[str]:
         try:
-            argv = others_names([self.spelling(word) for word in argv], self.flags(), self.get_default("runs") or "",
-                                self.say)  # fmt: skip
+            return others_names(super().words(argv), self.flags(), self.get_default("runs") or "", self.say)
         except UsageError as error:
             self.error(str(error))
-        return super().parse_known_args(argv, namespace)
 
     def say(self, text: str) -> None:
         """Print a line, once however often the same words are parsed."""
@@ -76,58 +56,13 @@ class Parser(argparse.ArgumentParser):
             print(text)
         self.said.add(text)
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[override]
-        found, rest = self.parse_known_args(args, namespace)
-        if rest:
-            self.error(self.unknown(rest[0], list(sys.argv[1:] if args is None else args)))
-        return found
-
-    def spelling(self, word: str) -> str:
-        """A word of the command line; a flag's name with _ for -, if that is what the flag is called."""
-        name, equals, value = word.partition("=")
-        with_bars = "--" + name[2:].replace("-", "_")
-        known = name.startswith("--") and name[2:] not in self.flags()
-        return with_bars + equals + value if known else word
-
     def unknown(self, word: str, argv: Sequence[str]) -> str:
-        """What to say of a word that belongs to no flag."""
-        name = word.partition("=")[0]
-        if not name.startswith("-"):
-            before = argv[argv.index(word) - 1] if word in argv[1:] else ""
-            switch = f"{before} takes no value; leave it out" if before.startswith("--") else "see --help"
-            return f"found {word!r}, which belongs to no flag; {switch}"
-        name = name.lstrip("-").replace("-", "_")
-        if told := advice(name, self.flags()):
-            return f"no flag is called --{name} here: {told}"
-        near = difflib.get_close_matches(name, self.flags(), 1, 0.5)
-        return f"no flag is called --{name}; " + (f"did you mean --{near[0]}?" if near else "--help lists them")
+        name = word.partition("=")[0].lstrip("-").replace("-", "_")
+        told = advice(name, self.flags()) if word.startswith("-") else ""
+        return f"no flag is called --{name} here: {told}" if told else super().unknown(word, argv)
 
     def error(self, message: str) -> NoReturn:
-        """End with status 2 and one line."""
-        message = re.sub(r"^argument (\S+?):", r"\1:", message)
-        message = re.sub(r": ignored explicit argument (.*)", r" takes no value; found \1, leave it out", message)
-        message = message.replace("expected one argument", "expected a value behind it")
-        if found := re.fullmatch(r"(.*?): invalid choice: (.*?) \(choose from (.*)\)", message):
-            flag, value, names = found[1], found[2].strip("'"), found[3].replace("'", "")
-            near = difflib.get_close_matches(value, names.split(", "), 1, 0.5)
-            message = f"{flag} {value}: expected one of {names}" + (f"; did you mean {near[0]}?" if near else "")
-        self.exit(2, f"error: {spelled(message)}\n")
-
-
-def whole_number(text: str) -> int:
-    """The number in a flag's text; an error that says what was expected."""
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a whole number") from None
-
-
-def number(text: str) -> float:
-    """As whole_number(), with a fraction."""
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number") from None
+        super().error(spelled(message))
 
 
 def parse(

@@ -38,7 +38,8 @@ PATH = modules({
     "model/": "config checks layers language vision projector vlm lora init",
     "model/checkpoints/": "files load own strict vision_families exports llava minimind",
     "tokenizer/": "tokenizer template chat",
-    "dataset/": "answers_seen splits mixture record atomic bad_rows encoding batching pictures preprocess features",
+    "dataset/": "answers_seen console splits mixture record atomic bad_rows encoding batching pictures preprocess "
+                "features",
     "dataset/picturebook/": "book world facts captions captions_zh checklists questions telling words",
     "dataset/picturebook/drawing/": "picture pen backdrop places places_nature figure people animals animals_small "
                                     "things vehicles",

@@ -79,7 +79,7 @@ def main(argv: list[str] | None = None) -> None:
         chosen = args.language.split(",") if args.language else languages_of(trained)
         listed = tuple(filter(None, args.datasets.split(",")))
         card = Card(args.name or path.resolve().name, args.license, listed, tuple(chosen), scores, refused)
-        (new / "README.md").write_text(model_card(trained, card, history(trained)), encoding="utf-8")
+        (new / "README.md").write_text(model_card(trained, card, history(trained, args.vision)), encoding="utf-8")
         for one in scores:
             write_json(new / f"{one.file}.json", one.content)
         if fingerprint(load_trained(new, fast="off").model) != fingerprint(trained.model):
@@ -131,11 +131,11 @@ def without_folders(record: dict) -> dict:
     return record | {"settings": settings, "facts": facts}
 
 
-def history(trained: Trained) -> list[Run]:
+def history(trained: Trained, vision: str = "") -> list[Run]:
     """The run and those it was trained from, the first one first, as far as they are still there: the encoder's, the
-    language model's, then each whose weights are those that the next one began with."""
+    language model's, then each whose weights are those that the next one began with. vision: as of load_trained()."""
     runs = [Run(trained.path)]
-    while before := start_of(runs[0]):
+    while before := start_of(runs[0], vision):
         runs.insert(0, before)
     first = runs[0].record()["settings"]
     parts = (runs[-1].facts().get("vision", {}).get("folder"), first.get("llm") or runs[0].path.parent / "lm")
@@ -147,7 +147,7 @@ def is_run(folder: Path) -> bool:
     return (folder / "run.json").is_file() and Run(folder).is_finished()
 
 
-def start_of(run: Run) -> Run | None:
+def start_of(run: Run, vision: str) -> Run | None:
     """The run that a stage of SFT began with, if it is there and has the same weights."""
     settings, start = run.record()["settings"], run.facts().get("start")
     stage = settings.get("stage", 0)
@@ -156,7 +156,7 @@ def start_of(run: Run) -> Run | None:
     if not (stage and start and is_run(folder)) or folder.resolve() == run.path.resolve():
         return None
     try:
-        same = fingerprint(load_trained(folder, fast="off").model) == start
+        same = fingerprint(load_trained(folder, vision, fast="off").model) == start
     except (RunError, WeightsError, TokenizerError):  # it, or its encoder, has changed since
         return None
     return Run(folder) if same else None
@@ -170,7 +170,9 @@ def find_scores(run: Path, named: str) -> list[Scores]:
     for file in found:
         content = read_json(file)
         if not isinstance(content.get("metrics"), dict):
-            raise UsageError(f"{file}: found no metrics in it, expected a file of eval_vlm.py --scores")
+            if given:
+                raise UsageError(f"{file}: found no metrics in it, expected a file of eval_vlm.py --scores")
+            continue
         of = Path(str(content.get("checkpoint", "")))
         if of.resolve() == run.resolve() or (file.parent == run and of.name == run.name):
             scores.append(Scores(file.stem, without_paths(content)))

@@ -11,6 +11,7 @@ import eval_vlm
 import train_lm
 import train_pretrain
 import train_sft
+from dataset import check, clean
 from engine.arguments import TrainArguments, UsageError
 from engine.console import Parser, spelled
 from engine.peer_flags import ELSEWHERE, MINIMIND, SAME
@@ -106,6 +107,14 @@ def test_a_known_flag_that_this_command_has_no_use_for_is_not_taken_for_a_misspe
     said = "means nothing to this command; leave it out"
     assert said in refused(capsys, given, "lm", "--freeze_llm", "1")
     assert said in refused(capsys, eval_vlm.parse, ["--lr=1"])
+
+
+@pytest.mark.parametrize("command", [check, clean])
+def test_commands_on_data_refuse_a_misspelled_flag_in_one_line_too(command, capsys):
+    assert refused(capsys, command.main, ["a.jsonl", "b.jsonl", "--imgaes", "d"]) == (
+        "no flag is called --imgaes; did you mean --images?"
+    )
+    assert "found 'x', expected a whole number" in refused(capsys, command.main, ["a.jsonl", "b.jsonl", "--seed", "x"])
 
 
 def test_every_flag_that_advice_names_is_there():

@@ -19,12 +19,12 @@ from engine.arguments import UsageError
 from engine.build import load_trained
 from engine.checkpoint import RunError
 from engine.command import guarded
-from model.checkpoints import fingerprint, read_json, save_hf_vision, write_json
+from model.checkpoints import fingerprint, read_json, read_tensors, save_hf_vision, save_safetensors, write_json
 from model.checkpoints.vision_families import processor_settings
 from model.config import VisionConfig
 from model.vision import VisionTransformer
 from tools import publish
-from tools.model_card import Scores, measured
+from tools.model_card import Scores, measured, training
 
 METRICS = {
     "chair_i": 0.25, "chair_i_ci95": [0.2, 0.3], "statement_accuracy": 0.9, "statement_accuracy_ci95": [0.8, 0.95],
@@ -135,16 +135,18 @@ def test_what_cannot_be_published_is_refused_and_nothing_is_left(run, tmp_path):
     (unfinished / "finished.json").unlink()
     (tmp_path / "x.pth").write_bytes(b"")
     other = scores_of(tmp_path / "sft1", tmp_path / "other.json")
+    write_json(tmp_path / "none.json", {"a": 1})
     for argv, error, message in (
         ([run, full], UsageError, "not an empty folder"),
         ([unfinished, tmp_path / "new"], RunError, "is not finished; repeat its command"),
         ([tmp_path / "x.pth", tmp_path / "new"], UsageError, "found a file"),
         ([full, tmp_path / "new"], RunError, "no run.json"),
         ([run, tmp_path / "new", "--scores", other], UsageError, "these are the scores of"),
+        ([run, tmp_path / "new", "--scores", tmp_path / "none.json"], UsageError, "found no metrics in it"),
     ):
         with pytest.raises(error, match=message):
             publish.main([str(word) for word in argv])
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["full", "other.json", "unfinished", "x.pth"]
+    assert {file.name for file in tmp_path.iterdir()} == {"full", "none.json", "other.json", "unfinished", "x.pth"}
     assert [file.name for file in full.iterdir()] == ["a"]
 
 
@@ -166,3 +168,17 @@ def test_a_model_that_llava_can_express_lies_beside_it(tiny, tmp_path, capsys):
     assert "is in `llava/`" in (tmp_path / "new" / "README.md").read_text("utf-8")
     assert "  llava/model.safetensors\n" in (tmp_path / "new" / "SHA256SUMS").read_text("utf-8")
     assert f"LLaVA export: {tmp_path}/new/llava" in capsys.readouterr().out
+
+
+def test_the_card_lists_the_runs_before_it_whose_weights_it_began_with(tiny, run, tmp_path):
+    shutil.copytree(run, tmp_path / "pretrain")
+    data = ["--data", tiny / "data.jsonl", "--images", tiny / "images", "--steps", 1, "--batch_size", 4]
+    train_sft.main([str(flag) for flag in ("--stage", 1, "--runs", tmp_path, "--from", tmp_path / "pretrain", *data,
+                                           *QUICK)])  # fmt: skip
+    trained = load_trained(tmp_path / "sft1")
+    assert [one.path.name for one in publish.history(trained)] == ["pretrain", "sft1"]
+    weights = tmp_path / "pretrain" / "model.safetensors"
+    tensors = read_tensors(weights)
+    save_safetensors(weights, {name: tensor + 1 for name, tensor in tensors.items()})
+    assert [one.path.name for one in publish.history(trained)] == ["sft1"]
+    assert "`sft1` began from a run that is no longer at hand" in training(publish.history(trained))
