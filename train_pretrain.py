@@ -96,7 +96,7 @@ def find_language(args: TrainArguments) -> str:
         return str(default)
     shipped = EMBEDDED_LANGUAGE.get(args.english)
     if shipped and not (default / "run.json").is_file() and not args.tokenizer:
-        print(spelled(f"language model: {shipped.name}, which ships; one of your own: python train_lm.py first"))
+        print(spelled(f"language model: {shipped}, which ships; one of your own: python train_lm.py first"))
         return str(shipped)
     if args.dry_run:
         print(f"{default} has not been trained; random weights stand in for it in this dry run")
