@@ -11,9 +11,10 @@ from engine.arguments import UsageError
 # other spellings of our flags, with the same values: the name of before, and MiniMind-V's
 SAME = {"preset": ("recipe",), "data_path": ("data",), "images_path": ("images",), "image_dir": ("images",),
         "save_dir": ("runs",), "out_dir": ("runs",)}  # fmt: skip
-# MiniMind-V's flags that say the same in another way -> the flags here that each can become
+# MiniMind-V's flags that say the same in another way -> the flags here that each can become; from_resume becomes none,
+# and belongs to the commands that train
 MINIMIND = {"from_weight": ("llm", "from"), "weight": ("weights",), "save_weight": ("out",), "freeze_llm": ("train",),
-            "from_resume": ("save_interval",)}  # fmt: skip
+            "from_resume": ("dry_run",)}  # fmt: skip
 FREEZE = {"0": "projector,llm", "1": "projector,llm.layers.0,llm.layers.-1", "2": "projector"}
 SIZES = "a weights file knows its sizes; random weights of others are --llm random:LAYERSxWIDTH"
 TORCHRUN = "start more processes with torchrun --nproc_per_node N, and there is nothing else to say"
@@ -65,7 +66,7 @@ def others_names(argv: Sequence[str], flags: Sequence[str], runs: str, say: Call
             out.append(words[position])
             position += 1
             continue
-        if target in given:
+        if target in given and name != "from_resume":
             raise UsageError(f"--{name} and --{target} say the same; give one of them")
         value = words[position + 1] if position + 1 < len(words) else "--"
         if value.startswith("--"):
