@@ -14,7 +14,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt
 
 # The core tier: the model, the loop with what it saves, the data that they meet, the metrics, the order of imports.
 CORE := language vlm vision projector generation initial weights loop muon learning_rates checkpoint freeze arguments \
-	record encoding batching views words questions cells metrics statements imports
+	console record encoding batching views words questions cells metrics statements imports
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -7,7 +7,6 @@ if __name__ == "__main__":
 
     begin()
 
-import argparse
 import shlex
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ import train_pretrain
 from engine.arguments import UsageError
 from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
+from engine.console import Parser
 from model.checkpoints import read_json, write_json
 from model.config import PROJECTORS
 from scoring.report import score_table
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     Every arm gets the same data, steps and seeds, and is scored on the same test scenes. Flags that are not listed
     here are passed to train_pretrain.py in every arm, as --samples 5000 or --data FILE.
     """
-    parser = argparse.ArgumentParser(description=main.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(main.__doc__)
     parser.add_argument("ablation", choices=tuple(ARMS), help="what to vary")
     parser.add_argument("--seeds", type=int, default=1, help="seeds per arm (default: 1)")
     parser.add_argument("--n", type=int, default=500, help="test scenes to score (default: 500)")

@@ -30,6 +30,7 @@ from engine.build import Trained, load_trained
 from engine.chat import chat
 from engine.checkpoint import Run
 from engine.command import guarded
+from engine.console import Parser, spelled
 from engine.device import pick_device, pick_dtype, prepare
 from engine.freeze import count_parameters
 from engine.inference import Answer, Decoding
@@ -52,7 +53,7 @@ SHORT = 64  # the longest answer to a question, in tokens
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = Parser(__doc__)
     what = parser.add_argument_group("what to do (one of these)")
     what.add_argument("--images", metavar="DIR", help="caption every picture of a folder; with --data its pictures")
     what.add_argument("--image", metavar="FILE", help="describe this picture")
@@ -60,30 +61,34 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     what.add_argument("--split", choices=("val", "test", "compositional"), help="score on scenes of the picture book")
     what.add_argument("--data", metavar="FILE", help="score on a data set with answers: JSONL, JSON, parquet, "
         "tar or captions, of which @SUBSET names a split or a file of names")  # fmt: skip
-    add = parser.add_argument
+    add = parser.add_argument_group("model").add_argument
     add("--weights", metavar="RUN", help="a run, or MiniMind2-V's .pth (default: the last stage in --runs)")
     add("--runs", default="out", metavar="DIR", help="folder of the stages' runs (default: out)")
     add("--vision", default="", metavar="DIR", help="the encoder of a .pth, or of a run if it was moved")
     add("--tokenizer", default="", metavar="DIR", help="the tokenizer of a .pth, if not beside it")
+    add = parser.add_argument_group("what to ask and to score").add_argument
     add("--n", type=int, default=1000, help="scenes or rows to score (default: 1000; 0: all rows)")
     add("--prompt", help="the question (default: what the run was trained on last)")
     add("--language", choices=("zh", "en"), help="of the default prompt (default: that of the run)")
     add("--questions", type=int, default=300, metavar="N", help="scenes of --split to ask about, too (default: 300)")
+    add("--max_bad", type=float, default=0.01, help="stop when more than this share of rows is bad (default: 0.01)")
     add("--blank", action=argparse.BooleanOptionalAction, help="score blanked images, too (default: with --split and "
         "where pictures have references)")  # fmt: skip
+    add = parser.add_argument_group("what to write").add_argument
     add("--scores", metavar="FILE", help="write the scores as JSON")
     add("--answers", metavar="FILE", help="write each scored answer with its own scores, a line of JSON each")
     add("--page", metavar="FILE", help="write an HTML page of pictures and answers, errors marked")
-    add("--max_bad", type=float, default=0.01, help="stop when more than this share of rows is bad (default: 0.01)")
+    add = parser.add_argument_group("answers").add_argument
     add("--max_new_tokens", type=int, default=256, help="longest answer in tokens (default: 256)")
     add("--batch_size", type=int, default=64, help="answers generated at once (default: 64)")
     add("--temperature", type=float, default=0.0, help="0: greedy decoding (default: 0)")
-    add("--top_p", type=float, default=1.0, help="with a temperature: nucleus sampling's probability mass")
+    add("--top_p", type=float, default=1.0, help="with a temperature: nucleus sampling's mass (default: 1)")
     add("--repetition_penalty", type=float, default=1.0, help="above 1 discourages repetition (default: 1)")
     add("--seed", type=int, default=42, help="of sampling and bootstrap intervals (default: 42)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="dtype of matmuls")
-    add("--fast", default="on", choices=("on", "off"), help="the fused passes of model/fast, or the plain model")
+    add = parser.add_argument_group("machine").add_argument
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    add("--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="of matmuls (default: auto)")
+    add("--fast", default="on", choices=("on", "off"), help="the fused passes or the plain model (default: on)")
     args = parser.parse_args(with_recipe(parser, argv))
     chosen = [bool(args.image), bool(args.split), bool(args.data), bool(args.images and not args.data)]
     if sum(chosen) != 1:
@@ -94,12 +99,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--answers keeps answers that are scored; give --split or --data with it")
     if min(args.n, args.questions) < 0 or args.batch_size < 1 or args.max_new_tokens < 1 or not 0 <= args.max_bad <= 1:
         parser.error("--n, --questions, --batch_size and --max_new_tokens take positive numbers, --max_bad 0 to 1")
+    if args.images == "sft_images" and not Path("sft_images").exists():  # those that ship, in any folder
+        args.images = str(Path(__file__).resolve().parent / "sft_images")
     return args
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    command = shlex.join(["python", "eval_vlm.py", *(sys.argv[1:] if argv is None else argv)])
+    command = spelled(shlex.join(["python", "eval_vlm.py", *(sys.argv[1:] if argv is None else argv)]))
     looker = load_looker(args)
     args.language = args.language or ("en" if looker.trained.settings.get("english", 0.0) > 0.5 else "zh")
     if args.chat:

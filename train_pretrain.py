@@ -8,6 +8,7 @@ if __name__ == "__main__":
     begin()
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,12 +20,15 @@ from dataset.picturebook.words import GRID, word_loader
 from dataset.picturebook.world import make_scene
 from dataset.splits import stage_data
 from engine.arguments import TrainArguments, UsageError, with_projector_rate
-from engine.build import EMBEDDED_LANGUAGE, get_encoder, get_language, get_tokenizer, is_random, join
+from engine.build import EMBEDDED_LANGUAGE, Encoder, get_encoder, get_language, get_tokenizer, is_random, join
 from engine.cells import name_cells
 from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
-from engine.recipe import command_arguments, make, make_parts
+from engine.console import spelled
+from engine.recipe import command_arguments, make, missing_parts, planned
 from engine.trainer import is_done, machine, train_vlm
+from model.vlm import VLM
+from tokenizer.tokenizer import Tokenizer
 
 DEFAULTS = TrainArguments(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100, cell_steps=400)
 CELL_RATE = 3e-3  # peak of the warm-up on cells
@@ -47,15 +51,12 @@ def main(argv: list[str] | None = None) -> None:
     args = command_arguments(NAME, DEFAULTS, argv, FLAGS, main.__doc__)
     if args.projector == "ldp" and args.cell_steps:
         args = with_projector_rate(args, DEFAULTS, AFTER_CELLS)
-    if is_done(args) or not make_parts(args, {"vision": train_vision.main, "lm": train_lm.main}):
+    if is_done(args):
         return
+    for run in missing_parts(args):
+        make(args, run, train_vision.main if run == train_vision.NAME else train_lm.main)
     here = machine(args)
-    language_path = find_language(args)
-    torch.manual_seed(args.seed)
-    tokenizer = get_tokenizer(args.tokenizer, None if is_random(language_path) else Path(language_path))
-    language = get_language(language_path, tokenizer.vocab_size, args.init)
-    encoder = get_encoder(args.vision, args.feature_layer, args.projector)
-    model = join(language, encoder, args.projector)
+    tokenizer, encoder, model = parts(args)
     data = stage_data(args, "pretrain", TEXTS)
 
     def begin(load: PictureLoader) -> None:
@@ -66,6 +67,21 @@ def main(argv: list[str] | None = None) -> None:
 
     cells = args.cell_steps and not args.data and model.image_tokens == GRID * GRID
     train_vlm(args, model, encoder, tokenizer, data, ("projector",), here, begin if cells else None)
+
+
+def parts(args: TrainArguments) -> tuple[Tokenizer, Encoder, VLM]:
+    """Tokenizer, encoder and model as training begins; random weights in place of runs that a dry run has planned."""
+    missing = missing_parts(args)
+    if train_lm.NAME in missing:
+        lm = planned(args, train_lm)
+        args = replace(args, llm=lm.llm or "random", tokenizer=args.tokenizer or lm.tokenizer)
+    language_path = find_language(args)
+    torch.manual_seed(args.seed)
+    tokenizer = get_tokenizer(args.tokenizer, None if is_random(language_path) else Path(language_path))
+    language = get_language(language_path, tokenizer.vocab_size, args.init)
+    new = train_vision.untrained(planned(args, train_vision)) if train_vision.NAME in missing else None
+    encoder = new or get_encoder(args.vision, args.feature_layer, args.projector)
+    return tokenizer, encoder, join(language, encoder, args.projector)
 
 
 def find_language(args: TrainArguments) -> str:
@@ -80,7 +96,7 @@ def find_language(args: TrainArguments) -> str:
         return str(default)
     shipped = EMBEDDED_LANGUAGE.get(args.english)
     if shipped and not (default / "run.json").is_file() and not args.tokenizer:
-        print(f"language model: {shipped}, trained by `make language`; one of your own: python train_lm.py first")
+        print(spelled(f"language model: {shipped}, which ships; one of your own: python train_lm.py first"))
         return str(shipped)
     if args.dry_run:
         print(f"{default} has not been trained; random weights stand in for it in this dry run")

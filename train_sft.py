@@ -20,7 +20,7 @@ from engine.arguments import TrainArguments, UsageError, with_projector_rate
 from engine.build import check_vocabulary, get_tokenizer, run_encoder
 from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
-from engine.recipe import command_arguments, make, run_before
+from engine.recipe import command_arguments, last_finished, make, planned, run_before
 from engine.trainer import is_done, machine, train_vlm
 from model.checkpoints import load_vlm
 
@@ -47,13 +47,14 @@ def main(argv: list[str] | None = None) -> None:
         return
     here = machine(args)
     start = find_start(args)
-    if start is None:
-        return
     torch.manual_seed(args.seed)
-    tokenizer = get_tokenizer(args.tokenizer, start)
-    encoder = run_encoder(start, args.vision)
-    model = load_vlm(start, encoder.module)
-    check_vocabulary(model.config.lm.vocab_size, tokenizer.vocab_size, str(start))
+    if start is None:
+        tokenizer, encoder, model = train_pretrain.parts(planned(args, train_pretrain))
+    else:
+        tokenizer = get_tokenizer(args.tokenizer, start)
+        encoder = run_encoder(start, args.vision)
+        model = load_vlm(start, encoder.module)
+    check_vocabulary(model.config.lm.vocab_size, tokenizer.vocab_size, str(start or args.runs))
     data = stage_data(args, f"sft{args.stage}", TEXTS[args.stage])
     if args.data:
         length = lambda text: len(tokenizer.encode(text))  # noqa: E731
@@ -63,18 +64,18 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def find_start(args: TrainArguments) -> Path | None:
-    """The run that this stage starts from; a default one that is missing is run first, or in a recipe's dry run its
-    dry run, and there is none to start from."""
+    """The run that this stage starts from; a default one that is missing is run first. In a dry run it is planned
+    first, and the last that is there takes its place; None where none is."""
     if args.from_run:
         return Path(args.from_run)
     before = run_before(args, f"sft{args.stage}")
     default = Path(args.runs) / before
     if Run(default).is_finished():
         return default
-    if (args.data or args.dry_run) and not args.recipe:
+    if args.data and not args.recipe:
         raise UsageError(f"{default} is not finished, and stage {args.stage} starts from it; name a run with --from")
     make(args, before, train_pretrain.main if before == train_pretrain.NAME else main)
-    return None if args.dry_run else default
+    return last_finished(args, before) if args.dry_run else default
 
 
 if __name__ == "__main__":

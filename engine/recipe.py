@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.arguments import SHARED, TrainArguments, UsageError, flag_of, parse, placed
+from engine.arguments import SHARED, TrainArguments, UsageError, flag_of, placed
 from engine.checkpoint import Run
+from engine.console import parse, spelled
+from engine.peer_flags import restarts
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 CHAIN = ("vision", "lm", "pretrain", "sft1", "sft2", "sft3")  # the sections of training commands, in order
@@ -97,7 +99,13 @@ def command_arguments(
     for run, part in PARTS.items():
         if name == "pretrain" and run in recipe and not (getattr(args, part) or part == "llm" and args.from_run):
             args = dataclasses.replace(args, **{part: f"{args.runs}/{run}"})  # type: ignore[arg-type]
-    return placed(args, name)
+    args = placed(args, name)
+    begun = Run(Path(args.out))
+    anew = restarts(sys.argv[1:] if argv is None else argv)
+    if anew and (begun.path / "run.json").is_file() and not begun.is_finished():
+        raise UsageError(f"--from_resume 0: {args.out} holds a run that has begun, and a repeated command resumes it; "
+                         "delete the folder to begin anew, or give another --out")  # fmt: skip
+    return args
 
 
 def defaults(recipe: Mapping[str, Flags], name: str, file: str, flags: Iterable[str]) -> Flags:
@@ -117,7 +125,7 @@ def with_recipe(parser: ArgumentParser, argv: list[str] | None) -> list[str]:
 
     Where argv says what to do, as --image FILE, [eval] does not. UsageError for a recipe that cannot be used.
     """
-    parser.add_argument("--recipe", "--preset", default="", metavar="FILE", help="a recipe, of which [eval] is taken")
+    parser.add_argument("--recipe", default="", metavar="FILE", help="a recipe, of which [eval] is taken")
     argv = sys.argv[1:] if argv is None else argv
     given = parser.parse_args(argv)
     if not given.recipe:
@@ -146,25 +154,29 @@ def run_before(args: TrainArguments, name: str) -> str:
     return held[-1]
 
 
-def make_parts(args: TrainArguments, mains: Mapping[str, Callable[[list[str]], None]]) -> bool:
-    """Make the recipe's runs of PARTS that `args` starts from and that are not finished, by those commands.
+def missing_parts(args: TrainArguments) -> list[str]:
+    """The recipe's runs of PARTS that `args` starts from and that are not finished."""
+    return [run for run, part in PARTS.items() if args.recipe and getattr(args, part) == f"{args.runs}/{run}"
+            and not Run(Path(args.runs) / run).is_finished()]  # fmt: skip
 
-    False in a dry run where one is missing: it is dry, too, so there is nothing to go on with.
-    """
-    there = True
-    for run, main in mains.items():
-        folder = f"{args.runs}/{run}"
-        if args.recipe and getattr(args, PARTS[run]) == folder and not Run(Path(folder)).is_finished():
-            make(args, run, main)
-            there = there and not args.dry_run
-    return there
+
+def last_finished(args: TrainArguments, name: str) -> Path | None:
+    """The last run of alignment and the stages before `name` that is finished; None where none is."""
+    earlier = (Path(args.runs) / run for run in reversed(CHAIN[2 : CHAIN.index(name)]))
+    return next((run for run in earlier if Run(run).is_finished()), None)
+
+
+def planned(args: TrainArguments, command: Any) -> TrainArguments:
+    """The arguments that make() would start a command with. command: the script's module."""
+    return command_arguments(command.NAME, command.DEFAULTS, passed_on(args), command.FLAGS, "")
 
 
 def make(args: TrainArguments, run: str, main: Callable[[list[str]], None]) -> None:
-    """Run the command of a run that is missing, or in a dry run of a recipe its dry run; says so."""
+    """Run the command of a run that is missing, or in a dry run its dry run; says so."""
     stage = ["--stage", run[3:]] if run.startswith("sft") else []
     command = [f"train_{run[:3] if stage else run}.py", *stage, *(["--recipe", args.recipe] if args.recipe else [])]
-    print(f"{args.runs}/{run} is not finished: running it first (python {' '.join(command)})")
+    what = "its plan first" if args.dry_run else "running it first"
+    print(f"{args.runs}/{run} is not finished: {what} ({spelled(' '.join(['python', *command]))})")
     main(stage + passed_on(args))
 
 
@@ -172,4 +184,4 @@ def passed_on(args: TrainArguments) -> list[str]:
     """The flags that a command passes on to one that it runs first."""
     names = ["runs", "device", "dtype", "fast", *(["recipe"] if args.recipe else ["english", "seed"])]
     flags = [text for name in names for text in (f"--{name}", str(getattr(args, name)))]
-    return flags + (["--dry_run"] if args.recipe and args.dry_run else [])
+    return flags + (["--dry_run"] if args.dry_run else [])

@@ -105,7 +105,7 @@ def train_vlm(
     trained: prefixes of the modules to train, unless --train gives others. begin: called with the picture loader
     before training starts, also when the run is resumed.
     """
-    print(describe_exports(model, in_full=args.dry_run))
+    print(describe_exports(model, in_full=args.dry_run and not args.stage))
     accelerate(model, args.fast)  # its encoder too, which may run before the training
     trained = tuple(prefix.strip() for prefix in args.train.split(",")) if args.train else trained
     longest = min(args.max_seq_len, model.config.lm.max_position_embeddings)
@@ -293,8 +293,8 @@ def describe(args: TrainArguments, feed: Feed, model: nn.Module, here: Machine, 
         f"peak memory: about {sum(memory.values()) / 2**30:.1f} GiB for weights, gradients, optimizer "
         f"and activations, beside about {beside / 2**30:.1f} GiB for the program and freed blocks",
     ]
-    if args.dry_run:
-        lines.append(memory_table(memory))
     if feed.bad.bad:
         lines.append(feed.bad.report())
+    if args.dry_run:
+        lines.append(f"{memory_table(memory)}\nthis is the plan of {args.out}; a dry run trains nothing\n")
     return "\n".join(lines)

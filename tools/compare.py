@@ -14,7 +14,6 @@ if __name__ == "__main__":
 
     begin()
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -28,6 +27,7 @@ from dataset.bad_rows import BadImage, BadRows, DataError
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.world import make_scene
 from engine.command import guarded
+from engine.console import Parser
 from scoring.answer_file import Row, read_answers
 from scoring.coco import CaptionScorer
 from scoring.metrics import SampleScores, differences, totals
@@ -41,9 +41,7 @@ SIDE = 336  # pixels of a picture on it
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("first", metavar="A", help="answers of one run")
     parser.add_argument("second", metavar="B", help="answers of another, to the same questions")
     parser.add_argument("--page", metavar="FILE", help="write an HTML page: both answers below each picture")

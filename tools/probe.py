@@ -14,7 +14,6 @@ if __name__ == "__main__":
 
     begin()
 
-import argparse
 import json
 import random
 import sys
@@ -40,6 +39,7 @@ from dataset.picturebook.world import make_scene
 from dataset.record import IMAGE, Batch, Example, Turn
 from engine.build import get_tokenizer, load_trained
 from engine.command import guarded
+from engine.console import Parser
 from engine.device import pick_device, prepare
 from model.checkpoints import load_vlm
 from model.vlm import VLM
@@ -70,9 +70,7 @@ ATTRIBUTES = {
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("run", type=Path, help="a run of train_lm.py, train_pretrain.py or train_sft.py, in Chinese")
     parser.add_argument("--attribute", choices=tuple(ATTRIBUTES), default="side", help="default: side")
     parser.add_argument("--n", type=int, default=600, help="scenes to fit on, half as many to score")

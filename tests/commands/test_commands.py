@@ -260,7 +260,7 @@ def test_a_stage_that_was_cut_off_is_run_again_before_the_next(default_stages, t
 
 def test_the_shipped_language_model_is_taken_where_none_was_trained(default_stages, tiny, capsys):
     call(train_pretrain.main, *MACHINE)
-    assert f"language model: {tiny / 'lm'}, trained by `make language`" in capsys.readouterr().out
+    assert f"language model: {tiny / 'lm'}, which ships" in capsys.readouterr().out
     assert not Path("out/lm").exists()
     assert Run(Path("out/pretrain")).record()["facts"]["start"]
 
