@@ -23,16 +23,18 @@ from engine.build import EMBEDDED_LANGUAGE, get_encoder, get_language, get_token
 from engine.cells import name_cells
 from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
+from engine.plugin import check_projector, keep_plugin
 from engine.recipe import command_arguments, make, make_parts
 from engine.trainer import is_done, machine, train_vlm
+from model.registry import warms_up
 
 DEFAULTS = TrainArguments(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100, cell_steps=400)
 CELL_RATE = 3e-3  # peak of the warm-up on cells
 AFTER_CELLS = 5e-4  # the projector's peak rate after that
 TEXTS = 3_200  # of the picture book
 NAME = "pretrain"
-FLAGS = ("recipe", "from_run", "images", "vision", "feature_layer", "llm", "init", "projector", "cell_steps",
-         "train", "lora_rank", "lora_alpha", "lora_targets", "max_seq_len", "augment", "cache_gb",
+FLAGS = ("recipe", "from_run", "images", "vision", "feature_layer", "llm", "init", "projector", "plugin",
+         "cell_steps", "train", "lora_rank", "lora_alpha", "lora_targets", "max_seq_len", "augment", "cache_gb",
          "gradient_checkpointing", "fsdp")  # fmt: skip
 
 
@@ -45,17 +47,20 @@ def main(argv: list[str] | None = None) -> None:
     its second is stage 3 of train_sft.py with --optimizer adamw --learning_rate 2e-5.
     """
     args = command_arguments(NAME, DEFAULTS, argv, FLAGS, main.__doc__)
-    if args.projector == "ldp" and args.cell_steps:
+    named = warms_up(args.projector, GRID * GRID)
+    if args.cell_steps and named:
         args = with_projector_rate(args, DEFAULTS, AFTER_CELLS)
     if is_done(args) or not make_parts(args, {"vision": train_vision.main, "lm": train_lm.main}):
         return
     here = machine(args)
+    keep_plugin(args)
     language_path = find_language(args)
     torch.manual_seed(args.seed)
     tokenizer = get_tokenizer(args.tokenizer, None if is_random(language_path) else Path(language_path))
     language = get_language(language_path, tokenizer.vocab_size, args.init)
     encoder = get_encoder(args.vision, args.feature_layer, args.projector)
     model = join(language, encoder, args.projector)
+    check_projector(model)
     data = stage_data(args, "pretrain", TEXTS)
 
     def begin(load: PictureLoader) -> None:
@@ -64,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
         left = name_cells(model, scenes, load, words, args.cell_steps, CELL_RATE, args.seed, here.device, here.dtype)
         print(f"cells: {args.cell_steps} steps, {left:.1%} of the variance of the words is not explained")
 
-    cells = args.cell_steps and not args.data and model.image_tokens == GRID * GRID
+    cells = args.cell_steps and not args.data and named and model.image_tokens == GRID * GRID
     train_vlm(args, model, encoder, tokenizer, data, ("projector",), here, begin if cells else None)
 
 
