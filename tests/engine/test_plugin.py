@@ -20,6 +20,7 @@ from engine.recipe import read_recipe
 from model.checkpoints import WeightsError, load_vlm
 from model.registry import MODULES, PROJECTORS, warms_up
 
+pytestmark = pytest.mark.usefixtures("kinds_of_projectors")
 PAIRS = """
 from torch import nn
 from model.registry import register_projector
@@ -37,16 +38,6 @@ class Pairs(nn.Module):
     def forward(self, features):
         return self.linear(features.unflatten(1, (-1, 2)).flatten(2))
 """
-
-
-@pytest.fixture(autouse=True)
-def registered():
-    """What a test registers is forgotten after it."""
-    before = dict(PROJECTORS), dict(MODULES)
-    yield
-    for table, rows in zip((PROJECTORS, MODULES), before, strict=True):
-        table.clear()
-        table.update(rows)
 
 
 @pytest.fixture
