@@ -49,7 +49,7 @@ class TrainArguments:
     llm: str = flag("", "language model: a folder of a run, Llama or Qwen2, .pth, .safetensors, random or random:4x256")
     init: str = flag("normal", "how a random language model starts (model/init.py)", choices=("normal", "matching"))
     tokenizer: str = flag("", "tokenizer folder (default: that of the run it starts from, else the one in the repo)")
-    projector: str = flag("ldp", "the map from image features to tokens", choices=PROJECTORS)
+    projector: str = flag("ldp", "the map from image features to tokens; --plugin adds your own", choices=PROJECTORS)
     plugin: str = flag("", "a Python file that registers a projector of your own (docs/tutorial.md)")
     train: str = flag("", "prefixes of the modules to train, as projector,llm.layers.-1 or projector,lora")
     lora_rank: int = flag(8, "rank of the language model's LoRA adapters, which --train lora trains", AT_LEAST_1)

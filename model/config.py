@@ -135,7 +135,7 @@ class ProjectorConfig:
         if self.kind not in PROJECTORS:
             raise ValueError(
                 f"ProjectorConfig.kind: found {self.kind!r}, expected one of {', '.join(PROJECTORS)}; name the file "
-                "that registers a projector of your own with --plugin"
+                "that registers a projector of your own with --plugin (a run's folder has a copy, plugin.py)"
             )
         check_fields(self)
 

@@ -67,9 +67,9 @@ def test_the_code_cells_run_in_order_in_a_fresh_process(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     assert done.stdout.count("cell: ") == len(code_cells()) > 10
-    for run in ("pretrain", "shuffle", "mine", "long"):
+    for run in ("pretrain", "shuffle", "mine"):
         assert (tmp_path / "out" / "lesson" / run / "finished.json").is_file()
-    assert (tmp_path / "projectors.html").is_file() and (tmp_path / "mine.html").is_file()
+    assert (tmp_path / "projectors.html").is_file() and (tmp_path / "new_pictures.html").is_file()
 
 
 @pytest.mark.parametrize("code, shown", SHOWN)
