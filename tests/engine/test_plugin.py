@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -47,36 +48,46 @@ def plugin(tmp_path) -> Path:
     return file
 
 
-def test_it_is_trained_kept_trained_further_and_scored(parts, plugin, tmp_path, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def trained(parts, tmp_path_factory) -> Path:
+    """A run of one step with the plugin. Do not write into it: copy it."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "pairs.py").write_text(PAIRS, "utf-8")
+    run = folder / "run"
+    train_pretrain.main(pretrain_flags(parts, run, projector="pairs", plugin=folder / "pairs.py", steps=1))
+    forget()
+    return run
+
+
+def forget() -> None:
+    """As in a new process."""
+    del MODULES["pairs"], PROJECTORS["pairs"]
+
+
+def test_it_is_trained_further_and_scored(parts, trained, plugin, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(dataset.splits, "VALIDATION_ROWS", 4)
-    run, next_run = tmp_path / "run", tmp_path / "next"
-    own = flags(plugin=plugin)
-    train_pretrain.main(pretrain_flags(parts, run, projector="pairs", plugin=plugin, steps=1))
-    assert json.loads((run / "config.json").read_text("utf-8"))["projector"]["kind"] == "pairs"
+    run = tmp_path / "next"
+    assert json.loads((trained / "config.json").read_text("utf-8"))["projector"]["kind"] == "pairs"
+    train_sft.main(sft_flags(trained, run, plugin=plugin, steps=1))
     assert load_vlm(run).projector.linear.weight.shape == (64, 128)
-    train_sft.main(sft_flags(run, next_run, plugin=plugin, steps=1))
-    assert (next_run / "plugin.py").read_text("utf-8") == PAIRS
     plugin.write_text(PAIRS + "\n# changed\n", "utf-8")
-    ask = flags(data=parts / "data.jsonl", images=parts / "pictures", n=3, max_new_tokens=3, device="cpu")
-    eval_vlm.main([*ask, "--weights", str(next_run), *own])
+    ask = flags(weights=run, data=parts / "data.jsonl", images=parts / "pictures", n=3, max_new_tokens=3, device="cpu")
+    eval_vlm.main(ask + flags(plugin=plugin))
     said = capsys.readouterr().out
-    assert "3 scored" in said and f"that one is kept as {next_run / 'plugin.py'}" in said
-    MODULES.clear()
-    PROJECTORS.pop("pairs")
+    assert "3 scored" in said and f"that one is kept as {run / 'plugin.py'}" in said
+    forget()
     with pytest.raises(WeightsError, match=r"config.json: ProjectorConfig.kind: found 'pairs', .* with --plugin"):
-        eval_vlm.main([*ask, "--weights", str(next_run)])
-    eval_vlm.main([*ask, "--weights", str(next_run), "--plugin", str(next_run / "plugin.py")])
+        eval_vlm.main(ask)
+    eval_vlm.main(ask + flags(plugin=run / "plugin.py"))
     assert "that one is kept" not in capsys.readouterr().out
 
 
-def test_a_run_is_not_resumed_with_another_file(parts, plugin, tmp_path):
-    run = tmp_path / "run"
-    argv = pretrain_flags(parts, run, projector="pairs", plugin=plugin, steps=1)
-    train_pretrain.main(argv)
+def test_a_run_is_not_resumed_with_another_file(parts, trained, plugin, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "run")
     (run / "finished.json").unlink()
     plugin.write_text(PAIRS.replace("// 2", "// 2 + 0"), "utf-8")
     with pytest.raises(RunError, match=r"was begun with another .*pairs.py, kept as .*run/plugin.py"):
-        train_pretrain.main(argv)
+        train_pretrain.main(pretrain_flags(parts, run, projector="pairs", plugin=plugin, steps=1))
 
 
 def test_a_dry_run_writes_nothing(parts, plugin, tmp_path):
