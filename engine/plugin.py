@@ -34,7 +34,8 @@ def load_plugin(file: str) -> None:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        at = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        frames = traceback.extract_tb(error.__traceback__)
+        at = [frame.lineno for frame in frames if Path(frame.filename).resolve() == Path(file).resolve()]
         line = error.lineno if isinstance(error, SyntaxError) else at[-1] if at else 0
         raise UsageError(f"--plugin {file}, line {line}: {type(error).__name__}: {error}; correct it there") from error
     if before == dict(MODULES):
