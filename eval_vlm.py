@@ -35,6 +35,7 @@ from engine.device import pick_device, pick_dtype, prepare
 from engine.freeze import count_parameters
 from engine.inference import Answer, Decoding
 from engine.looker import Looker, Watched, answer_all, one_image_loader, remembering
+from engine.plugin import load_plugin, note_change
 from engine.recipe import with_recipe
 from model.checkpoints import read_json, write_json
 from model.checkpoints.files import refusing
@@ -66,6 +67,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--runs", default="out", metavar="DIR", help="folder of the stages' runs (default: out)")
     add("--vision", default="", metavar="DIR", help="the encoder of a .pth, or of a run if it was moved")
     add("--tokenizer", default="", metavar="DIR", help="the tokenizer of a .pth, if not beside it")
+    add("--plugin", default="", metavar="FILE", help="the file that registers the run's projector, if it is your own")
     add = parser.add_argument_group("what to ask and to score").add_argument
     add("--n", type=int, default=1000, help="scenes or rows to score (default: 1000; 0: all rows)")
     add("--prompt", help="the question (default: what the run was trained on last)")
@@ -128,7 +130,10 @@ def load_looker(args: argparse.Namespace) -> Looker:
     device = pick_device(args.device)
     prepare(device)
     dtype = pick_dtype(args.dtype, device)
-    trained = load_trained(find_weights(args.weights, args.runs), args.vision, args.tokenizer, device, dtype, args.fast)
+    load_plugin(args.plugin)
+    path = find_weights(args.weights, args.runs)
+    note_change(args.plugin, path)
+    trained = load_trained(path, args.vision, args.tokenizer, device, dtype, args.fast)
     decoding = Decoding(
         args.max_new_tokens, args.batch_size, args.temperature, args.top_p, args.repetition_penalty, args.seed, dtype
     )

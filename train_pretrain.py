@@ -25,8 +25,10 @@ from engine.cells import name_cells
 from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
 from engine.console import spelled
+from engine.plugin import check_projector, keep_plugin
 from engine.recipe import command_arguments, make, missing_parts, planned
 from engine.trainer import is_done, machine, train_vlm
+from model.registry import warms_up
 from model.vlm import VLM
 from tokenizer.tokenizer import Tokenizer
 
@@ -35,8 +37,8 @@ CELL_RATE = 3e-3  # peak of the warm-up on cells
 AFTER_CELLS = 5e-4  # the projector's peak rate after that
 TEXTS = 3_200  # of the picture book
 NAME = "pretrain"
-FLAGS = ("recipe", "from_run", "images", "vision", "feature_layer", "llm", "init", "projector", "cell_steps",
-         "train", "lora_rank", "lora_alpha", "lora_targets", "max_seq_len", "augment", "cache_gb",
+FLAGS = ("recipe", "from_run", "images", "vision", "feature_layer", "llm", "init", "projector", "plugin",
+         "cell_steps", "train", "lora_rank", "lora_alpha", "lora_targets", "max_seq_len", "augment", "cache_gb",
          "gradient_checkpointing", "fsdp")  # fmt: skip
 
 
@@ -49,14 +51,17 @@ def main(argv: list[str] | None = None) -> None:
     its second is stage 3 of train_sft.py with --optimizer adamw --learning_rate 2e-5.
     """
     args = command_arguments(NAME, DEFAULTS, argv, FLAGS, main.__doc__)
-    if args.projector == "ldp" and args.cell_steps:
+    named = warms_up(args.projector, GRID * GRID)
+    if args.cell_steps and named:
         args = with_projector_rate(args, DEFAULTS, AFTER_CELLS)
     if is_done(args):
         return
     for run in missing_parts(args):
         make(args, run, train_vision.main if run == train_vision.NAME else train_lm.main)
     here = machine(args)
+    keep_plugin(args)
     tokenizer, encoder, model = parts(args)
+    check_projector(model)
     data = stage_data(args, "pretrain", TEXTS)
 
     def begin(load: PictureLoader) -> None:
@@ -65,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
         left = name_cells(model, scenes, load, words, args.cell_steps, CELL_RATE, args.seed, here.device, here.dtype)
         print(f"cells: {args.cell_steps} steps, {left:.1%} of the variance of the words is not explained")
 
-    cells = args.cell_steps and not args.data and model.image_tokens == GRID * GRID
+    cells = args.cell_steps and not args.data and named and model.image_tokens == GRID * GRID
     train_vlm(args, model, encoder, tokenizer, data, ("projector",), here, begin if cells else None)
 
 

@@ -20,6 +20,7 @@ from engine.arguments import TrainArguments, UsageError, with_projector_rate
 from engine.build import check_vocabulary, get_tokenizer, run_encoder
 from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
+from engine.plugin import keep_plugin, note_change
 from engine.recipe import command_arguments, last_finished, make, planned, run_before
 from engine.trainer import is_done, machine, train_vlm
 from model.checkpoints import load_vlm
@@ -27,8 +28,8 @@ from model.checkpoints import load_vlm
 DEFAULTS = TrainArguments(stage=1, learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
 TEXTS = {1: 3_200, 2: 2_560, 3: 9_600}  # of the picture book
 PROJECTOR_RATE = 3e-4  # on the picture book, whose projector makes embeddings as small as the words' own
-FLAGS = ("recipe", "stage", "fit", "from_run", "images", "vision", "train", "lora_rank", "lora_alpha", "lora_targets",
-         "max_seq_len", "augment", "cache_gb", "gradient_checkpointing", "fsdp")  # fmt: skip
+FLAGS = ("recipe", "plugin", "stage", "fit", "from_run", "images", "vision", "train", "lora_rank", "lora_alpha",
+         "lora_targets", "max_seq_len", "augment", "cache_gb", "gradient_checkpointing", "fsdp")  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -47,10 +48,12 @@ def main(argv: list[str] | None = None) -> None:
         return
     here = machine(args)
     start = find_start(args)
+    keep_plugin(args)
     torch.manual_seed(args.seed)
     if start is None:
         tokenizer, encoder, model = train_pretrain.parts(planned(args, train_pretrain))
     else:
+        note_change(args.plugin, start)
         tokenizer = get_tokenizer(args.tokenizer, start)
         encoder = run_encoder(start, args.vision)
         model = load_vlm(start, encoder.module)

@@ -53,7 +53,8 @@ class TrainArguments:
     init: str = flag("normal", "how a random language model starts (model/init.py)", choices=("normal", "matching"))
     tokenizer: str = flag("", "tokenizer folder (default: that of the run it starts from, else the one that ships)",
                           metavar="DIR")  # fmt: skip
-    projector: str = flag("ldp", "the map from image features to tokens", choices=PROJECTORS)
+    projector: str = flag("ldp", "the map from image features to tokens; --plugin adds your own", choices=PROJECTORS)
+    plugin: str = flag("", "a Python file that registers a projector of your own (docs/tutorial.md)", metavar="FILE")
     train: str = flag("", "prefixes of the modules to train, as projector,llm.layers.-1 or projector,lora",
                       metavar="PREFIXES")  # fmt: skip
     lora_rank: int = flag(8, "rank of the language model's LoRA adapters, which --train lora trains", AT_LEAST_1)
@@ -114,7 +115,7 @@ SHARED = (
 # Settings that do not change what is learned, so a run may be resumed with others.
 COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "cache_gb", "device", "fast",
             "gradient_checkpointing", "fsdp", "use_wandb", "wandb_project", "dry_run", "out", "runs",
-            "recipe")  # fmt: skip
+            "recipe", "plugin")  # fmt: skip
 # Settings newer than some runs: where a run.json lacks one, the run was made with its default.
 ADDED = ("token_budget", "learning_rates", "lora_rank", "lora_alpha", "lora_targets", "keep", "patience",
          "feature_layer", "init", "cell_steps", "doubt", "dropout")  # fmt: skip

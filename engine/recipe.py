@@ -20,6 +20,7 @@ from engine.arguments import SHARED, TrainArguments, UsageError, flag_of, placed
 from engine.checkpoint import Run
 from engine.console import parse, spelled
 from engine.peer_flags import restarts
+from engine.plugin import load_plugin
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 CHAIN = ("vision", "lm", "pretrain", "sft1", "sft2", "sft3")  # the sections of training commands, in order
@@ -52,6 +53,8 @@ def read_recipe(name: str) -> dict[str, Flags]:
             raise UsageError(f"{file}: found [{title}], expected {nearest(title, SECTIONS, '[{}]')}")
         if not isinstance(section, dict):
             raise UsageError(f"{file}: [{title}] is not a section, expected flags below a line [{title}]")
+    for one in {str(section.get("plugin", "")) for section in found.values()}:
+        load_plugin(one)
     fields = {flag_of(item): item for item in dataclasses.fields(TrainArguments) if item.name not in OWN}
     return {title: section if title == "eval" else checked(section, fields, f"{file}, [{title}]")
             for title, section in found.items()}  # fmt: skip
@@ -89,12 +92,14 @@ def command_arguments(
     """
     first = ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--recipe", "--preset", default="")
+    first.add_argument("--plugin", default="")
     first.add_argument("--stage", default=str(default.stage))
     given, _ = first.parse_known_args(argv)
     name += given.stage if name == "sft" else ""
     recipe = read_recipe(given.recipe) if given.recipe else {}
     if recipe:
         default = dataclasses.replace(default, **defaults(recipe, name, given.recipe, (*SHARED, *flags)))
+    load_plugin(given.plugin if "plugin" in flags else "")  # a recipe's is loaded by now
     args = parse(default, argv, flags, description or "")
     for run, part in PARTS.items():
         if name == "pretrain" and run in recipe and not (getattr(args, part) or part == "llm" and args.from_run):
@@ -121,7 +126,7 @@ def defaults(recipe: Mapping[str, Flags], name: str, file: str, flags: Iterable[
 
 
 def with_recipe(parser: ArgumentParser, argv: list[str] | None) -> list[str]:
-    """argv behind the flags of its --recipe, which the parser gets: the runs' folder and [eval].
+    """argv behind the flags of its --recipe, which the parser gets: the runs' folder, the plugin and [eval].
 
     Where argv says what to do, as --image FILE, [eval] does not. UsageError for a recipe that cannot be used.
     """
@@ -138,7 +143,7 @@ def with_recipe(parser: ArgumentParser, argv: list[str] | None) -> list[str]:
             raise UsageError(f"--recipe {given.recipe}, [eval]: no flag is called {key}, expected {near}")
     if any(getattr(given, name) for name in TO_DO):
         flags = {key: value for key, value in flags.items() if key not in TO_DO}
-    flags = {key: value for key, value in recipe.get("data", {}).items() if key == "runs"} | flags
+    flags = {key: value for key, value in recipe.get("data", {}).items() if key in ("runs", "plugin")} | flags
     switch = {True: "--{}", False: "--no-{}"}
     return [switch[value].format(key) if isinstance(value, bool) else f"--{key}={value}"
             for key, value in flags.items()] + argv  # fmt: skip

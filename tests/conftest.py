@@ -50,3 +50,15 @@ def tiny_run(tiny, tmp_path_factory) -> Path:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         train_pretrain.main([str(flag) for flag in flags])
     return out
+
+
+@pytest.fixture
+def kinds_of_projectors():
+    """What projectors a test registers is forgotten after it."""
+    from model.registry import MODULES, PROJECTORS
+
+    before = dict(PROJECTORS), dict(MODULES)
+    yield
+    for table, rows in zip((PROJECTORS, MODULES), before, strict=True):
+        table.clear()
+        table.update(rows)

@@ -33,9 +33,9 @@ READING = modules({
 # A file counts in full even if only one short function of it is called.
 PATH = modules({
     "": "train_pretrain",
-    "engine/": "board command arguments console peer_flags recipe trainer build device distributed cells dataloader "
-               "freeze memory checkpoint signals log optimizer recorder loop",
-    "model/": "config checks layers language vision projector vlm lora init",
+    "engine/": "board command arguments console peer_flags recipe plugin trainer build device distributed cells "
+               "dataloader freeze memory checkpoint signals log optimizer recorder loop",
+    "model/": "config checks registry layers language vision projector vlm lora init",
     "model/checkpoints/": "files load own strict vision_families exports llava minimind",
     "tokenizer/": "tokenizer template chat",
     "dataset/": "answers_seen console splits mixture record atomic bad_rows encoding batching pictures preprocess "

@@ -41,6 +41,7 @@ from engine.build import get_tokenizer, load_trained
 from engine.command import guarded
 from engine.console import Parser
 from engine.device import pick_device, prepare
+from engine.plugin import load_plugin
 from model.checkpoints import load_vlm
 from model.vlm import VLM
 from tokenizer.tokenizer import Tokenizer
@@ -75,12 +76,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--attribute", choices=tuple(ATTRIBUTES), default="side", help="default: side")
     parser.add_argument("--n", type=int, default=600, help="scenes to fit on, half as many to score")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--plugin", default="", help="the file that registers the run's projector, if it is your own")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     args = parser.parse_args(argv)
     if args.n < 20:
         parser.error(f"--n {args.n}: expected 20 or more")
     device = pick_device(args.device)
     prepare(device)
+    load_plugin(args.plugin)
     probe = load_any(args.run)
     probe.model.to(device)
     *_, classes, suffix, words = ATTRIBUTES[args.attribute]
