@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from dataset.augment import augmented
-from dataset.bad_rows import BadRow, DataError
+from dataset.bad_rows import DataError
 from dataset.batching import PictureLoader, pixel_loader
 from dataset.encoding import encode_record
 from dataset.features import FeatureCache
@@ -44,7 +44,7 @@ from engine.device import (
 )
 from engine.familiar import describe_training, save_familiar
 from engine.freeze import LORA, add_adapters, check_frozen, frozen_sums, parameter_table, rate_table, set_trainable
-from engine.inference import SAMPLES, Samples, write_samples
+from engine.inference import SAMPLES, Samples, sample_records, write_samples
 from engine.loop import mean_loss, train
 from engine.memory import kept_memory, memory_plan, memory_table, program_memory
 from engine.recorder import Summary, Trainee
@@ -149,10 +149,7 @@ def train_vlm(
                 save_familiar(folder, familiar)
 
     def show(run: Run) -> Samples:
-        records = []
-        for row in (row for val in feeds[1:] for row in val.examples.rows[:SAMPLES]):
-            with contextlib.suppress(BadRow):  # reported by then
-                records.append(data.val[int(row)])
+        records = sample_records((row for val in feeds[1:] for row in val.examples.rows[:SAMPLES]), data.val)
         return write_samples(run, model, tokenizer, records, load, here.dtype)
 
     return run_training(args, model, trained, feeds, facts, here, save, show)

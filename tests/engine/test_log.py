@@ -101,7 +101,9 @@ def test_a_run_keeps_its_curve_log_samples_and_summary(tmp_path):
     entries = read_log(run / "log.jsonl")
     assert [entry["step"] for entry in entries if "loss" in entry] == [1, 2, 3, 4, 5]
     sample = json.loads((run / "samples.json").read_text())["samples"][0]
-    assert set(sample) == {"id", "prompt", "reference", "answer"} and sample["reference"]
+    assert set(sample) == {"id", "prompt", "reference", "answer", "picture"} and sample["reference"]
+    with Image.open(run / sample["picture"]) as picture:
+        assert picture.size == (40, 36)
 
 
 def test_wandb_that_is_not_installed_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):
