@@ -40,13 +40,14 @@ mark::after{font-size:.7em;vertical-align:super;margin-left:1px}
 mark.right::after{content:"✓";color:var(--good)} mark.wrong::after{content:"✗";color:var(--bad)}
 mark.open::after{content:"?";color:var(--faint)}
 .good{color:var(--good)} .bad{color:var(--bad)} .errors{margin:.25rem 0;padding:0;list-style:none;font-size:14px}
-.wide{overflow-x:auto} table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
+.wide{overflow-x:auto;overflow-wrap:normal}
+table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}
 th{font-weight:600;text-align:left} th,td{padding:.25rem .8rem .25rem 0;vertical-align:top}
 tr+tr>*{border-top:1px solid var(--line)} .scores{width:100%} .scores td{min-width:6.5rem}
 .bar{display:block;position:relative;height:7px;min-width:64px;margin:2px 0 4px;border-radius:2px;
 background:var(--soft)}
 .bar i,.bar b{position:absolute;top:0;bottom:0;border-radius:2px}
-.bar i{left:0;background:var(--bar)} td+td+td .bar i{background:var(--bar2)}
+.bar i{left:0;background:var(--bar)} .two td+td+td .bar i{background:var(--bar2)}
 .bar b{top:2px;height:3px;background:var(--ink);min-width:2px}
 .bar b::before,.bar b::after{content:"";position:absolute;top:-3px;height:9px;width:1px;background:var(--ink)}
 .bar b::before{left:0} .bar b::after{right:0}

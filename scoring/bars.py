@@ -45,7 +45,7 @@ def _table(columns: Mapping[str, Mapping[str, object]], names: Sequence[str]) ->
         cells = "".join(f"<td>{score_cell(metrics, name, _top(columns, name))}</td>" for metrics in columns.values())
         label = escape(name).replace("/", "/<wbr>").replace("_", "_<wbr>")
         rows.append(f"<tr><td>{label}{arrow(name)}</td>{cells}</tr>")
-    return f'<div class="wide"><table class="scores">{"".join(rows)}</table></div>'
+    return f'<div class="wide"><table class="scores two">{"".join(rows)}</table></div>'
 
 
 def score_cell(metrics: Mapping[str, object], name: str, top: float = 1.0) -> str:
