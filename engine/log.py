@@ -29,6 +29,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
         self.board = board
         self.curve = None if quiet else run.path / "loss.png"
         self._redraw_at = time.perf_counter() + REDRAWN
+        self._drawn = True  # all that has been written
         _drop_after(self.path, start)
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  (closed by close())
         self.bar = tqdm(total=steps, initial=start, desc=run.path.name, unit="step", dynamic_ncols=True, disable=quiet)
@@ -38,6 +39,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
 
     def write(self, step: int, **values) -> None:
         """Log one entry; `step` counts finished optimizer steps."""
+        self._drawn = False
         entry = {"step": step, **values, "seconds": round(time.perf_counter() - self.started, 2)}
         try:
             self.file.write(json.dumps(entry) + "\n")
@@ -51,14 +53,15 @@ class Log(contextlib.AbstractContextManager["Log"]):
             self.draw()
 
     def draw(self) -> None:
-        """Draw the curves; says so where that fails, as a training is worth more than its picture."""
-        if self.curve is None:
+        """Draw the curves if something was written since; says so where that fails, which does not end the training."""
+        if self.curve is None or self._drawn:
             return
         from engine.curves import draw_curve  # with matplotlib, which takes a second
 
         began = time.perf_counter()
         try:
             draw_curve(self.path, self.curve)
+            self._drawn = True
         except (ImportError, OSError) as error:
             self.say(f"{self.curve} cannot be drawn: {error}")
         took = time.perf_counter() - began

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
 from dataset.htmlpage import escape
 from dataset.picturebook.questions import SAMPLINGS
 from scoring.metrics import SampleScores
-from scoring.report import IN_UNITS, cell, columns_of, table_names
+from scoring.report import cell, columns_of, table_names
 from scoring.statements import TYPES
 
 # Metrics of which a high value is bad.
@@ -18,7 +19,8 @@ WORST_HIGH = ("chair_i", "chair_s", "contradiction_share", "loop_share", "unscor
 LEADING = ("statement_accuracy", "caption_true_share", "contradiction_share", "chair_i", "chair_s", "f1",
            *(f"pope_accuracy/{sampling}" for sampling in SAMPLINGS), "vqa_accuracy", "exact", "contains", "cider",
            "bleu_4", "cider_d", "rouge_l", "meteor", "mean_length", "stopped_share", "loop_share")  # fmt: skip
-UNJUDGED = ("pope_yes_rate", *IN_UNITS, "training_captions", "different_answers")  # neither high nor low is better
+BEST_HIGH = re.compile(r"(bleu|cider|rouge|meteor|exact|contains).*|.*(accuracy|accuracy_many|_exact|f1|_true_share)"
+                       r"|precision|recall|colour_binding|stopped_share")  # fmt: skip
 SORTED = ("chair_i", "statement_accuracy", "f1", "recall", "colour_binding", "cider_d", "rouge_l", "contains", "exact",
           "vqa_accuracy", "pope_accuracy", "mean_length")  # fmt: skip
 ANY = "any error"
@@ -62,11 +64,11 @@ def score_cell(metrics: Mapping[str, object], name: str, top: float = 1.0) -> st
 
 
 def arrow(name: str) -> str:
-    """Which way is better: ↑, ↓ or nothing."""
+    """Which way is better: ↑, ↓, or nothing where neither is."""
     plain = name.removeprefix("blank_").removeprefix("question_").split("/")[0]
-    if plain in UNJUDGED or name.startswith("gain_"):
-        return ""
     down = plain in WORST_HIGH
+    if not down and not BEST_HIGH.fullmatch(plain):
+        return ""
     return f' <span class="faint" title="{"lower" if down else "higher"} is better">{"↓" if down else "↑"}</span>'
 
 

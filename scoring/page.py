@@ -19,6 +19,7 @@ from dataset.record import Picture
 from scoring.bars import WORST_HIGH, score_bars
 from scoring.contradictions import contradictions
 from scoring.pagelinks import NO_LINKS, link, pages_of, run_head
+from scoring.report import draws_chinese
 from scoring.statements import Statement, judge
 
 LEGEND = (
@@ -110,8 +111,9 @@ def _entry(entry: Shown) -> Entry:
     if entry.reference is not None:
         lines.append(f'<p class="faint">reference: {escape(entry.reference)}</p>')
     if entry.scene is not None:
-        lines.append(f'<p class="faint">facts: {escape(facts_line(entry.scene))}</p>')
-    if entry.values:
+        facts = facts_line(entry.scene) if draws_chinese(entry.text) else english_facts(entry.scene)
+        lines.append(f'<p class="faint">facts: {escape(facts)}</p>')
+    if entry.values and entry.other is None:
         told = " · ".join(f"{name} {value:.4g}" for name, value in entry.values.items())
         lines.append(f'<p class="faint">{escape(told)}</p>')
     lines += _question_lines(entry.questions)
@@ -189,10 +191,7 @@ def _facts(one: Statement, scene: Scene) -> str:
         return f"no {' and no '.join(dict.fromkeys(missing))}"
     thing = things[one.about]
     if one.type == "relation":
-        told = scene.relation
-        if told is None:
-            return "nothing rides, holds or is on another"
-        return f"{scene.things[told.subject].kind} {told.name} {scene.things[told.object].kind}"
+        return _facts_of_relation(scene)
     if one.type == "order":
         return ", ".join(f"{kind} at {things[kind].x:.2f}" for kind in dict.fromkeys((one.about, str(one.other))))
     return {
@@ -222,3 +221,22 @@ def facts_line(scene: Scene) -> str:
         subject, thing = scene.things[scene.relation.subject], scene.things[scene.relation.object]
         told.append(related(scene, KINDS[subject.kind].zh, KINDS[thing.kind].zh, subject))
     return " · ".join(told)
+
+
+def english_facts(scene: Scene) -> str:
+    """The facts in English: by the sea · 2 dog brown left running · 1 sun in the sky · man riding horse."""
+    told = [PLACES[scene.place].en]
+    for thing in scene.things:
+        side = "in the sky" if in_sky(thing) else thing.side + ("" if clear_side(thing) else "?")
+        words = (str(thing.count), KINDS[thing.kind].en, thing.colour, side, thing.action, notable_size(thing))
+        told.append(" ".join(word for word in words if word))
+    if scene.relation:
+        told.append(_facts_of_relation(scene))
+    return " · ".join(told)
+
+
+def _facts_of_relation(scene: Scene) -> str:
+    told = scene.relation
+    if told is None:
+        return "nothing rides, holds or is on another"
+    return f"{scene.things[told.subject].kind} {told.name} {scene.things[told.object].kind}"

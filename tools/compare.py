@@ -182,10 +182,10 @@ def shown(one: Row, other: Row) -> Shown:
     tags += [f"A, {tag}" for tag in first] + [f"B, {tag}" for tag in second]
     before, after = (sort_values(row["scores"]) for row in (one, other))
     values = {"likeness": likeness((one, other))}
-    values |= {f"B - A, {name}": after[name] - before[name] for name in before.keys() & after.keys()}
+    values |= {f"B - A, {name}": after[name] - before[name] for name in before if name in after}
     return Shown(picture_of(one, scene), one["answer"], f"{one['picture']}: {one['prompt']}", scene,
                  reference=" / ".join(one["references"]) or None, other=other["answer"], tags=tuple(tags),
-                 values=dict(sorted(values.items(), reverse=True)))  # fmt: skip
+                 values=values)  # fmt: skip
 
 
 def scene_of(name: str) -> Scene | None:

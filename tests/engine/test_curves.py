@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import matplotlib.figure
 import numpy as np
 import pytest
+from engine_parts import broken_off, small_batches, small_plan, small_vlm
 from PIL import Image
 
 import engine.log
 from engine.checkpoint import open_run
 from engine.curves import draw_curve, points_of, smooth
 from engine.log import Log
+from engine.loop import train
 
 
 @pytest.mark.parametrize("count", [1, 2, 9, 10, 30, 60, 500, 3000])
@@ -126,3 +129,25 @@ def test_a_curve_that_cannot_be_drawn_does_not_end_the_training(tmp_path, capsys
         log.draw()
     assert "loss.png cannot be drawn" in capsys.readouterr().out
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".partial"]
+
+
+def test_a_run_that_is_stopped_leaves_its_curve(tmp_path):
+    plan, model, batches = small_plan(steps=6), small_vlm(), [[batch] for batch in small_batches(6)]
+    run = open_run(tmp_path, {}, {})
+    with pytest.raises(KeyboardInterrupt):
+        train(model, plan, broken_off(batches, 3), run)
+    assert [entry["step"] for entry in engine.log.read_log(run.log_file)] == [1, 2, 3]
+    with Image.open(tmp_path / "loss.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_validation_and_saving_are_not_counted_as_time_of_training(tmp_path):
+    """A validation that takes long leaves tokens per second as they were."""
+    plan, batches = small_plan(steps=6, eval_interval=1), [[batch] for batch in small_batches(6)]
+    speeds = {}
+    for name, wait in (("quick", 0.0), ("slow", 0.2)):
+        run = open_run(tmp_path / name, {}, {})
+        train(small_vlm(), plan, broken_off(batches, None), run, lambda: time.sleep(wait) or 1.0)  # noqa: B023
+        speeds[name] = [e["tokens_per_s"] for e in engine.log.read_log(run.log_file) if "loss" in e][1:]
+    tokens = max(sum(batch.tokens for batch in step) for step in batches)
+    assert min(speeds["slow"]) > 1.5 * tokens / 0.2  # what a step would make that counts the validation

@@ -14,7 +14,7 @@ from dataset.bad_rows import BadRow
 from dataset.htmlpage import escape, picture_element, write_html
 from dataset.picturebook.facts import Scene
 from scoring.bars import LEADING, arrow, score_cell
-from scoring.page import answer_lines, facts_line, preview
+from scoring.page import answer_lines, english_facts, preview
 from scoring.pagelinks import INDEX_HEAD, href, run_of
 from tools.compare import scene_of
 from tools.report import curves
@@ -119,7 +119,7 @@ def samples_of(runs: Sequence[FoundRun]) -> list[str]:
                 picture = picture or sample_picture(run, sample)
                 rows.append(_sample_row(run, sample, scene))
         picture = picture or (preview(scene) if scene else None)
-        facts = f'<p class="faint">facts: {escape(facts_line(scene))}</p>' if scene else ""
+        facts = f'<p class="faint">facts: {escape(english_facts(scene))}</p>' if scene else ""
         table = f'<div class="wide"><table class="stages">{"".join(rows)}</table></div>'
         body = f"<div><h3>{escape(name)}</h3>{facts}{table}</div>"
         parts.append(f"<article>{picture_element(picture, name)}{body}</article>")
