@@ -97,8 +97,8 @@ def test_the_same_picture_stands_once_with_the_answers_of_all_stages_in_their_or
     for number, name in enumerate(answers):
         run = write_run(tmp_path / name)
         write_samples(run, answers[name])
-        for file in run.iterdir():
-            os.utime(file, (1e9 + number, 1e9 + number))
+        for file in run.iterdir():  # the language model is of a later date
+            os.utime(file, (1e9 - number, 1e9 - number))
     text, _ = index_of(tmp_path, capsys)
     articles = text.split("<article>")[1:]
     assert len(articles) == 2 and all(article.count("data:image/jpeg") == 1 for article in articles)
@@ -163,3 +163,11 @@ def test_what_cannot_be_indexed_is_an_error_that_says_what_to_do(tmp_path, make,
 def test_a_folder_that_is_a_run_itself_is_indexed_under_its_name(tmp_path):
     write_run(tmp_path / "sft3")
     assert [run.name for run in find(tmp_path / "sft3").runs] == ["sft3"]
+
+
+def test_runs_of_a_folder_stand_together_and_those_of_other_names_by_their_date(tmp_path):
+    for number, name in enumerate(("b/sft2", "a/mine", "b/pretrain", "b/lm", "a/also", "b/other")):
+        for file in write_run(tmp_path / name).iterdir():
+            os.utime(file, (1e9 + number, 1e9 + number))
+    names = [run.name for run in find(tmp_path).runs]
+    assert names == ["b/lm", "b/pretrain", "b/sft2", "b/other", "a/mine", "a/also"]

@@ -105,7 +105,7 @@ def _scores_table(page: Path, names: Sequence[str], scores: Sequence[Scores]) ->
 
 
 def samples_of(runs: Sequence[FoundRun]) -> list[str]:
-    """The pictures that most runs were asked about, with the answers of all runs, the earliest run first."""
+    """The pictures that most runs were asked about, with the answers of all runs."""
     counted = Counter(sample["id"] for run in runs for sample in {s["id"]: s for s in run.samples}.values())
     if not counted:
         return []

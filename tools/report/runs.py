@@ -13,6 +13,7 @@ from typing import Any
 from engine.checkpoint import Run, RunError
 from engine.curves import points_of, smooth
 from engine.log import read_log
+from engine.recipe import CHAIN
 from model.checkpoints.files import WeightsError, read_json
 from scoring.pagelinks import run_of
 
@@ -86,7 +87,7 @@ class Scores:
 
 @dataclass
 class Found:
-    runs: list[FoundRun] = field(default_factory=list)  # the earliest first
+    runs: list[FoundRun] = field(default_factory=list)  # in_order
     scores: list[Scores] = field(default_factory=list)
     pages: list[Path] = field(default_factory=list)  # about a run
     empty: list[str] = field(default_factory=list)  # folders with nothing in them
@@ -104,10 +105,24 @@ def find(root: Path) -> Found:
             found.empty.append(name)
         found.scores += [one for file in files.values() if file.suffix == ".json" and (one := read_scores(file, root))]
         found.pages += [file.resolve() for file in files.values() if file.suffix == ".html" and run_of(file)]
-    found.runs.sort(key=lambda run: (run.changed, run.name))
+    found.runs = in_order(found.runs)
     for number, run in enumerate(found.runs):
         run.anchor = f"run-{number}"
     return found
+
+
+def in_order(runs: list[FoundRun]) -> list[FoundRun]:
+    """The runs of a folder together, the earliest folder first; in it the stages as they follow on each other, then
+    runs of other names, the earliest first."""
+    begun: dict[Path, float] = {}
+    for run in runs:
+        begun[run.path.parent] = min(run.changed, begun.get(run.path.parent, math.inf))
+
+    def place(run: FoundRun) -> tuple:
+        stage = CHAIN.index(run.path.name) if run.path.name in CHAIN else len(CHAIN)
+        return begun[run.path.parent], str(run.path.parent), stage, run.changed, run.name
+
+    return sorted(runs, key=place)
 
 
 def _folders(root: Path) -> Iterator[Path]:
