@@ -184,7 +184,8 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
         if distance is not None:
             kept[-1] |= {"distance": round(distance, 4), "familiar": not note}
         if made:
-            shown.append((file, made.text, note, {} if distance is None else {"distance": distance}))
+            values = {} if distance is None else {"distance from training pictures": distance}
+            shown.append((file, made.text, note, values))
     if not shown:
         raise DataError(f"no picture can be described.\n{bad.report()}")
     print(f"{len(files)} pictures in {seconds:.1f} s")

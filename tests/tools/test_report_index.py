@@ -17,7 +17,7 @@ from scoring.pagelinks import run_of
 from scoring.report import write_scores
 from tools.report.__main__ import main
 from tools.report.index import differing
-from tools.report.runs import find, read_run, read_scores
+from tools.report.runs import find, natural, read_run, read_scores
 
 EVIL = '</script><script>alert(1)</script>"><img src=x onerror=alert(2)>'
 
@@ -170,4 +170,5 @@ def test_runs_of_a_folder_stand_together_and_those_of_other_names_by_their_date(
         for file in write_run(tmp_path / name).iterdir():
             os.utime(file, (1e9 + number, 1e9 + number))
     names = [run.name for run in find(tmp_path).runs]
+    assert sorted(["r10", "r2", "a/1", "r"], key=natural) == ["a/1", "r", "r2", "r10"]
     assert names == ["b/lm", "b/pretrain", "b/sft2", "b/other", "a/mine", "a/also"]

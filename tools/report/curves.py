@@ -83,7 +83,7 @@ SCRIPT = """
       const line = make("polyline", {points: points.map(p => `${px(p[x]).toFixed(1)},${py(p[3]).toFixed(1)}`).join(" "),
         stroke: colour(i), "stroke-dasharray": name === "loss" ? "" : dash(i), class: name, "data-run": i}, plot);
       make("title", {}, line).textContent = `${runs[i].name}, ${name}`;
-      if (name === "val_loss") for (const p of points)
+      if (name === "val_loss" || points.length < 2) for (const p of points)
         make("circle", {cx: px(p[x]), cy: py(p[3]), r: 2.5, fill: colour(i)}, plot);
     }
   }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +50,9 @@ class FoundRun:
 
     @property
     def step(self) -> int:
-        steps = [entry["step"] for entry in self.entries if isinstance(entry.get("step"), int)]
+        """How far it came: what its summary says, else its log."""
+        steps = [entry["step"] for entry in (*self.entries, {"step": self.summary.get("steps")})
+                 if isinstance(entry.get("step"), int)]  # fmt: skip
         return max(steps, default=0)
 
     def last(self, name: str) -> float | None:
@@ -106,6 +109,7 @@ def find(root: Path) -> Found:
         found.scores += [one for file in files.values() if file.suffix == ".json" and (one := read_scores(file, root))]
         found.pages += [file.resolve() for file in files.values() if file.suffix == ".html" and run_of(file)]
     found.runs = in_order(found.runs)
+    found.scores.sort(key=lambda one: natural(one.name))
     for number, run in enumerate(found.runs):
         run.anchor = f"run-{number}"
     return found
@@ -120,9 +124,14 @@ def in_order(runs: list[FoundRun]) -> list[FoundRun]:
 
     def place(run: FoundRun) -> tuple:
         stage = CHAIN.index(run.path.name) if run.path.name in CHAIN else len(CHAIN)
-        return begun[run.path.parent], str(run.path.parent), stage, run.changed, run.name
+        return begun[run.path.parent], str(run.path.parent), stage, run.changed, natural(run.name)
 
     return sorted(runs, key=place)
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key to sort names by that puts run2 before run10."""
+    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", name)]
 
 
 def _folders(root: Path) -> Iterator[Path]:
