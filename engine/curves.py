@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 from dataset.atomic import replacing
 from engine.log import read_log
@@ -13,13 +13,14 @@ from engine.log import read_log
 WINDOW = 20  # a smoothed value is the mean of about so much of a curve: one part in WINDOW
 WIDEST = 25  # entries on each side of it, at most
 DECADES = 30  # a loss that spans such a factor is plotted on a logarithmic axis
+LARGEST = 1e300
 LOSSES = ("loss", "val_loss")
 Points = list[tuple[int, float]]  # step, value
 
 
 def points_of(entries: Sequence[dict], name: str) -> Points:
     """What a log's entries say of one value, by step; what is no finite number is left out."""
-    return [(e["step"], e[name]) for e in entries if _is_number(e.get(name)) and _is_number(e.get("step"))]
+    return [(e["step"], e[name]) for e in entries if is_number(e.get(name)) and is_number(e.get("step"))]
 
 
 def smooth(values: Sequence[float]) -> list[float]:
@@ -94,5 +95,6 @@ def _scale(axes, smoothed: Sequence[float], valid: Sequence[float]) -> None:
         axes.set_ylim(0, 1.1 * high or 1)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether it is a finite number that a float can hold."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST

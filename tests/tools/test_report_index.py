@@ -172,3 +172,15 @@ def test_runs_of_a_folder_stand_together_and_those_of_other_names_by_their_date(
     names = [run.name for run in find(tmp_path).runs]
     assert sorted(["r10", "r2", "a/1", "r"], key=natural) == ["a/1", "r", "r2", "r10"]
     assert names == ["b/lm", "b/pretrain", "b/sft2", "b/other", "a/mine", "a/also"]
+
+
+def test_a_folder_of_damaged_files_makes_a_page_all_the_same(tmp_path, capsys):
+    damaged = ('{"steps": "x", "loss": [], "seconds": {}}', "[" * 100_000, "1" * 5000, '{"loss": ' + "9" * 400 + "}",
+               "", "null", '{"samples": {"a": 1}}', '{"samples": [null, [], {"id": 1}]}', "\0" * 100)  # fmt: skip
+    for number, text in enumerate(damaged):
+        for name in ("finished.json", "samples.json", "log.jsonl", "scores.json", "run.json"):
+            run = write_run(tmp_path / f"{number} {name}")
+            (run / name).write_text(text)
+        (run / "log.jsonl").write_text('{"step": "x", "loss": 1}\n[1]\n{"step": 2, "loss": ' + "9" * 400 + "}\n")
+    text, said = index_of(tmp_path, capsys)
+    assert f"{5 * len(damaged)} runs (" in said and "broken" in said and "</html>" in text

@@ -13,6 +13,7 @@ from PIL import Image
 from dataset.bad_rows import BadRow
 from dataset.htmlpage import escape, picture_element, write_html
 from dataset.picturebook.facts import Scene
+from engine.curves import is_number
 from scoring.bars import LEADING, arrow, score_cell
 from scoring.page import answer_lines, english_facts, preview
 from scoring.pagelinks import INDEX_HEAD, href, run_of
@@ -93,7 +94,7 @@ def scores_table(page: Path, found: Found) -> list[str]:
 
 
 def _scores_table(page: Path, names: Sequence[str], scores: Sequence[Scores]) -> str:
-    tops = {name: max([1.0, *(value for one in scores if _is_float(value := one.metrics[name]))]) for name in names}
+    tops = {name: max([1.0, *(value for one in scores if is_number(value := one.metrics[name]))]) for name in names}
     heads = "".join(f"<th>{escape(name).replace('_', '_<wbr>').replace('/', '/<wbr>')}{arrow(name)}</th>"
                     for name in names)  # fmt: skip
     rows = [f"<tr><th>file</th>{heads}</tr>"]
@@ -175,11 +176,7 @@ def _short(value: object) -> str:
 
 
 def _number(*values: object) -> float | None:
-    return next((value for value in values if _is_float(value)), None)
-
-
-def _is_float(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return next((value for value in values if is_number(value)), None)
 
 
 def _shown(value: float | None) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.checkpoint import Run, RunError
-from engine.curves import points_of, smooth
+from engine.curves import is_number, points_of, smooth
 from engine.log import read_log
 from engine.recipe import CHAIN
 from model.checkpoints.files import WeightsError, read_json
@@ -100,11 +100,16 @@ def find(root: Path) -> Found:
     """All that lies in a folder and DEPTH folders below; caches and what wandb keeps are passed over."""
     found = Found()
     for folder in _folders(root):
-        files = {file.name: file for file in sorted(folder.iterdir()) if file.is_file()}
         name = folder.relative_to(root).as_posix()
+        try:
+            inside = sorted(folder.iterdir())
+            files = {file.name: file for file in inside if file.is_file()}
+        except OSError as error:  # it may not be read
+            found.runs.append(FoundRun(folder, name, state="broken", problem=f"{error}"))
+            continue
         if "run.json" in files or len([trace for trace in TRACES if trace in files]) > 1:
             found.runs.append(read_run(folder, root.resolve().name if name == "." else name))
-        if not any(folder.iterdir()):
+        if not inside:
             found.empty.append(name)
         found.scores += [one for file in files.values() if file.suffix == ".json" and (one := read_scores(file, root))]
         found.pages += [file.resolve() for file in files.values() if file.suffix == ".html" and run_of(file)]
@@ -150,7 +155,7 @@ def read_run(folder: Path, name: str) -> FoundRun:
         run.samples = read_samples(folder / "samples.json")
     except FileNotFoundError:
         pass
-    except (OSError, ValueError, WeightsError) as error:
+    except (OSError, RecursionError, ValueError, WeightsError) as error:
         run.problem = f"{error}"
     try:
         run.settings = Run(folder).record().get("settings", {})
@@ -189,5 +194,5 @@ def read_scores(file: Path, root: Path) -> Scores | None:
 def _is_score(value: Any) -> bool:
     """A number, None, or an interval of two numbers."""
     if isinstance(value, list):
-        return len(value) == 2 and all(isinstance(end, (int, float)) and math.isfinite(end) for end in value)
-    return value is None or (isinstance(value, (int, float)) and math.isfinite(value))
+        return len(value) == 2 and all(map(is_number, value))
+    return value is None or is_number(value)
