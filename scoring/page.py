@@ -89,11 +89,13 @@ def write_page(
     parts += top
     if text:
         parts.append(f"<pre>{escape(text)}</pre>")
-    entries, judged = [], False
-    for one in islice(shown, SHOWN):
+    entries, judged, others = [], False, iter(shown)
+    for one in islice(others, SHOWN):
         judged = judged or one.scene is not None
         entries.append(_entry(one))
     parts += [LEGEND] if judged else []
+    if next(others, None) is not None:
+        parts.append(f'<p class="faint">There are more: the first {SHOWN:,} are shown.</p>')
     parts += entry_list(entries, WORST_HIGH)
     write_html(path, title, parts, run_head(path, run))
     if run:

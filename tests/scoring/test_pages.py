@@ -111,6 +111,7 @@ def test_a_thousand_entries_make_a_page_of_which_a_part_is_shown(tmp_path):
     text = (tmp_path / "p.html").read_text("utf-8")
     articles = re.findall(r"<article[^>]*>", text)
     assert len(articles) == SHOWN and sum(article.endswith(" hidden>") for article in articles) == SHOWN - PART
+    assert "There are more: the first 1,000 are shown." in text
     assert "<noscript>" in text and text.count('loading="lazy"') == SHOWN
 
 
