@@ -47,6 +47,9 @@ demo: $(INSTALLED)
 	$(LOOK) --split compositional --scores $(RUNS)/scores_compositional.json --no-blank --questions 0
 	$(LOOK) --split test --scores $(RUNS)/scores_test.json --page $(RUNS)/page_test.html
 	$(LOOK) --images sft_images
+	$(BIN)/python -m tools.report $(RUNS)
+	@echo "scores, every answer marked: $(RUNS)/page_test.html"
+	@echo "to talk about a picture:     $(LOOK) --image sft_images/舞蹈-dance.jpg --chat"
 
 # What the repo ships and these commands made.
 sft_images: $(INSTALLED)

@@ -41,15 +41,15 @@ from model.checkpoints import read_json, write_json
 from model.checkpoints.files import refusing
 from scoring.answer_file import answer_rows, write_answers
 from scoring.controls import captions_of_training, controls, findings, gains, variety
+from scoring.entries import SIDE, reference_entries, scene_entries
 from scoring.metrics import summarise, with_prefix
-from scoring.page import Shown, preview, write_page
+from scoring.page import SHOWN, Shown, preview, write_page
 from scoring.report import SHEET, contact_sheet, score_table, unused_name, write_scores
 from scoring.tasks import picture_book_task, question_task, reference_task
 
 STAGES = ("sft3", "sft2", "sft1", "pretrain")  # the last first
 FOREIGN_PROMPTS = {"zh": "描述一下这个图像的内容。", "en": "Describe the content of this image."}  # zh: MiniMind-V's
 LENGTHS = {0: "sentence", 1: "sentence", 2: "paragraph", 3: "long"}  # of the captions that each stage trains
-SHOWN = 60  # pictures on a page of scores
 SHORT = 64  # the longest answer to a question, in tokens
 
 
@@ -188,7 +188,6 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
     answers = looker.say(asks, watched.load, bad)
     seconds = time.perf_counter() - began
     kept, shown = [], []
-    unlike = described = 0
     for file, made in zip(files, answers, strict=True):
         distance, note = watched.seen.get(file, (None, ""))
         print(f"[Image]: {file.name}\n🤖️: {made.text if made else '(this picture cannot be read)'}")
@@ -197,27 +196,31 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
         if distance is not None:
             kept[-1] |= {"distance": round(distance, 4), "familiar": not note}
         if made:
-            unlike, described = unlike + bool(note), described + 1
-        if made and len(shown) < SHEET:
-            shown.append(Shown(preview(file), made.text, file.name, note=note))
+            values = {} if distance is None else {"distance from training pictures": distance}
+            shown.append((file, made.text, note, values))
     if not shown:
         raise DataError(f"no picture can be described.\n{bad.report()}")
     print(f"{len(files)} pictures in {seconds:.1f} s")
     if bad.bad:
         print(bad.report())
-    if unlike:
-        print(f"{unlike} of {described} pictures are unlike those the model was trained on")
+    if unlike := sum(bool(note) for *_, note, _ in shown):
+        print(f"{unlike} of {len(shown)} pictures are unlike those the model was trained on")
     path = looker.trained.path
     folder = Path("out") / path.stem if path.is_file() else path
     name = f"captions_{files[0].stem if args.image else files[0].parent.resolve().name}"
     of = {"prompt": prompt, "pictures": str(Path(args.image or args.images).resolve())}
     name = unused_name(f"{folder}/{name}", of)
     write_json(f"{name}.json", {**of, "captions": kept})
-    undrawn = contact_sheet(f"{name}.png", [one.picture for one in shown], [one.text for one in shown])
-    first = f"the first {len(shown)} of {described:,} pictures" if described > len(shown) else ""
-    write_page(Path(args.page or f"{name}.html"), shown, f"{prompt} ({first})" if first else prompt)
-    notes = filter(None, (first and f"sheet and page show {first}, the .json has all", undrawn))
-    print("; ".join((f"kept as {name}.json, .png and .html", *notes)))
+    sheet = shown[:SHEET]
+    notes = [contact_sheet(f"{name}.png", [preview(file) for file, *_ in sheet], [text for _, text, *_ in sheet])]
+    if len(shown) > SHEET:
+        notes.insert(0, f"the sheet shows the first {SHEET} of {len(shown):,} pictures, page and .json all of them")
+    if len(shown) > SHOWN:
+        notes[0] = f"sheet and page show the first {SHEET} and {SHOWN:,} of {len(shown):,} pictures, the .json has all"
+    entries = (Shown(preview(file, SIDE), text, file.name, note=note, tags=("unlike training",) if note else (),
+                     values=values) for file, text, note, values in shown)  # fmt: skip
+    write_page(args.page or f"{name}.html", entries, prompt, run=None if path.is_file() else path)
+    print("; ".join((f"kept as {name}.json, .png and .html", *filter(None, notes))))
 
 
 def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
@@ -234,9 +237,8 @@ def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
         metrics, rows = metrics | more, rows + more_rows
     report(looker, args, command, len(task.scenes), metrics, rows)
     if args.page:
-        first = zip(task.scenes[:SHOWN], answers[:SHOWN], strict=True)
-        shown = [Shown(preview(scene, 336), made.text, f"#{i}", scene) for i, (scene, made) in enumerate(first, 1)]
-        write_page(Path(args.page), shown, f"{args.split}, {task.prompt}", {args.split: metrics}, command)
+        write_scores_page(looker, args, command, f"{args.split}, {task.prompt}", metrics,
+                          scene_entries(task.scenes, rows))  # fmt: skip
 
 
 def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
@@ -260,13 +262,8 @@ def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
     print(f"of the file's splits: {subset}" if subset != source.subset else "", end="")
     report(looker, args, command, len(kept), metrics, rows)
     if args.page:
-        shown = [
-            Shown(preview(about.pictures[0]), one.text, about.prompt, reference=" / ".join(about.references))
-            for about, one in list(zip(task.about(), answers, strict=True))[:SHOWN]
-            if about.pictures
-        ]
-        beside = "\n\n".join(findings(metrics))
-        write_page(Path(args.page), shown, args.data, {"scores": metrics}, command, beside)
+        title = f"{Path(args.data).name} of {looker.trained.path}"
+        write_scores_page(looker, args, command, title, metrics, reference_entries(task.about(), rows))
 
 
 def scored(looker: Looker, task, answers: list[Answer], args: argparse.Namespace) -> tuple[dict, list[dict]]:
@@ -299,6 +296,13 @@ def report(looker: Looker, args: argparse.Namespace, command: str, n: int, metri
     if args.answers:
         write_answers(args.answers, rows)
         print(f"\nanswers kept in {args.answers}: python -m tools.compare sets two such files side by side")
+
+
+def write_scores_page(looker: Looker, args: argparse.Namespace, command: str, title: str, metrics: dict, shown) -> None:
+    run = looker.trained.path if looker.trained.path.is_dir() else None
+    column = {args.split or Path(args.data).name: metrics}
+    write_page(args.page, shown, title, column, command, "\n\n".join(findings(metrics)), run)
+    print(f"page kept in {args.page}")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,8 @@ def test_eval_refuses_an_abbreviation_and_takes_dashes(capsys):
     ("--save_dir x --save_weight sft_vlm", "out", "x/sft_vlm"), ("--save_weight=mine --runs=y", "out", "y/mine"),
     ("--save_weight mine", "out", "out/mine"), ("--preset photos", "recipe", "photos"),
     ("--freeze_llm 0", "train", "projector,llm"), ("--freeze_llm=2", "train", "projector"),
-    ("--freeze-llm 1", "train", "projector,llm.layers.0,llm.layers.-1"), ("--from_resume 1 --dry_run --out x", "out", "x"),
+    ("--freeze-llm 1", "train", "projector,llm.layers.0,llm.layers.-1"),
+    ("--from_resume 1 --dry_run --out x", "out", "x"),
     ("--freeze_llm=0 --from_resume=1 --save_interval 1", "train", "projector,llm"),
 ])  # fmt: skip
 def test_minimind_vs_flags_mean_here_what_they_mean_there(argv, field, value):
