@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -119,18 +119,22 @@ def marked(text: str, scene: Scene) -> str:
     Where statements share words (a bare plural names a thing and says several), wrong takes precedence over right, and
     right over open.
     """
+    out = []
+    for start, end, verdict, title in judged_parts(text, scene):
+        words = html.escape(text[start:end])
+        shown = html.escape(title, quote=True)
+        out.append(f'<mark class="{verdict}" title="{shown}">{words}</mark>' if verdict else words)
+    return "".join(out)
+
+
+def judged_parts(text: str, scene: Scene) -> Iterator[tuple[int, int, str, str]]:
+    """The text from start to end in parts: (start, end, right | wrong | open or "" without a statement, the facts)."""
     statements = judge(text, scene)
     edges = sorted({0, len(text), *(edge for one in statements for edge in (one.start, one.end))})
-    out = []
     for start, end in pairwise(edges):
-        words = html.escape(text[start:end])
         here = [one for one in statements if one.start <= start and end <= one.end]
-        if here:
-            verdict = next(v for v in (False, True, None) if any(one.verdict is v for one in here))
-            title = html.escape("; ".join(hint(one, scene) for one in here), quote=True)
-            words = f'<mark class="{VERDICTS[verdict]}" title="{title}">{words}</mark>'
-        out.append(words)
-    return "".join(out)
+        verdict = next((v for v in (False, True, None) if any(one.verdict is v for one in here)), None)
+        yield start, end, VERDICTS[verdict] if here else "", "; ".join(hint(one, scene) for one in here)
 
 
 def hint(one: Statement, scene: Scene) -> str:
