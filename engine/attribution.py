@@ -1,16 +1,19 @@
 """Where in its picture a word of an answer comes from: integrated gradients (arXiv 1703.01365) of its log-probability.
 
-The gradient with regard to the pixels is averaged along the straight line from a blanked picture to the picture, and
-multiplied by what the pixels differ. Summed over all pixels this is what the log-probability gains by the picture, but
-for the error of the average, so a cell's value is its part of that gain: above 0 it speaks for the word, below against
-it. A blanked picture has a map of zeros.
+The gradient with regard to the encoder's features is averaged along the straight line from a blanked picture's features
+to the picture's, and multiplied by what the two differ. Summed over all features this is what the log-probability gains
+by the picture, but for the error of the average, so a cell's value is its part of that gain: above 0 it speaks for the
+word, below against it. A blanked picture has a map of zeros. With regard to the pixels the average does not converge
+where an encoder's stem normalises: a gray picture has no variance, and all changes with the first grain of contrast.
 
-It is no proof of what the model looked at. The line leads through pictures that the model never saw; an attention layer
-of the encoder carries what is in one place to all others; and two cells of which either suffices share the gain.
+It is no proof of what the model looked at. A feature stands where its patch is, but the encoder's attention carries
+what is in one place to others; the line leads through features that no picture has; and two cells of which either
+suffices share the gain.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,8 +29,8 @@ from engine.build import Trained
 from engine.device import autocast
 from model.vlm import VLM
 
-STEPS = 16  # points on the line
-AT_ONCE = 8  # of them
+STEPS = 32  # points on the line
+AT_ONCE = 16  # of them
 GRAY = (128, 128, 128)  # of a blanked picture
 
 
@@ -35,7 +38,7 @@ GRAY = (128, 128, 128)  # of a blanked picture
 class WordMap:
     """What a word's log-probability owes to each cell of the picture."""
 
-    cells: Tensor  # (P, h, w) of the P pictures, a cell for each patch of the encoder, float32 on the CPU
+    cells: Tensor  # (P, h, w) of the P pictures, a cell for each of the encoder's features, float32 on the CPU
     seeing: float  # log-probability of the word, given the answer before it
     blanked: float  # the same with the pictures blanked
 
@@ -67,45 +70,36 @@ def word_map(
     model = trained.model
     device = next(model.parameters()).device
     prompt = encode_prompt(ask.turns, trained.tokenizer, model.image_tokens, ask.images, row_id=ask.id)
-    pixels = pixel_loader(trained.encoder.spec)(ask.images)["pixels"].to(device)  # (P, 3, H, W)
-    blank = blanked(trained).to(device).expand_as(pixels)
+    loaded = pixel_loader(trained.encoder.spec)(ask.images)["pixels"]
+    pixels = torch.cat((blanked(trained), loaded)).to(device)
     ids = torch.tensor([*prompt.ids.tolist(), *answer[:end]], device=device)
     mask = torch.zeros(len(ids), dtype=torch.bool, device=device)
     mask[: len(prompt.ids)] = torch.from_numpy(prompt.image_mask)
     first = len(prompt.ids) + start
-    total = torch.zeros_like(pixels)
     with torch.no_grad(), autocast(device, dtype):
-        ends = _log_probability(model, torch.stack((blank, pixels)), ids, mask, first)
+        features = model.encode(pixels).float()  # (1 + P, N, Dv)
+        seeing = features[1:]
+        blank = features[:1].expand_as(seeing)
+        ends = _log_probability(model, torch.stack((blank, seeing)), ids, mask, first)
     points = (torch.arange(steps, device=device) + 0.5) / steps
+    total = torch.zeros_like(seeing)
     with torch.enable_grad():
         for some in points.split(AT_ONCE):
-            line = (blank + some.view(-1, 1, 1, 1, 1) * (pixels - blank)).detach().requires_grad_()  # (S, P, 3, H, W)
+            line = (blank + some.view(-1, 1, 1, 1) * (seeing - blank)).detach().requires_grad_()  # (S, P, N, Dv)
             with autocast(device, dtype):
                 said = _log_probability(model, line, ids, mask, first)
             total += torch.autograd.grad(said.sum(), line)[0].sum(0)
-    owed = (total / steps * (pixels - blank)).sum(1)  # (P, H, W)
-    return WordMap(_by_cell(owed, model), float(ends[1]), float(ends[0]))
+    cells = (total / steps * (seeing - blank)).sum(-1).cpu()  # (P, N)
+    side = math.isqrt(cells.shape[1])
+    return WordMap(cells.view(-1, side, side), float(ends[1]), float(ends[0]))
 
 
-def _log_probability(model: VLM, pictures: Tensor, ids: Tensor, mask: Tensor, first: int) -> Tensor:
-    """Log-probability (S,) of ids (T,) from position `first` on, with each of S sets of pictures (S, P, 3, H, W).
-
-    The encoder is called by itself, as model/fast runs a frozen one without autograd.
-    """
-    assert model.vision is not None and model.projector is not None
-    rows = len(pictures)
-    images = model.projector(model.vision(pictures.flatten(0, 1)))  # (S * P, M, D)
-    embeddings = model.embed(ids.expand(rows, -1), mask.expand(rows, -1), images)
+def _log_probability(model: VLM, features: Tensor, ids: Tensor, mask: Tensor, first: int) -> Tensor:
+    """Log-probability (S,) of ids (T,) from position `first` on, with each of S sets of features (S, P, N, Dv)."""
+    rows = len(features)
+    embeddings = model.embed(
+        ids.expand(rows, -1), mask.expand(rows, -1), model.image_embeddings(features=features.flatten(0, 1))
+    )
     hidden = model.llm(embeddings[:, :-1])[:, first - 1 :]  # each position tells the next token
     chosen = ids[first:].expand(rows, -1).unsqueeze(-1)
     return model.llm.logits(hidden).float().log_softmax(-1).gather(-1, chosen).flatten(1).sum(1)
-
-
-def _by_cell(owed: Tensor, model: VLM) -> Tensor:
-    """Pixels (P, H, W) summed in squares of the encoder's patch size; a rest at the edge goes to the last one."""
-    assert model.vision is not None
-    size, patch = model.vision.config.image_size, model.vision.config.patch_size
-    side = size // patch
-    number = (torch.arange(size, device=owed.device) // patch).clamp(max=side - 1)
-    rows = torch.zeros(len(owed), side, size, device=owed.device).index_add_(1, number, owed.float())
-    return torch.zeros(len(owed), side, side, device=owed.device).index_add_(2, number, rows).cpu()

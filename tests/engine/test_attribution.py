@@ -74,6 +74,13 @@ def test_the_map_of_a_model_that_reads_one_cell_is_in_that_cell(tmp_path):
     assert others.abs().max() == 0 and made.cells.flatten()[CELL].abs() > 1e-4
 
 
+def test_only_cells_that_differ_from_a_blanked_picture_have_a_share(tmp_path):
+    picture = Image.new("RGB", (32, 32), GRAY)
+    picture.paste((200, 30, 90), (16, 8, 24, 16))
+    cells = word_map(trained(tmp_path), ask(tmp_path, picture), WORD, 1, 3).cells.flatten()
+    assert cells[CELL].abs() > 1e-4 and int(cells.count_nonzero()) == 1
+
+
 def test_a_blanked_picture_has_a_map_of_zeros(tmp_path):
     made = word_map(trained(tmp_path), ask(tmp_path, Image.new("RGB", (50, 40), GRAY)), WORD, 0, 1)
     assert made.cells.abs().max() == 0 and made.gain == pytest.approx(0, abs=1e-6)

@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     with listening(args.host, args.port) as server, tempfile.TemporaryDirectory(prefix="glimpse-web-") as uploads:
         app = application(models, live, uploads, args.host)
         print(f"http://{address(server)}", flush=True)
-        serve(app, server)
+        server_of(app).run(sockets=[server])
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -154,11 +154,11 @@ class Guarded:
         await self.app(scope, receive, sending)
 
 
-def serve(app: Any, server: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM."""
+def server_of(app: Any) -> Any:
+    """What serves the application until SIGINT or SIGTERM."""
     import uvicorn
 
-    uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)).run(sockets=[server])
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
 
 
 if __name__ == "__main__":

@@ -28,10 +28,10 @@ LEGEND = (
     '<mark class="open">undecided</mark></p>'
 )
 LIMITS = (
-    "Integrated gradients of the word's log-probability, from the blanked picture to this one, summed in the encoder's "
-    "patches. Orange speaks for the word, blue against it. It is an approximation, not what the model “looked at”: "
-    "attention in the encoder carries what is in one place to others, and two places of which either suffices share "
-    "the gain. The sum of the map and the gain should agree; where they do not, trust it less."
+    "Integrated gradients of the word's log-probability on the encoder's features, from those of the blanked picture "
+    "to those of this one. Orange speaks for the word, blue against it. It is an approximation, not what the model "
+    "“looked at”: the encoder's attention carries what is in one place to others, and two places of which either "
+    "suffices share the gain. The sum of the map and the gain should agree; where they do not, trust it less."
 )
 
 
