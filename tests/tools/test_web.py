@@ -24,7 +24,7 @@ from engine.checkpoint import Run, RunError
 from engine.inference import Decoding
 from tokenizer.tokenizer import default_folder, load_tokenizer
 from tools.web import __main__ as command
-from tools.web.live import chart, live_html
+from tools.web.live import chart, curves_html, head_html
 from tools.web.models import Models, named, prompts_of
 from tools.web.page import LONGEST, numbers
 from tools.web.render import answer_html, english_facts, map_html, overlay, seen, speed, talk_html
@@ -157,12 +157,13 @@ def test_a_forged_choice_is_refused(at):
 
 def test_the_curves_of_a_log_are_drawn_and_a_torn_line_is_left_out(tmp_path):
     run = Run(tmp_path)
-    assert "nothing is logged yet" in live_html(run)
+    assert "nothing is logged yet" in head_html(run) and "svg" not in curves_html(run)
     rows = [{"step": i, "loss": 3 / i, "lr": 1e-3, "tokens_per_s": 100, "seconds": i} for i in range(1, 2001)]
     rows.append({"step": 2000, "val_loss": 0.5, "seconds": 2001})
     run.log_file.write_text("\n".join(map(json.dumps, rows)) + '\n{"step": 20', "utf-8")
-    page = live_html(run)
-    assert "step 2,000" in page and "validation loss 0.500" in page and page.count("<svg") == 3
+    head, page = head_html(run), curves_html(run)
+    assert "step 2,000" in head and "validation loss 0.500" in head and page.count("<svg") == 3
+    assert "finished" not in head and "s ago" in head
     assert "xlink:href=\"http" not in page and len(page) < 300_000
     assert chart(rows, "gradient norm", ("grad_norm",)) == ""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from engine.checkpoint import Run
 from engine.log import read_log
 
-CURVES = (  # title, unit, fields
+CURVES = (  # title, fields
     ("loss per supervised token", ("loss", "val_loss")),
     ("learning rate", ("lr",)),
     ("tokens a second", ("tokens_per_s",)),
@@ -31,24 +31,28 @@ def state(run: Run) -> tuple[float, int]:
     return found.st_mtime, found.st_size
 
 
-def live_html(run: Run) -> str:
-    """What the log says by now, and how old its last entry is."""
-    entries = read_log(run.log_file) if run.log_file.is_file() else []
-    name = html.escape(str(run.path))
+def head_html(run: Run) -> str:
+    """Where the run is by now, and how old the last entry of its log is."""
+    entries, name = _entries(run), html.escape(str(run.path))
     if not entries:
-        return f'<div class="live"><p><b>{name}</b>: nothing is logged yet.</p></div>'
-    last = entries[-1]
-    told = [f"step {last['step']:,}", f"{last.get('seconds', 0) / 60:.1f} minutes of training"]
+        return f'<p class="live"><b>{name}</b>: nothing is logged yet</p>'
+    told = [f"step {entries[-1]['step']:,}", f"{entries[-1].get('seconds', 0) / 60:.1f} minutes of training"]
     for field in ("loss", "val_loss"):
         value = next((entry[field] for entry in reversed(entries) if field in entry), None)
         if value is not None:
             told.append(f"{NAMES[field]} loss {value:.3f}")
-    if run.is_finished():
-        told.append("finished")
-    else:
-        told.append(f"last entry {_ago(time.time() - state(run)[0])} ago")
-    charts = "".join(chart(entries, title, fields) for title, fields in CURVES)
-    return f'<div class="live"><p><b>{name}</b>: {" · ".join(told)}</p><div class="charts">{charts}</div></div>'
+    told.append("finished" if run.is_finished() else f"last entry {_ago(time.time() - state(run)[0])} ago")
+    return f'<p class="live"><b>{name}</b>: {" · ".join(told)}</p>'
+
+
+def curves_html(run: Run) -> str:
+    """The curves of the log as SVG figures."""
+    entries = _entries(run)
+    return f'<div class="charts">{"".join(chart(entries, title, fields) for title, fields in CURVES)}</div>'
+
+
+def _entries(run: Run) -> list[dict]:
+    return read_log(run.log_file) if run.log_file.is_file() else []
 
 
 def _ago(seconds: float) -> str:

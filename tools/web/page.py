@@ -20,8 +20,10 @@ from dataset.record import Picture
 from engine.arguments import UsageError
 from engine.attribution import word_map
 from engine.checkpoint import Run
+from engine.command import MENDABLE
 from engine.inference import Decoding
-from tools.web.live import live_html, state
+from engine.looker import Looker
+from tools.web.live import curves_html, head_html, state
 from tools.web.models import Models, language_of, prompts_of
 from tools.web.render import map_html, picture_html, talk_html
 from tools.web.talk import COMPUTING, Side, Talk, blanked_reply, reply, words_of
@@ -57,14 +59,15 @@ def build(models: Models, live: Run | None) -> Any:
 
 def _training(gr: Any, run: Run) -> None:
     """The curves of a run, drawn anew when its log has changed."""
-    seen = gr.State((-1.0, -1))
-    curves = gr.HTML(live_html(run), elem_id="live")
+    seen = gr.State((0.0, 0))
+    head = gr.HTML(head_html(run), elem_id="live")
+    curves = gr.HTML(curves_html(run), elem_id="curves")
 
     def look(before: tuple[float, int]) -> tuple:
         now = state(run)
-        return (gr.skip(), gr.skip()) if now == tuple(before) else (live_html(run), now)
+        return head_html(run), gr.skip() if now == tuple(before) else curves_html(run), now
 
-    gr.Timer(SECONDS).tick(look, seen, [curves, seen], show_progress="hidden", api_visibility="private")
+    gr.Timer(SECONDS).tick(look, seen, [head, curves, seen], show_progress="hidden", api_visibility="private")
 
 
 def _trying(gr: Any, blocks: Any, models: Models) -> None:
@@ -85,12 +88,13 @@ def _trying(gr: Any, blocks: Any, models: Models) -> None:
                 run = gr.Dropdown(names, value=names[0], label="Model", elem_id="run")
                 other = gr.Dropdown([ALONE, *names], value=ALONE, label="Side by side with", elem_id="other")
             said = gr.HTML(js_on_load=CLICKED, elem_id="talk")
+            shown = gr.HTML(js_on_load=None, elem_id="map")
             prompt = gr.Textbox(first[0], label="Question", max_length=LONGEST, lines=1, max_lines=4, elem_id="prompt")
             chips = gr.HTML(_chips(first), js_on_load=CLICKED, elem_id="chips")
             with gr.Row():
-                ask = gr.Button("Ask", variant="primary", elem_id="ask")
-                stop = gr.Button("Stop", elem_id="stop")
-                anew = gr.Button("Start over", elem_id="anew")
+                ask = gr.Button("Ask", variant="primary", min_width=80, elem_id="ask")
+                stop = gr.Button("Stop", min_width=80, elem_id="stop")
+                anew = gr.Button("Start over", min_width=80, elem_id="anew")
             with gr.Accordion("Sampling", open=False):
                 sampling = [
                     gr.Slider(0, 2, 0, step=0.05, label="Temperature", info="0: greedy decoding"),
@@ -99,21 +103,19 @@ def _trying(gr: Any, blocks: Any, models: Models) -> None:
                     gr.Slider(1, 512, 256, step=1, label="Longest answer in tokens"),
                     gr.Number(42, label="Seed", precision=0, minimum=0),
                 ]
-            shown = gr.HTML(js_on_load=None, elem_id="map")
 
     begun = [talk, picture, said, shown]
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     asking = gr.on([ask.click, prompt.submit], acts.ask, [talk, prompt, *sampling], [talk, said, prompt],
                    trigger_mode="once", **quiet)  # fmt: skip
     mapping = said.pick(acts.pick, talk, [said, shown], **quiet)
-    stop.click(None, cancels=[asking, mapping], api_visibility="private")
+    stop.click(acts.stop, talk, said, cancels=[asking, mapping], **quiet)
     ends: dict[str, Any] = {"cancels": [asking, mapping], **quiet}
     eight.pick(acts.one_of_eight, [run, other], begun, **ends)
     scene.click(acts.random_scene, [run, other], begun, **ends)
     file.upload(acts.upload, [file, talk, run, other], [*begun, file], **ends)
     anew.click(acts.again, [talk, run, other], begun, **ends)
-    run.change(acts.again, [talk, run, other], begun, **ends)
-    run.change(lambda name: (acts.prompts(name)[0], _chips(acts.prompts(name))), run, [prompt, chips], **quiet)
+    run.change(acts.switch, [talk, run, other], [*begun, prompt, chips], **ends)
     other.change(acts.again, [talk, run, other], begun, **ends)
     chips.pick(acts.suggested, run, prompt, **quiet)
     blocks.load(acts.first, [run, other], begun, **quiet)
@@ -143,8 +145,17 @@ class Acts:
         files = sorted(EIGHT.glob("*.jpg")) if EIGHT.is_dir() else []
         self.eight: list[tuple[Path, Scene | None]] = [(path, scenes.get(path.stem)) for path in files]
 
+    def looker(self, run: str) -> Looker:
+        """The model of that name; what is wrong with it is told on the page."""
+        import gradio as gr
+
+        try:
+            return self.models.get(run)
+        except MENDABLE as error:
+            raise gr.Error(str(error), duration=None, print_exception=False) from error
+
     def prompts(self, run: str) -> list[str]:
-        return prompts_of(self.models.get(run).trained)
+        return prompts_of(self.looker(run).trained)
 
     def suggested(self, run: str, event: Any) -> Any:
         prompts = self.prompts(run)
@@ -192,6 +203,11 @@ class Acts:
             return talk, told + before, self._skip(), self._skip(), None
         return (*self._begin(content, None, name, run, other), None)
 
+    def switch(self, talk: Talk, run: str, other: str) -> tuple:
+        """Another model, with what it can be asked."""
+        prompts = self.prompts(run)
+        return (*self.again(talk, run, other), prompts[0], _chips(prompts))
+
     def again(self, talk: Talk, run: str, other: str) -> tuple:
         """The same picture, and nothing asked yet."""
         if talk.picture is None:
@@ -204,7 +220,7 @@ class Acts:
         return talk, self._picture(talk, run), "", ""
 
     def _picture(self, talk: Talk, run: str) -> str:
-        english = language_of(self.models.get(run).trained) == "en"
+        english = language_of(self.looker(run).trained) == "en"
         assert talk.picture is not None
         return picture_html(talk.picture, talk.name, talk.scene, english)
 
@@ -219,11 +235,19 @@ class Acts:
             return
         talk.asked.append(prompt)
         for side in talk.sides:
-            looker = self.models.get(side.run)
+            looker = self.looker(side.run)
             decoding = Decoding(int(longest), 1, temperature, top_p, penalty, int(seed or 0), looker.decoding.dtype)
             for _ in reply(looker, side, talk.picture, prompt, decoding):
                 yield talk, self._talk(talk), self._skip()
         yield talk, self._talk(talk), ""
+
+    def stop(self, talk: Talk) -> str:
+        """The talk with what has been said by now."""
+        for side in talk.sides:
+            for said in side.said:
+                said.stopped = said.stopped or not said.done
+                said.done = True
+        return self._talk(talk)
 
     def pick(self, talk: Talk, event: Any) -> Iterator[tuple]:
         """The map of a word of an answer, then the same question with the picture blanked."""
@@ -233,7 +257,7 @@ class Acts:
         if side is None or said is None or not said.done or talk.picture is None:
             yield self._skip(), self._skip()
             return
-        looker = self.models.get(side.run)
+        looker = self.looker(side.run)
         words = words_of(looker.trained.tokenizer, said.ids)
         if word >= len(words):
             yield self._skip(), self._skip()
@@ -253,7 +277,7 @@ class Acts:
             yield marked, map_html(made, talk.picture, spec, text, side.run, blind)
 
     def _talk(self, talk: Talk, picked: tuple[int, int, int] | None = None) -> str:
-        return talk_html(talk, {side.run: self.models.get(side.run).trained.tokenizer for side in talk.sides}, picked)
+        return talk_html(talk, {side.run: self.looker(side.run).trained.tokenizer for side in talk.sides}, picked)
 
     @staticmethod
     def _skip() -> Any:

@@ -95,13 +95,15 @@ def answer_html(text: str, words: list[Word], scene: Scene | None, at: str, chos
 def speed(said: Said) -> str:
     """The latency of the first token, tokens a second after it, and their number."""
     if said.first is None:
-        return "" if said.done else "waiting for the first token"
+        return "stopped" if said.stopped else "" if said.done else "waiting for the first token"
     parts = [f"first token {said.first:.2f} s"]
     if said.rate is not None:
         parts.append(f"{said.rate:.0f} tokens/s")
     parts.append(f"{len(said.ids)} tokens")
     if said.cut:
         parts.append("cut off at the limit of tokens")
+    if said.stopped:
+        parts.append("stopped")
     if said.waited > 0.1:
         parts.append(f"waited {said.waited:.1f} s for other answers")
     return " · ".join(parts)
@@ -158,7 +160,7 @@ def map_html(made: WordMap, picture: Picture, spec: PreprocessSpec, word: str, r
 
 def _share(log_probability: float) -> str:
     share = math.exp(log_probability)
-    return f"{share:.2f}" if share >= 0.005 else f"{share:.0e}"
+    return f"{share:.2f}" if share >= 0.05 else f"{share:.2g}"
 
 
 def seen(picture: Picture, spec: PreprocessSpec) -> Image.Image:

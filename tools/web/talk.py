@@ -51,6 +51,7 @@ class Said:
     seconds: float = 0.0  # from then to the last token so far
     done: bool = False
     cut: bool = False  # by the limit of tokens
+    stopped: bool = False  # by the visitor
     error: str = ""
 
     @property
