@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, pairwise
 from pathlib import Path
@@ -162,18 +162,21 @@ def marked(text: str, scene: Scene) -> str:
     Where statements share words (a bare plural names a thing and says several), wrong takes precedence over right, and
     right over open.
     """
+    out = []
+    for start, end, verdict, title in judged_parts(text, scene):
+        words = escape(text[start:end])
+        out.append(f'<mark class="{verdict}" title="{escape(title)}">{words}</mark>' if verdict else words)
+    return "".join(out)
+
+
+def judged_parts(text: str, scene: Scene) -> Iterator[tuple[int, int, str, str]]:
+    """The text from start to end in parts: (start, end, right | wrong | open or "" without a statement, the facts)."""
     statements = judge(text, scene)
     edges = sorted({0, len(text), *(edge for one in statements for edge in (one.start, one.end))})
-    out = []
     for start, end in pairwise(edges):
-        words = escape(text[start:end])
         here = [one for one in statements if one.start <= start and end <= one.end]
-        if here:
-            verdict = next(v for v in (False, True, None) if any(one.verdict is v for one in here))
-            title = escape("; ".join(hint(one, scene) for one in here))
-            words = f'<mark class="{VERDICTS[verdict]}" title="{title}">{words}</mark>'
-        out.append(words)
-    return "".join(out)
+        verdict = next((v for v in (False, True, None) if any(one.verdict is v for one in here)), None)
+        yield start, end, VERDICTS[verdict] if here else "", "; ".join(hint(one, scene) for one in here)
 
 
 def hint(one: Statement, scene: Scene) -> str:
