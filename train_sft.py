@@ -13,13 +13,16 @@ from pathlib import Path
 
 import torch
 
+import train_lm
 import train_pretrain
+import train_vision
 from dataset.splits import stage_data
 from dataset.views import stage_records
 from engine.arguments import TrainArguments, UsageError, with_projector_rate
 from engine.build import check_vocabulary, get_tokenizer, run_encoder
 from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
+from engine.parts import parts
 from engine.plugin import keep_plugin, note_change
 from engine.recipe import command_arguments, last_finished, make, planned, run_before
 from engine.trainer import is_done, machine, train_vlm
@@ -51,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     keep_plugin(args)
     torch.manual_seed(args.seed)
     if start is None:
-        tokenizer, encoder, model = train_pretrain.parts(planned(args, train_pretrain))
+        tokenizer, encoder, model = parts(planned(args, train_pretrain), train_lm, train_vision)
     else:
         note_change(args.plugin, start)
         tokenizer = get_tokenizer(args.tokenizer, start)

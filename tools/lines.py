@@ -24,7 +24,7 @@ SPINE = modules({
 # trust: drawing, captions, the chat template, file formats, the feature cache, memory plan and log.
 READING = modules({
     "": "train_pretrain",
-    "engine/": "arguments build trainer dataloader freeze loop recorder optimizer",
+    "engine/": "arguments parts build trainer dataloader freeze loop recorder optimizer",
     "dataset/": "splits record encoding batching",
     "model/": "vlm projector vision language layers config",
 })  # fmt: skip
@@ -33,7 +33,7 @@ READING = modules({
 # A file counts in full even if only one short function of it is called.
 PATH = modules({
     "": "train_pretrain",
-    "engine/": "board command arguments console peer_flags recipe plugin trainer build device distributed cells "
+    "engine/": "board command arguments console peer_flags recipe plugin parts trainer build device distributed cells "
                "dataloader freeze memory checkpoint signals log optimizer recorder loop",
     "model/": "config checks registry layers language vision projector vlm lora init",
     "model/checkpoints/": "files load own strict vision_families exports llava minimind",
