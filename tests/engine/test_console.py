@@ -71,7 +71,8 @@ def test_eval_refuses_an_abbreviation_and_takes_dashes(capsys):
     ("--save_dir x --save_weight sft_vlm", "out", "x/sft_vlm"), ("--save_weight=mine --runs=y", "out", "y/mine"),
     ("--save_weight mine", "out", "out/mine"), ("--preset photos", "recipe", "photos"),
     ("--freeze_llm 0", "train", "projector,llm"), ("--freeze_llm=2", "train", "projector"),
-    ("--freeze-llm 1", "train", "projector,llm.layers.0,llm.layers.-1"), ("--from_resume 1 --dry_run --out x", "out", "x"),
+    ("--freeze-llm 1", "train", "projector,llm.layers.0,llm.layers.-1"),
+    ("--from_resume 1 --dry_run --out x", "out", "x"),
     ("--freeze_llm=0 --from_resume=1 --save_interval 1", "train", "projector,llm"),
 ])  # fmt: skip
 def test_minimind_vs_flags_mean_here_what_they_mean_there(argv, field, value):
@@ -133,6 +134,9 @@ def test_from_resume_0_refuses_a_run_that_has_begun(tmp_path):
     (tmp_path / "lm" / "run.json").write_text("{}", "utf-8")
     with pytest.raises(UsageError, match="holds a run that has begun"):
         given("lm", *flags)
+    with pytest.raises(UsageError, match="holds a run that has begun"):
+        given("lm", *flags[:2], "--from-resume=1", "--from-resume=0")
+    given("lm", *flags, "--from_resume", "1")
     given("lm", *flags[:2])
     given("lm", *flags[:2], "--from_resume", "1")
 
