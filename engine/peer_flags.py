@@ -138,8 +138,8 @@ def weights_named(name: str, runs: Path, flag: str, ours: str) -> Path:
 
 def restarts(argv: Sequence[str]) -> bool:
     """Whether MiniMind-V's --from_resume 0 asks for a run from its first step."""
-    words = [word.replace("-resume", "_resume") for word in argv]
-    return "--from_resume=0" in words or ("--from_resume", "0") in zip(words, words[1:], strict=False)
+    words = _with_values_apart([word.replace("from-resume", "from_resume") for word in argv], {"from_resume"})
+    return [value for name, value in zip(words, words[1:], strict=False) if name == "--from_resume"][-1:] == ["0"]
 
 
 def advice(name: str, flags: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ HALLUCINATION = {
     "pope_yes_rate/adversarial": "POPE, adversarial: it says yes to {} (half would be right)",
     "loop_share": "answers that end in a loop: {}",
 }  # fmt: skip
-SHOWN = ("projector", "optimizer", "weight_decay", "warmup_ratio", "augment", "train", "max_seq_len", "seed")
+SHOWN = ("optimizer", "weight_decay", "warmup_ratio", "augment", "train", "max_seq_len", "seed")
 LANGUAGES = {"zh": "Chinese", "en": "English"}
 
 
@@ -195,7 +195,8 @@ def training(runs: list[Run]) -> str:
     first = next((run for run in runs if run.facts().get("vision")), runs[-1])  # the first that sees
     llm = first.record()["settings"].get("llm") or first.record()["settings"].get("from_run")
     if first.record()["settings"].get("stage"):
-        text.append(f"`{first.path.name}` began from a run that is no longer at hand.")
+        named = f"`{Path(llm).name}`, of whose training" if llm else "a run of which"
+        text.append(f"`{first.path.name}` began from {named} no record was at hand.")
     elif not any(run.path.name == "lm" or llm and run.path == Path(llm) for run in runs):
         named = f"`{Path(llm).name}`" if llm else "the one that ships with Glimpse"
         text.append(f"The language model began as {named}.")

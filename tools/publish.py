@@ -22,7 +22,7 @@ import tempfile
 from pathlib import Path
 
 from engine.arguments import UsageError
-from engine.build import Trained, add_arguments, load_trained
+from engine.build import Trained, load_trained
 from engine.checkpoint import Run, RunError
 from engine.command import guarded
 from engine.console import Parser, spelled
@@ -40,8 +40,9 @@ NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # of a licence, a language, or a data 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
-    add_arguments(parser)
+    parser.add_argument("run", help="the folder of a finished run")
     parser.add_argument("out", type=Path, help="the folder to write, new or empty")
+    parser.add_argument("--vision", default="", metavar="DIR", help="where the run's encoder is, if it was moved")
     parser.add_argument("--name", default="", help="what the card calls the model (default: the run's folder)")
     parser.add_argument("--license", default="", metavar="ID", help="licence of the weights, as apache-2.0 (default: "
                         "none is stated, as that of your data decides)")  # fmt: skip
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None) -> None:
     if not run.is_finished():
         raise RunError(f"{path}: this run is not finished; repeat its command, which resumes it, then publish")
     scores = find_scores(path, args.scores)
-    trained = load_trained(path, args.vision, args.tokenizer, fast="off")
+    trained = load_trained(path, args.vision, fast="off")
     out.resolve().parent.mkdir(parents=True, exist_ok=True)
     new = Path(tempfile.mkdtemp(prefix=f"{out.name}-", dir=out.resolve().parent))
     new.chmod(0o755)

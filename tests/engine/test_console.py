@@ -134,6 +134,9 @@ def test_from_resume_0_refuses_a_run_that_has_begun(tmp_path):
     (tmp_path / "lm" / "run.json").write_text("{}", "utf-8")
     with pytest.raises(UsageError, match="holds a run that has begun"):
         given("lm", *flags)
+    with pytest.raises(UsageError, match="holds a run that has begun"):
+        given("lm", *flags[:2], "--from-resume=1", "--from-resume=0")
+    given("lm", *flags, "--from_resume", "1")
     given("lm", *flags[:2])
     given("lm", *flags[:2], "--from_resume", "1")
 

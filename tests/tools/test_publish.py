@@ -181,4 +181,4 @@ def test_the_card_lists_the_runs_before_it_whose_weights_it_began_with(tiny, run
     tensors = read_tensors(weights)
     save_safetensors(weights, {name: tensor + 1 for name, tensor in tensors.items()})
     assert [one.path.name for one in publish.history(trained)] == ["sft1"]
-    assert "`sft1` began from a run that is no longer at hand" in training(publish.history(trained))
+    assert "`sft1` began from `pretrain`, of whose training no record was at hand" in training(publish.history(trained))
