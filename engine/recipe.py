@@ -18,7 +18,7 @@ from typing import Any
 
 from engine.arguments import SHARED, TrainArguments, UsageError, flag_of, parse, placed
 from engine.checkpoint import Run
-from engine.plugin import load_plugin
+from engine.plugin import load_plugin, note_change
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 CHAIN = ("vision", "lm", "pretrain", "sft1", "sft2", "sft3")  # the sections of training commands, in order
@@ -102,7 +102,9 @@ def command_arguments(
     for run, part in PARTS.items():
         if name == "pretrain" and run in recipe and not (getattr(args, part) or part == "llm" and args.from_run):
             args = dataclasses.replace(args, **{part: f"{args.runs}/{run}"})  # type: ignore[arg-type]
-    return placed(args, name)
+    args = placed(args, name)
+    note_change(args.plugin, Path(args.out))
+    return args
 
 
 def defaults(recipe: Mapping[str, Flags], name: str, file: str, flags: Iterable[str]) -> Flags:
