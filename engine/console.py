@@ -15,7 +15,7 @@ from engine.peer_flags import MINIMIND, SAME, advice, others_names
 
 SCRIPTS = (
     (r"python train_(vision|lm|pretrain|sft)\.py", r"glimpse train \1"), (r"python eval_vlm\.py", "glimpse eval"),
-    (r"python ablate\.py", "glimpse ablate"), (r"python -m tools\.(web|publish|compare)", r"glimpse \1"),
+    (r"python ablate\.py", "glimpse ablate"), (r"python -m tools\.(web|report|publish|compare)", r"glimpse \1"),
     (r"python -m tools\.export_(llava|minimind)", r"glimpse export \1"),
     (r"python -m dataset\.(check|clean)", r"glimpse \1"),
 )  # fmt: skip

@@ -64,7 +64,7 @@ def keep_plugin(args: TrainArguments) -> None:
         return
     file, run = args.plugin, Path(args.out)
     copy = run / COPY
-    if _differs(file, copy):
+    if _differs(file, run):
         raise RunError(
             f"{run} was begun with another {file}, kept as {copy}; go on with --plugin {copy}, choose another --out, "
             "or delete the folder"
@@ -76,10 +76,12 @@ def keep_plugin(args: TrainArguments) -> None:
 
 
 def note_change(file: str, run: Path) -> None:
-    """Say so where a finished run was trained with another file than the one in use."""
-    if file and _differs(file, run / COPY):
+    """Say so where a run was trained with another file than the one in use."""
+    if file and _differs(file, run):
         print(f"note: {file} is not the file that {run} was trained with; that one is kept as {run / COPY}")
 
 
-def _differs(file: str, copy: Path) -> bool:
-    return copy.is_file() and Path(file).read_bytes() != copy.read_bytes()
+def _differs(file: str, run: Path) -> bool:
+    """Whether a run that has begun keeps another file."""
+    begun = (run / "run.json").is_file() and (run / COPY).is_file()
+    return begun and Path(file).read_bytes() != (run / COPY).read_bytes()

@@ -20,7 +20,7 @@ from engine.arguments import SHARED, TrainArguments, UsageError, flag_of, placed
 from engine.checkpoint import Run
 from engine.console import parse, spelled
 from engine.peer_flags import restarts
-from engine.plugin import load_plugin
+from engine.plugin import load_plugin, note_change
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 CHAIN = ("vision", "lm", "pretrain", "sft1", "sft2", "sft3")  # the sections of training commands, in order
@@ -110,6 +110,7 @@ def command_arguments(
     if anew and (begun.path / "run.json").is_file() and not begun.is_finished():
         raise UsageError(f"--from_resume 0: {args.out} holds a run that has begun, and a repeated command resumes it; "
                          "delete the folder to begin anew, or give another --out")  # fmt: skip
+    note_change(args.plugin, Path(args.out))
     return args
 
 

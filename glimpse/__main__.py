@@ -23,6 +23,7 @@ COMMANDS = {
     "train sft": ("train_sft", "projector and language model, in stages"),
     "eval": ("eval_vlm", "caption pictures, talk about one, or score a model"),
     "web": ("tools.web.__main__", "the same in a browser (needs gradio)"),
+    "report": ("tools.report.__main__", "an index of all runs in a folder"),
     "ablate": ("ablate", "trainings with one thing changed, in one table"),
     "compare": ("tools.compare", "two files of answers side by side"),
     "check": ("dataset.check", "what a data set holds, and its bad rows"),
@@ -31,7 +32,7 @@ COMMANDS = {
     "export llava": ("tools.export_llava", "a run as a Hugging Face LLaVA"),
     "export minimind": ("tools.export_minimind", "a run as MiniMind2-V's .pth"),
 }
-NEEDS = {"web": ("gradio", "pip install gradio")}  # command -> a library beside the core's, and how it is got
+NEEDS = {"web": ("gradio", "pip install glimpse[web], or pip install gradio")}  # command -> a library beside the core's, and how it is got
 
 
 def main() -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from dataset.console import FlagParser
 from engine.command import MENDABLE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +65,7 @@ def wrong(words: list[str]) -> str:
         return "" if (ROOT / words[3]).is_file() else f"no file {words[3]}"
     if words[0] in OUTSIDE or words[:3] == ["python", "-m", "venv"]:
         return ""
+    words = ["python", *words[1:]] if words[0] == ".venv/bin/python" else words
     if words[:2] == ["torchrun", "--nproc_per_node"] and words[2].isdecimal():
         words = ["python", *words[3:]]
     if words[0] != "python":
@@ -87,13 +89,13 @@ def wrong(words: list[str]) -> str:
 
 @pytest.fixture
 def parsing_only(monkeypatch, kinds_of_projectors):
-    take = argparse.ArgumentParser.parse_args
+    for kind in (argparse.ArgumentParser, FlagParser):
 
-    def parse(self, *given):
-        take(self, *given)
-        raise Parsed
+        def parse(self, *given, take=kind.parse_args):
+            take(self, *given)
+            raise Parsed
 
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse)
+        monkeypatch.setattr(kind, "parse_args", parse)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -42,6 +42,7 @@ QUICK = {
     "eval_vlm.py": SAY,
     "tools.probe": ["--device", "cpu", "--n", "20"],
     "tools.compare": [],
+    "tools.report": [],
     "dataset.check": [],
     "dataset.texts": [],
     "tokenizer.train_tokenizer": [],
@@ -51,7 +52,8 @@ QUICK = {
 }
 SHORT = '[data]\nsteps = 2\nbatch_size = 4\nnum_workers = 0\ndevice = "cpu"\ndtype = "float32"\n'  # of a recipe
 LONG = {"--split": ["--n", "4", "--questions", "2"]}  # flags that add to what is to be done, and what keeps it short
-SKIPPED = ("make ", "python -m venv", "pip install")  # make's are what CI runs
+SKIPPED = ("make ", "python -m venv", "pip install", "git ", ".venv/")  # make's are what CI runs
+SERVES = "python -m tools.web"  # until it is stopped; tests/tools/test_web_page.py has it
 
 
 def commands(readme: str) -> list[str]:
@@ -59,7 +61,7 @@ def commands(readme: str) -> list[str]:
     text = (ROOT / readme).read_text("utf-8").replace("\\\n", " ")
     lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
     found = [re.sub(r"\s+", " ", line.split("#")[0]).strip() for line in lines]
-    return [line for line in found if line and not line.startswith(SKIPPED)]
+    return [line for line in found if line and not line.startswith((*SKIPPED, SERVES))]
 
 
 def noise_rows(per_label: int) -> tuple[dict, ...]:

@@ -122,10 +122,19 @@ def test_a_file_that_is_not_there_or_is_no_python_is_told(tmp_path):
         load_plugin(str(tmp_path / "a.txt"))
 
 
-def test_tokens_that_do_not_come_out_as_promised_are_refused_before_training(parts, plugin, tmp_path):
+def test_tokens_that_do_not_come_out_as_promised_are_refused_before_training(parts, plugin, tmp_path, capsys):
     plugin.write_text(PAIRS.replace("features // 2", "features // 4"), "utf-8")
+    argv = pretrain_flags(parts, tmp_path / "run", projector="pairs", plugin=plugin, steps=1)
     with pytest.raises(UsageError, match=r"--projector pairs: makes \(1, 8, 64\) .* expected \(1, 4, 64\)"):
-        train_pretrain.main(pretrain_flags(parts, tmp_path / "run", projector="pairs", plugin=plugin))
+        train_pretrain.main(argv)
+    plugin.write_text(PAIRS, "utf-8")  # corrected, it is trained
+    train_pretrain.main(argv)
+    assert (tmp_path / "run" / "plugin.py").read_text("utf-8") == PAIRS
+    plugin.write_text(PAIRS + "\n", "utf-8")
+    capsys.readouterr()
+    train_pretrain.main(argv)
+    said = capsys.readouterr().out
+    assert "is finished; nothing to do" in said and "is not the file that" in said
 
 
 def test_a_recipe_names_it_for_all_its_commands(plugin, tmp_path):

@@ -12,23 +12,20 @@ if __name__ == "__main__":
 
     begin()
 
-import argparse
 import sys
 from collections import Counter
 from pathlib import Path
 
 from engine.arguments import UsageError
 from engine.command import guarded
+from engine.console import Parser
 from scoring.pagelinks import INDEX, is_index, link, run_of
 from tools.report.index import write_index
 from tools.report.runs import find
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.report", description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = Parser(__doc__)
     parser.add_argument("folder", nargs="?", default="out", help="the folder of the runs (default: out)")
     parser.add_argument("--page", metavar="FILE", help=f"where to write the index (default: {INDEX} in the folder)")
     args = parser.parse_args(argv)

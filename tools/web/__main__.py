@@ -27,7 +27,9 @@ from typing import Any
 
 from engine.arguments import UsageError
 from engine.command import guarded
+from engine.console import Parser
 from engine.device import pick_device, pick_dtype, prepare
+from engine.plugin import load_plugin
 from tools.web.live import opened
 from tools.web.models import Models, named
 
@@ -41,10 +43,7 @@ POLICY = (
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.web", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )  # fmt: skip
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("run", nargs="*", help="a run's folder, or MiniMind2-V's .pth (default: the finished stages in --runs)")
     add("--runs", default="out", metavar="DIR", help="folder of the stages' runs (default: out)")
@@ -54,6 +53,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--port", type=int, default=PORT, help=f"port to serve on; 0: any free one (default: {PORT})")
     add("--vision", default="", metavar="DIR", help="the encoder of a .pth, or of a run if it was moved")
     add("--tokenizer", default="", metavar="DIR", help="the tokenizer of a .pth, if not beside it")
+    add("--plugin", default="", metavar="FILE", help="the file that registers a run's projector, if it is your own")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     add("--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="dtype of matmuls")
     add("--fast", default="on", choices=("on", "off"), help="the fused passes of model/fast, or the plain model")
@@ -68,6 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in ("gradio", "uvicorn"):
         if importlib.util.find_spec(name) is None:
             raise UsageError(f"{name} is not installed; pip install -r requirements-web.txt")
+    load_plugin(args.plugin)
     live = opened(Path(args.live)) if args.live else None
     device = pick_device(args.device)
     prepare(device)
