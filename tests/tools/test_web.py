@@ -104,6 +104,13 @@ def test_an_answer_that_nobody_waits_for_ends_and_is_no_turn(looker):
     assert side.turns == () and len(side.said[0].ids) < 900
 
 
+def test_an_answer_that_is_stopped_keeps_what_was_said_and_is_no_turn(looker):
+    side = Side("a")
+    for said in reply(looker, side, png(), "What?", Decoding(900, 1, dtype=torch.float32)):
+        said.stopped = bool(said.ids)
+    assert side.turns == () and 0 < len(said.ids) < 900 and "stopped" in speed(said) and not said.cut
+
+
 def test_what_is_said_and_asked_is_escaped():
     ids = TOKENIZER.encode("<script>alert(1)</script>")
     side = Side("<b>", said=[Said(SimpleNamespace(), ids, TOKENIZER.decode(ids), done=True)])

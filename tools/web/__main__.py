@@ -156,10 +156,10 @@ class Guarded:
 
 
 def server_of(app: Any) -> Any:
-    """What serves the application until SIGINT or SIGTERM."""
+    """What serves the application until SIGINT or SIGTERM; silent, as gradio prints what goes wrong in an event."""
     import uvicorn
 
-    return uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    return uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
 
 
 if __name__ == "__main__":

@@ -175,7 +175,7 @@ class _Work:
             self.tokens.put(None)
 
     def _take(self, row: int, token: int) -> None:
-        if self.left.is_set():
+        if self.left.is_set() or self.said.stopped:
             raise Left
         self.tokens.put((token, time.perf_counter() - self.began))
 
