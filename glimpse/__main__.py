@@ -32,7 +32,8 @@ COMMANDS = {
     "export llava": ("tools.export_llava", "a run as a Hugging Face LLaVA"),
     "export minimind": ("tools.export_minimind", "a run as MiniMind2-V's .pth"),
 }
-NEEDS = {"web": ("gradio", "pip install glimpse[web], or pip install gradio")}  # command -> a library beside the core's, and how it is got
+# command -> a library beside the core's, and how it is got
+NEEDS = {"web": ("gradio", "pip install glimpse[web], or pip install gradio")}
 
 
 def main() -> int:

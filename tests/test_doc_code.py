@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import re
 import shlex
 import shutil
@@ -15,8 +16,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from dataset.bad_rows import BadRows
 from dataset.console import FlagParser
+from dataset.formats.sources import read_records
+from dataset.record import IMAGE
 from engine.command import MENDABLE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,7 +135,7 @@ def test_a_command_that_is_wrong_is_found(command, told, parsing_only, capsys):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_block_has_a_language_and_a_test_runs_its_python(page):
     text = page.read_text("utf-8")
-    assert {block["language"] for block in BLOCK.finditer(text)} <= {"bash", "python", "text", ""}
+    assert {block["language"] for block in BLOCK.finditer(text)} <= {"bash", "python", "json", "bibtex", "text", ""}
     if not blocks(text, "python"):
         return
     runs = (ROOT / "tests" / RUN_BY[page.name]).read_text("utf-8")
@@ -143,3 +148,13 @@ def test_every_block_has_a_language_and_a_test_runs_its_python(page):
 def test_a_mark_with_a_reason_leaves_a_block_out():
     text = "<!-- not run: it takes a day -->\n```bash\npython none.py\n```\n```bash\npython a.py && make b  # c\n```\n"
     assert commands(text) == [["python", "a.py"], ["make", "b"]]
+
+
+@pytest.mark.parametrize("page", ["README.md", "README_zh.md"])
+def test_the_row_of_data_in_the_readme_can_be_read(page, tmp_path):
+    (row,) = blocks((ROOT / page).read_text("utf-8"), "json")
+    Image.new("RGB", (8, 8)).save(tmp_path / "market.jpg")
+    (tmp_path / "data.jsonl").write_text(json.dumps(json.loads(row), ensure_ascii=False) + "\n", "utf-8")
+    (record,) = list(read_records(tmp_path / "data.jsonl", tmp_path, BadRows()))
+    assert record.images == (tmp_path / "market.jpg",) and [turn.role for turn in record.turns] == ["user", "assistant"]
+    assert record.turns[0].parts[0] is IMAGE

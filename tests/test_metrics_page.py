@@ -13,7 +13,7 @@ from scoring import metrics
 from scoring.controls import CONTROLS, HEADLINES, controls, gains, variety
 from scoring.report import DETAILS, FIRST, IN_UNITS, OVER_ALL
 from scoring.tasks import ReferenceTask, picture_book_task, question_task
-from tools.compare import comparison
+from tools.compare import HEADS
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "metrics.md").read_text("utf-8")
 ROW = r"^\| `([^`]+)` (\|[^\n]+\|) ([^|\n]+) \|$"
@@ -91,8 +91,7 @@ def test_every_metric_that_is_printed_stands_there(printed):
 
 def test_every_row_is_of_a_metric_that_is_printed(printed):
     columns = {"A", "B", "B - A", "p", "answers changed"}
-    head = comparison([({"scores": {"f1": [1, 1]}, "answer": ""}, {"scores": {"f1": [1, 1]}, "answer": ""})], 0)
-    assert all(column in head.splitlines()[0] for column in columns)
+    assert all(any(column in head for head in HEADS) for column in columns)
     patterns = [re.sub("<[^>]+>", ".+", name) for name in ROWS if name not in columns and name != "meteor"]
     assert [one for one in patterns if not any(re.fullmatch(one, name) for name in printed)] == []
 

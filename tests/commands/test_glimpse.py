@@ -40,7 +40,7 @@ def said_of(monkeypatch, capsys, *words: str) -> tuple[int, str]:
 
 
 def test_every_command_is_a_module_with_a_main(monkeypatch, capsys):
-    there = [module for module, _ in command.COMMANDS.values() ]
+    there = [module for module, _ in command.COMMANDS.values()]
     assert len(there) > 10 and all(importlib.util.find_spec(module) for module in there)
     assert not [path.stem for path in ROOT.glob("*.py") if path.stem not in there]  # no script without a command
     status, said = said_of(monkeypatch, capsys)
