@@ -22,6 +22,8 @@ from engine.checkpoint import Run
 from engine.inference import Answer
 from tools.web.__main__ import address, application, listening, server_of
 from tools.web.models import Models
+from tools.web.page import Acts
+from tools.web.talk import Talk
 
 pytestmark = pytest.mark.slow
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -219,6 +221,21 @@ def test_no_file_of_the_machine_is_served(site, tiny_run, path):
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(f"{site[0]}/gradio_api/file={wanted}")
     assert refused.value.code in (403, 404)
+
+
+def test_a_file_of_the_machine_is_neither_read_nor_deleted_by_a_forged_upload(site, tiny_run):
+    mine = site[1].parent / "mine.png"
+    mine.write_bytes(png())
+    file = {"path": str(mine), "meta": {"_type": "gradio.FileData"}}
+    body = json.dumps({"data": [file, None, "first", "(none)"], "session_hash": "forged"}).encode()
+    call = urllib.request.Request(f"{site[0]}/gradio_api/call/upload", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(call) as answer:
+        number = json.load(answer)["event_id"]
+    with urllib.request.urlopen(f"{site[0]}/gradio_api/call/upload/{number}") as told:
+        assert "error" in told.read().decode()
+    assert mine.read_bytes() == png()
+    acts = Acts(Models({"first": tiny_run}, torch.device("cpu"), torch.float32), site[1])
+    assert acts.upload(str(mine), Talk(), "first", "(none)")[-1] is None and mine.is_file()
 
 
 def test_a_site_that_leads_here_under_its_own_name_is_refused(site):

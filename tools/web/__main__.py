@@ -125,19 +125,21 @@ def application(models: Models, live: Any, uploads: str, host: str) -> Any:
 
     from tools.web.page import build
 
-    blocks = build(models, live)
+    blocks = build(models, live, Path(uploads))
     blocks.queue(default_concurrency_limit=VISITORS, api_open=False)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     if is_loopback(host) and ":" not in host:  # against a site whose name is made to lead here
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=["localhost", "127.0.0.1", host])
 
     app.add_middleware(Guarded)
-    return gr.mount_gradio_app(
+    served = gr.mount_gradio_app(
         app, blocks, path="/", footer_links=[], run_history=False, max_file_size=LARGEST, ssr_mode=False,
         mcp_server=False, enable_monitoring=False, pwa=False, show_error=False,
         theme=gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
         css_paths=Path(__file__).with_name("page.css"),
     )  # fmt: skip
+    blocks.has_launched = True  # without it gradio takes any file of the machine for an upload
+    return served
 
 
 class Guarded:

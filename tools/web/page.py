@@ -38,8 +38,8 @@ CLICKED = """element.addEventListener('click', (event) => {
 });"""
 
 
-def build(models: Models, live: Run | None) -> Any:
-    """The page as gradio's Blocks."""
+def build(models: Models, live: Run | None, uploads: Path) -> Any:
+    """The page as gradio's Blocks; uploads: the folder that they come in, from which they are deleted once read."""
     import gradio as gr
 
     with gr.Blocks(title="Glimpse", analytics_enabled=False) as blocks:
@@ -47,11 +47,11 @@ def build(models: Models, live: Run | None) -> Any:
             assert live is not None
             _training(gr, live)
         elif live is None:
-            _trying(gr, blocks, models)
+            _trying(gr, blocks, Acts(models, uploads))
         else:
             with gr.Tabs():
                 with gr.Tab("Try"):
-                    _trying(gr, blocks, models)
+                    _trying(gr, blocks, Acts(models, uploads))
                 with gr.Tab("Training"):
                     _training(gr, live)
     return blocks
@@ -70,9 +70,8 @@ def _training(gr: Any, run: Run) -> None:
     gr.Timer(SECONDS).tick(look, seen, [head, curves, seen], show_progress="hidden", api_visibility="private")
 
 
-def _trying(gr: Any, blocks: Any, models: Models) -> None:
-    names = list(models.paths)
-    acts = Acts(models)
+def _trying(gr: Any, blocks: Any, acts: Acts) -> None:
+    names = list(acts.models.paths)
     for act in (Acts.pick, Acts.one_of_eight, Acts.suggested):
         act.__annotations__["event"] = gr.EventData  # by which gradio knows what to hand in
     first = acts.prompts(names[0])
@@ -139,8 +138,9 @@ def numbers(event: Any, count: int) -> tuple[int, ...]:
 class Acts:
     """What the page does, by visitor: each has a Talk of its own, which the page hands in."""
 
-    def __init__(self, models: Models):
+    def __init__(self, models: Models, uploads: Path):
         self.models = models
+        self.uploads = uploads.resolve()
         scenes = sft_scenes()
         files = sorted(EIGHT.glob("*.jpg")) if EIGHT.is_dir() else []
         self.eight: list[tuple[Path, Scene | None]] = [(path, scenes.get(path.stem)) for path in files]
@@ -190,7 +190,7 @@ class Acts:
 
     def upload(self, path: str | None, talk: Talk, run: str, other: str) -> tuple:
         """A visitor's own file, which is read and deleted; one that is no picture leaves the talk as it was."""
-        if path is None:
+        if path is None or not Path(path).resolve().is_relative_to(self.uploads):  # gradio sees to it, too
             return (*[self._skip()] * 4, None)
         file = Path(path)
         content, name = file.read_bytes(), file.name
