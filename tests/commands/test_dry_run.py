@@ -216,7 +216,7 @@ def test_a_finished_run_in_the_way_does_not_matter(tiny, tiny_run, here, capsys)
 
 def test_on_a_fresh_clone_a_later_stage_tells_the_plan_of_all_stages_in_their_order(tiny, here, monkeypatch, capsys):
     monkeypatch.setattr("engine.build.EMBEDDED_ENCODER", tiny / "vision")
-    monkeypatch.setattr("train_pretrain.EMBEDDED_LANGUAGE", {0.0: tiny / "lm"})
+    monkeypatch.setattr("engine.parts.EMBEDDED_LANGUAGE", {0.0: tiny / "lm"})
     monkeypatch.setattr(train_pretrain, "TEXTS", 40)
     monkeypatch.setattr(train_sft, "TEXTS", {1: 64, 2: 96, 3: 128})
     dry_run(train_sft.main, "--stage", 3)

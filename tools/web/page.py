@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dataset.bad_rows import BadImage, BadRow
-from dataset.curation.check_page import data_uri
+from dataset.htmlpage import data_uri
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.sft_scenes import sft_scenes
 from dataset.picturebook.world import make_scene

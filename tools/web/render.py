@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from dataset.curation.check_page import data_uri
+from dataset.htmlpage import data_uri
 from dataset.picturebook.captions_en import NUMBERS, SIDES
 from dataset.picturebook.facts import KINDS, PLACES, Scene, Thing
 from dataset.picturebook.telling import clear_side, in_sky, notable_size
