@@ -136,7 +136,9 @@ def run(command: str, monkeypatch) -> None:
     book = "--data" not in flags and "--vision" not in flags
     flags += BOOK if book and program == "train_pretrain.py" else []
     monkeypatch.setattr(sys, "stdin", io.StringIO("什么颜色？\n"))
-    importlib.import_module(program.removesuffix(".py")).main(flags)
+    name = program.removesuffix(".py")
+    package = (ROOT / name.replace(".", "/")).is_dir()
+    importlib.import_module(f"{name}.__main__" if package else name).main(flags)
 
 
 @pytest.mark.slow
