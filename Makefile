@@ -24,7 +24,7 @@ check: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # make torture MINUTES=60: hostile files for every reader, tiny trainings that are killed and resumed.
 MINUTES ?= 10

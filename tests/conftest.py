@@ -19,6 +19,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: a second thread co
 from tiny import QUICK, write_encoder, write_jsonl, write_language  # noqa: E402  (imports torch)
 
 
+# Of few but long tests: they come first, so that two processes end together.
+LONGEST = ("test_without_fast.py", "test_readme.py", "test_tutorial.py", "test_torture.py", "test_web_page.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
     """A folder with vision/ and lm/ (tiny random models), data.jsonl and images/. Do not write into it."""

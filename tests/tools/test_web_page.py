@@ -25,7 +25,7 @@ from tools.web.models import Models
 from tools.web.page import Acts
 from tools.web.talk import Talk
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # of gradio with pandas
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SECONDS = 60_000  # milliseconds to wait at most: the machine may be busy
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>document.title="pwned"</script></svg>'
