@@ -18,7 +18,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: a second thread co
 
 from tiny import QUICK, write_encoder, write_jsonl, write_language  # noqa: E402  (imports torch)
 
-
 # Of few but long tests: they come first, so that two processes end together.
 LONGEST = ("test_without_fast.py", "test_readme.py", "test_tutorial.py", "test_torture.py", "test_web_page.py")
 
