@@ -7,14 +7,14 @@ INSTALLED := $(VENV)/installed
 
 .PHONY: check test torture demo sft_images tokenizer language clean
 
-$(INSTALLED): requirements.txt requirements-dev.txt
+$(INSTALLED): requirements.txt requirements-dev.txt requirements-web.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	touch $@
 
 # The core tier: the model, the loop with what it saves, the data that they meet, the metrics, the order of imports.
 CORE := language vlm vision projector generation initial weights loop muon learning_rates checkpoint freeze arguments \
-	record encoding batching views words questions cells metrics statements imports
+	console record encoding batching views words questions cells metrics statements imports
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -24,7 +24,7 @@ check: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # make torture MINUTES=60: hostile files for every reader, tiny trainings that are killed and resumed.
 MINUTES ?= 10
@@ -47,6 +47,9 @@ demo: $(INSTALLED)
 	$(LOOK) --split compositional --scores $(RUNS)/scores_compositional.json --no-blank --questions 0
 	$(LOOK) --split test --scores $(RUNS)/scores_test.json --page $(RUNS)/page_test.html
 	$(LOOK) --images sft_images
+	$(BIN)/python -m tools.report $(RUNS)
+	@echo "scores, every answer marked: $(RUNS)/page_test.html"
+	@echo "to talk about a picture:     $(LOOK) --image sft_images/舞蹈-dance.jpg --chat"
 
 # What the repo ships and these commands made.
 sft_images: $(INSTALLED)

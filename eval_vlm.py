@@ -30,29 +30,31 @@ from engine.build import Trained, load_trained
 from engine.chat import chat
 from engine.checkpoint import Run
 from engine.command import guarded
+from engine.console import Parser, spelled
 from engine.device import pick_device, pick_dtype, prepare
 from engine.freeze import count_parameters
 from engine.inference import Answer, Decoding
 from engine.looker import Looker, Watched, answer_all, one_image_loader, remembering
+from engine.plugin import load_plugin, note_change
 from engine.recipe import with_recipe
 from model.checkpoints import read_json, write_json
 from model.checkpoints.files import refusing
 from scoring.answer_file import answer_rows, write_answers
 from scoring.controls import captions_of_training, controls, findings, gains, variety
+from scoring.entries import SIDE, reference_entries, scene_entries
 from scoring.metrics import summarise, with_prefix
-from scoring.page import Shown, preview, write_page
+from scoring.page import SHOWN, Shown, preview, write_page
 from scoring.report import SHEET, contact_sheet, score_table, unused_name, write_scores
 from scoring.tasks import picture_book_task, question_task, reference_task
 
 STAGES = ("sft3", "sft2", "sft1", "pretrain")  # the last first
 FOREIGN_PROMPTS = {"zh": "描述一下这个图像的内容。", "en": "Describe the content of this image."}  # zh: MiniMind-V's
 LENGTHS = {0: "sentence", 1: "sentence", 2: "paragraph", 3: "long"}  # of the captions that each stage trains
-SHOWN = 60  # pictures on a page of scores
 SHORT = 64  # the longest answer to a question, in tokens
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser = Parser(__doc__)
     what = parser.add_argument_group("what to do (one of these)")
     what.add_argument("--images", metavar="DIR", help="caption every picture of a folder; with --data its pictures")
     what.add_argument("--image", metavar="FILE", help="describe this picture")
@@ -60,30 +62,35 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     what.add_argument("--split", choices=("val", "test", "compositional"), help="score on scenes of the picture book")
     what.add_argument("--data", metavar="FILE", help="score on a data set with answers: JSONL, JSON, parquet, "
         "tar or captions, of which @SUBSET names a split or a file of names")  # fmt: skip
-    add = parser.add_argument
+    add = parser.add_argument_group("model").add_argument
     add("--weights", metavar="RUN", help="a run, or MiniMind2-V's .pth (default: the last stage in --runs)")
     add("--runs", default="out", metavar="DIR", help="folder of the stages' runs (default: out)")
     add("--vision", default="", metavar="DIR", help="the encoder of a .pth, or of a run if it was moved")
     add("--tokenizer", default="", metavar="DIR", help="the tokenizer of a .pth, if not beside it")
+    add("--plugin", default="", metavar="FILE", help="the file that registers the run's projector, if it is your own")
+    add = parser.add_argument_group("what to ask and to score").add_argument
     add("--n", type=int, default=1000, help="scenes or rows to score (default: 1000; 0: all rows)")
     add("--prompt", help="the question (default: what the run was trained on last)")
     add("--language", choices=("zh", "en"), help="of the default prompt (default: that of the run)")
     add("--questions", type=int, default=300, metavar="N", help="scenes of --split to ask about, too (default: 300)")
+    add("--max_bad", type=float, default=0.01, help="stop when more than this share of rows is bad (default: 0.01)")
     add("--blank", action=argparse.BooleanOptionalAction, help="score blanked images, too (default: with --split and "
         "where pictures have references)")  # fmt: skip
+    add = parser.add_argument_group("what to write").add_argument
     add("--scores", metavar="FILE", help="write the scores as JSON")
     add("--answers", metavar="FILE", help="write each scored answer with its own scores, a line of JSON each")
     add("--page", metavar="FILE", help="write an HTML page of pictures and answers, errors marked")
-    add("--max_bad", type=float, default=0.01, help="stop when more than this share of rows is bad (default: 0.01)")
+    add = parser.add_argument_group("answers").add_argument
     add("--max_new_tokens", type=int, default=256, help="longest answer in tokens (default: 256)")
     add("--batch_size", type=int, default=64, help="answers generated at once (default: 64)")
     add("--temperature", type=float, default=0.0, help="0: greedy decoding (default: 0)")
-    add("--top_p", type=float, default=1.0, help="with a temperature: nucleus sampling's probability mass")
+    add("--top_p", type=float, default=1.0, help="with a temperature: nucleus sampling's mass (default: 1)")
     add("--repetition_penalty", type=float, default=1.0, help="above 1 discourages repetition (default: 1)")
     add("--seed", type=int, default=42, help="of sampling and bootstrap intervals (default: 42)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
-    add("--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="dtype of matmuls")
-    add("--fast", default="on", choices=("on", "off"), help="the fused passes of model/fast, or the plain model")
+    add = parser.add_argument_group("machine").add_argument
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps (default: auto)")
+    add("--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="of matmuls (default: auto)")
+    add("--fast", default="on", choices=("on", "off"), help="the fused passes or the plain model (default: on)")
     args = parser.parse_args(with_recipe(parser, argv))
     chosen = [bool(args.image), bool(args.split), bool(args.data), bool(args.images and not args.data)]
     if sum(chosen) != 1:
@@ -94,12 +101,14 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--answers keeps answers that are scored; give --split or --data with it")
     if min(args.n, args.questions) < 0 or args.batch_size < 1 or args.max_new_tokens < 1 or not 0 <= args.max_bad <= 1:
         parser.error("--n, --questions, --batch_size and --max_new_tokens take positive numbers, --max_bad 0 to 1")
+    if args.images == "sft_images" and not Path("sft_images").exists():  # those that ship, in any folder
+        args.images = str(Path(__file__).resolve().parent / "sft_images")
     return args
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    command = shlex.join(["python", "eval_vlm.py", *(sys.argv[1:] if argv is None else argv)])
+    command = spelled(shlex.join(["python", "eval_vlm.py", *(sys.argv[1:] if argv is None else argv)]))
     looker = load_looker(args)
     args.language = args.language or ("en" if looker.trained.settings.get("english", 0.0) > 0.5 else "zh")
     if args.chat:
@@ -121,7 +130,10 @@ def load_looker(args: argparse.Namespace) -> Looker:
     device = pick_device(args.device)
     prepare(device)
     dtype = pick_dtype(args.dtype, device)
-    trained = load_trained(find_weights(args.weights, args.runs), args.vision, args.tokenizer, device, dtype, args.fast)
+    load_plugin(args.plugin)
+    path = find_weights(args.weights, args.runs)
+    note_change(args.plugin, path)
+    trained = load_trained(path, args.vision, args.tokenizer, device, dtype, args.fast)
     decoding = Decoding(
         args.max_new_tokens, args.batch_size, args.temperature, args.top_p, args.repetition_penalty, args.seed, dtype
     )
@@ -176,7 +188,6 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
     answers = looker.say(asks, watched.load, bad)
     seconds = time.perf_counter() - began
     kept, shown = [], []
-    unlike = described = 0
     for file, made in zip(files, answers, strict=True):
         distance, note = watched.seen.get(file, (None, ""))
         print(f"[Image]: {file.name}\n🤖️: {made.text if made else '(this picture cannot be read)'}")
@@ -185,27 +196,31 @@ def caption(looker: Looker, files: list[Path], args: argparse.Namespace) -> None
         if distance is not None:
             kept[-1] |= {"distance": round(distance, 4), "familiar": not note}
         if made:
-            unlike, described = unlike + bool(note), described + 1
-        if made and len(shown) < SHEET:
-            shown.append(Shown(preview(file), made.text, file.name, note=note))
+            values = {} if distance is None else {"distance from training pictures": distance}
+            shown.append((file, made.text, note, values))
     if not shown:
         raise DataError(f"no picture can be described.\n{bad.report()}")
     print(f"{len(files)} pictures in {seconds:.1f} s")
     if bad.bad:
         print(bad.report())
-    if unlike:
-        print(f"{unlike} of {described} pictures are unlike those the model was trained on")
+    if unlike := sum(bool(note) for *_, note, _ in shown):
+        print(f"{unlike} of {len(shown)} pictures are unlike those the model was trained on")
     path = looker.trained.path
     folder = Path("out") / path.stem if path.is_file() else path
     name = f"captions_{files[0].stem if args.image else files[0].parent.resolve().name}"
     of = {"prompt": prompt, "pictures": str(Path(args.image or args.images).resolve())}
     name = unused_name(f"{folder}/{name}", of)
     write_json(f"{name}.json", {**of, "captions": kept})
-    undrawn = contact_sheet(f"{name}.png", [one.picture for one in shown], [one.text for one in shown])
-    first = f"the first {len(shown)} of {described:,} pictures" if described > len(shown) else ""
-    write_page(Path(args.page or f"{name}.html"), shown, f"{prompt} ({first})" if first else prompt)
-    notes = filter(None, (first and f"sheet and page show {first}, the .json has all", undrawn))
-    print("; ".join((f"kept as {name}.json, .png and .html", *notes)))
+    sheet = shown[:SHEET]
+    notes = [contact_sheet(f"{name}.png", [preview(file) for file, *_ in sheet], [text for _, text, *_ in sheet])]
+    if len(shown) > SHEET:
+        notes.insert(0, f"the sheet shows the first {SHEET} of {len(shown):,} pictures, page and .json all of them")
+    if len(shown) > SHOWN:
+        notes[0] = f"sheet and page show the first {SHEET} and {SHOWN:,} of {len(shown):,} pictures, the .json has all"
+    entries = (Shown(preview(file, SIDE), text, file.name, note=note, tags=("unlike training",) if note else (),
+                     values=values) for file, text, note, values in shown)  # fmt: skip
+    write_page(args.page or f"{name}.html", entries, prompt, run=None if path.is_file() else path)
+    print("; ".join((f"kept as {name}.json, .png and .html", *filter(None, notes))))
 
 
 def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
@@ -222,9 +237,8 @@ def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
         metrics, rows = metrics | more, rows + more_rows
     report(looker, args, command, len(task.scenes), metrics, rows)
     if args.page:
-        first = zip(task.scenes[:SHOWN], answers[:SHOWN], strict=True)
-        shown = [Shown(preview(scene, 336), made.text, f"#{i}", scene) for i, (scene, made) in enumerate(first, 1)]
-        write_page(Path(args.page), shown, f"{args.split}, {task.prompt}", {args.split: metrics}, command)
+        write_scores_page(looker, args, command, f"{args.split}, {task.prompt}", metrics,
+                          scene_entries(task.scenes, rows))  # fmt: skip
 
 
 def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
@@ -248,13 +262,8 @@ def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
     print(f"of the file's splits: {subset}" if subset != source.subset else "", end="")
     report(looker, args, command, len(kept), metrics, rows)
     if args.page:
-        shown = [
-            Shown(preview(about.pictures[0]), one.text, about.prompt, reference=" / ".join(about.references))
-            for about, one in list(zip(task.about(), answers, strict=True))[:SHOWN]
-            if about.pictures
-        ]
-        beside = "\n\n".join(findings(metrics))
-        write_page(Path(args.page), shown, args.data, {"scores": metrics}, command, beside)
+        title = f"{Path(args.data).name} of {looker.trained.path}"
+        write_scores_page(looker, args, command, title, metrics, reference_entries(task.about(), rows))
 
 
 def scored(looker: Looker, task, answers: list[Answer], args: argparse.Namespace) -> tuple[dict, list[dict]]:
@@ -287,6 +296,13 @@ def report(looker: Looker, args: argparse.Namespace, command: str, n: int, metri
     if args.answers:
         write_answers(args.answers, rows)
         print(f"\nanswers kept in {args.answers}: python -m tools.compare sets two such files side by side")
+
+
+def write_scores_page(looker: Looker, args: argparse.Namespace, command: str, title: str, metrics: dict, shown) -> None:
+    run = looker.trained.path if looker.trained.path.is_dir() else None
+    column = {args.split or Path(args.data).name: metrics}
+    write_page(args.page, shown, title, column, command, "\n\n".join(findings(metrics)), run)
+    print(f"page kept in {args.page}")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,10 @@ from dataset.picturebook.words import GRID, word_loader
 from dataset.splits import stage_data
 from engine.arguments import TrainArguments
 from engine.build import get_language, get_tokenizer, is_random
+from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
 from engine.dataloader import make_feeds
+from engine.inference import SAMPLES, Samples, sample_records, write_samples
 from engine.recipe import command_arguments
 from engine.trainer import is_done, machine, run_training
 from model.checkpoints import fingerprint, save_vlm
@@ -51,14 +53,19 @@ def main(argv: list[str] | None = None) -> None:
     model = VLM(VLMConfig(language.config), llm=language)
     data = stage_data(args, "lm", TEXTS, text_only=True)
     encode = partial(encode_record, tokenizer=tokenizer, image_tokens=GRID * GRID, max_seq_len=args.max_seq_len)
-    feeds = make_feeds(args, data, encode, tokenizer, word_loader(tokenizer, args.english, doubt=args.doubt))
+    load = word_loader(tokenizer, args.english, doubt=args.doubt)
+    feeds = make_feeds(args, data, encode, tokenizer, load)
     facts = {"tokenizer": tokenizer.fingerprint, "start": fingerprint(model)}
 
     def save(folder) -> None:
         save_vlm(folder, model)
         tokenizer.save(folder)
 
-    run_training(args, model, ("llm",), feeds, facts, here, save)
+    def show(run: Run) -> Samples:  # of word pictures
+        records = sample_records((row for val in feeds[1:] for row in val.examples.rows[:SAMPLES]), data.val)
+        return write_samples(run, model, tokenizer, records, load, here.dtype, GRID * GRID)
+
+    run_training(args, model, ("llm",), feeds, facts, here, save, show)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,6 @@ if __name__ == "__main__":
     begin()
 
 import sys
-from pathlib import Path
-
-import torch
 
 import train_lm
 import train_vision
@@ -18,21 +15,22 @@ from dataset.batching import PictureLoader
 from dataset.picturebook.words import GRID, word_loader
 from dataset.picturebook.world import make_scene
 from dataset.splits import stage_data
-from engine.arguments import TrainArguments, UsageError, with_projector_rate
-from engine.build import EMBEDDED_LANGUAGE, get_encoder, get_language, get_tokenizer, is_random, join
+from engine.arguments import TrainArguments, with_projector_rate
 from engine.cells import name_cells
-from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
-from engine.recipe import command_arguments, make, make_parts
+from engine.parts import parts
+from engine.plugin import check_projector, keep_plugin
+from engine.recipe import command_arguments, make, missing_parts
 from engine.trainer import is_done, machine, train_vlm
+from model.registry import warms_up
 
 DEFAULTS = TrainArguments(learning_rate=2e-3, batch_size=32, scenes=8_000, eval_interval=100, cell_steps=400)
 CELL_RATE = 3e-3  # peak of the warm-up on cells
 AFTER_CELLS = 5e-4  # the projector's peak rate after that
 TEXTS = 3_200  # of the picture book
 NAME = "pretrain"
-FLAGS = ("recipe", "from_run", "images", "vision", "feature_layer", "llm", "init", "projector", "cell_steps",
-         "train", "lora_rank", "lora_alpha", "lora_targets", "max_seq_len", "augment", "cache_gb",
+FLAGS = ("recipe", "from_run", "images", "vision", "feature_layer", "llm", "init", "projector", "plugin",
+         "cell_steps", "train", "lora_rank", "lora_alpha", "lora_targets", "max_seq_len", "augment", "cache_gb",
          "gradient_checkpointing", "fsdp")  # fmt: skip
 
 
@@ -45,17 +43,17 @@ def main(argv: list[str] | None = None) -> None:
     its second is stage 3 of train_sft.py with --optimizer adamw --learning_rate 2e-5.
     """
     args = command_arguments(NAME, DEFAULTS, argv, FLAGS, main.__doc__)
-    if args.projector == "ldp" and args.cell_steps:
+    named = warms_up(args.projector, GRID * GRID)
+    if args.cell_steps and named:
         args = with_projector_rate(args, DEFAULTS, AFTER_CELLS)
-    if is_done(args) or not make_parts(args, {"vision": train_vision.main, "lm": train_lm.main}):
+    if is_done(args):
         return
+    for run in missing_parts(args):
+        make(args, run, train_vision.main if run == train_vision.NAME else train_lm.main)
     here = machine(args)
-    language_path = find_language(args)
-    torch.manual_seed(args.seed)
-    tokenizer = get_tokenizer(args.tokenizer, None if is_random(language_path) else Path(language_path))
-    language = get_language(language_path, tokenizer.vocab_size, args.init)
-    encoder = get_encoder(args.vision, args.feature_layer, args.projector)
-    model = join(language, encoder, args.projector)
+    keep_plugin(args)
+    tokenizer, encoder, model = parts(args, train_lm, train_vision)
+    check_projector(model)
     data = stage_data(args, "pretrain", TEXTS)
 
     def begin(load: PictureLoader) -> None:
@@ -64,31 +62,8 @@ def main(argv: list[str] | None = None) -> None:
         left = name_cells(model, scenes, load, words, args.cell_steps, CELL_RATE, args.seed, here.device, here.dtype)
         print(f"cells: {args.cell_steps} steps, {left:.1%} of the variance of the words is not explained")
 
-    cells = args.cell_steps and not args.data and model.image_tokens == GRID * GRID
+    cells = args.cell_steps and not args.data and named and model.image_tokens == GRID * GRID
     train_vlm(args, model, encoder, tokenizer, data, ("projector",), here, begin if cells else None)
-
-
-def find_language(args: TrainArguments) -> str:
-    """The language model's path, or 'random': --llm, else train_lm.py's run, else the shipped model.
-
-    A run that has begun is finished first. One is made where texts are in both languages: no model ships for those.
-    """
-    if args.llm or args.from_run:
-        return args.llm or args.from_run
-    default = Path(args.runs) / train_lm.NAME
-    if Run(default).is_finished():
-        return str(default)
-    shipped = EMBEDDED_LANGUAGE.get(args.english)
-    if shipped and not (default / "run.json").is_file() and not args.tokenizer:
-        print(f"language model: {shipped}, trained by `make language`; one of your own: python train_lm.py first")
-        return str(shipped)
-    if args.dry_run:
-        print(f"{default} has not been trained; random weights stand in for it in this dry run")
-        return "random"
-    if args.tokenizer:
-        raise UsageError(f"--tokenizer {args.tokenizer}: give the language model that goes with it, with --llm")
-    make(args, train_lm.NAME, train_lm.main)
-    return str(default)
 
 
 if __name__ == "__main__":

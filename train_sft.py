@@ -14,7 +14,9 @@ from pathlib import Path
 
 import torch
 
+import train_lm
 import train_pretrain
+import train_vision
 from dataset.curriculum import curriculum
 from dataset.encoding import encode_record
 from dataset.splits import stage_data
@@ -23,16 +25,18 @@ from engine.arguments import TrainArguments, UsageError, with_projector_rate
 from engine.build import check_vocabulary, get_tokenizer, run_encoder
 from engine.checkpoint import Run
 from engine.command import RESUMES, guarded
-from engine.recipe import command_arguments, make, run_before
+from engine.parts import parts
+from engine.plugin import keep_plugin, note_change
+from engine.recipe import command_arguments, last_finished, make, planned, run_before
 from engine.trainer import is_done, machine, train_vlm
 from model.checkpoints import load_vlm
 
 DEFAULTS = TrainArguments(stage=1, learning_rate=1e-3, batch_size=32, scenes=8_000, eval_interval=100)
 TEXTS = {1: 3_200, 2: 2_560, 3: 9_600}  # of the picture book
 PROJECTOR_RATE = 3e-4  # on the picture book, whose projector makes embeddings as small as the words' own
-FLAGS = ("recipe", "stage", "curriculum", "supervised_tokens", "fit", "from_run", "images", "vision", "train",
-         "lora_rank", "lora_alpha", "lora_targets", "max_seq_len", "augment", "cache_gb", "gradient_checkpointing",
-         "fsdp")  # fmt: skip
+FLAGS = ("recipe", "plugin", "stage", "fit", "curriculum", "supervised_tokens", "from_run", "images", "vision",
+         "train", "lora_rank", "lora_alpha", "lora_targets", "max_seq_len", "augment", "cache_gb",
+         "gradient_checkpointing", "fsdp")  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -51,13 +55,16 @@ def main(argv: list[str] | None = None) -> None:
         return
     here = machine(args)
     start = find_start(args)
-    if start is None:
-        return
+    keep_plugin(args)
     torch.manual_seed(args.seed)
-    tokenizer = get_tokenizer(args.tokenizer, start)
-    encoder = run_encoder(start, args.vision)
-    model = load_vlm(start, encoder.module)
-    check_vocabulary(model.config.lm.vocab_size, tokenizer.vocab_size, str(start))
+    if start is None:
+        tokenizer, encoder, model = parts(planned(args, train_pretrain), train_lm, train_vision)
+    else:
+        note_change(args.plugin, start)
+        tokenizer = get_tokenizer(args.tokenizer, start)
+        encoder = run_encoder(start, args.vision)
+        model = load_vlm(start, encoder.module)
+    check_vocabulary(model.config.lm.vocab_size, tokenizer.vocab_size, str(start or args.runs))
     data = stage_data(args, f"sft{args.stage}", TEXTS[args.stage])
     if args.data:
         length = lambda text: len(tokenizer.encode(text))  # noqa: E731
@@ -70,18 +77,18 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def find_start(args: TrainArguments) -> Path | None:
-    """The run that this stage starts from; a default one that is missing is run first, or in a recipe's dry run its
-    dry run, and there is none to start from."""
+    """The run that this stage starts from; a default one that is missing is run first. In a dry run it is planned
+    first, and the last that is there takes its place; None where none is."""
     if args.from_run:
         return Path(args.from_run)
     before = run_before(args, f"sft{args.stage}")
     default = Path(args.runs) / before
     if Run(default).is_finished():
         return default
-    if (args.data or args.dry_run) and not args.recipe:
+    if args.data and not args.recipe:
         raise UsageError(f"{default} is not finished, and stage {args.stage} starts from it; name a run with --from")
     make(args, before, train_pretrain.main if before == train_pretrain.NAME else main)
-    return None if args.dry_run else default
+    return last_finished(args, before) if args.dry_run else default
 
 
 if __name__ == "__main__":

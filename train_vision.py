@@ -24,7 +24,7 @@ from dataset.preprocess import PreprocessSpec
 from dataset.record import IGNORE, Batch, Example, Picture, Record
 from dataset.splits import Data, stage_data
 from engine.arguments import TrainArguments
-from engine.build import get_tokenizer
+from engine.build import Encoder, get_tokenizer
 from engine.command import RESUMES, guarded
 from engine.dataloader import make_feeds
 from engine.recipe import command_arguments
@@ -32,10 +32,12 @@ from engine.trainer import is_done, machine, run_training
 from model.captioner import Captioner
 from model.checkpoints import WeightsError, fingerprint, load_vision, save_vision
 from model.config import VisionConfig
+from model.vision import VisionTransformer
 from tokenizer.tokenizer import Tokenizer
 
 DEFAULTS = TrainArguments(learning_rate=2e-3, batch_size=64, scenes=128_000, augment="colours", log_interval=20,
                           eval_interval=400, cache_gb=4.0)  # fmt: skip
+NAME = "vision"
 FLAGS = ("recipe", "from_run", "images", "image_size", "patch_size", "hidden_size", "layers", "dropout", "augment",
          "cache_gb")  # fmt: skip
 MAX_CAPTION = 128  # tokens
@@ -51,17 +53,13 @@ def main(argv: list[str] | None = None) -> None:
     picture book those of each cell of the image, where pictures have several captions those of all of them, and by
     matching pictures to captions. Only the encoder is kept: at most 12 MB in float16.
     """
-    args = command_arguments("vision", DEFAULTS, argv, FLAGS, main.__doc__)
+    args = command_arguments(NAME, DEFAULTS, argv, FLAGS, main.__doc__)
     if is_done(args):
         return
     here = machine(args)
     torch.manual_seed(args.seed)
     tokenizer = get_tokenizer(args.tokenizer)
-    config = VisionConfig(
-        hidden_size=args.hidden_size, intermediate_size=4 * args.hidden_size, num_hidden_layers=args.layers,
-        num_attention_heads=args.hidden_size // 64, image_size=args.image_size, patch_size=args.patch_size,
-        hidden_act="gelu", class_token=False, pre_norm=False, post_norm="applied", stem="conv",
-    )  # fmt: skip
+    config, spec = sizes(args)
     data = stage_data(args, "vision", args.scenes, "free")
     captions = captions_of_pictures(data, tokenizer) if args.data else {}
     model = Captioner(config, tokenizer.vocab_size, args.dropout, match=bool(captions))
@@ -70,7 +68,6 @@ def main(argv: list[str] | None = None) -> None:
         if module.config != config:
             raise WeightsError(f"--from {args.from_run}: that encoder is {module.config}, asked for was {config}")
         model.vision.load_state_dict(module.float().state_dict())
-    spec = PreprocessSpec.square(args.image_size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
     encode = partial(encode_caption, tokenizer=tokenizer, image_tokens=model.decoder.image_tokens)
     load = remembering_loader(spec, int(args.cache_gb * 1e9) if args.epochs > 1 else 0)
     if not args.data:  # the words of each cell are known
@@ -102,6 +99,22 @@ def main(argv: list[str] | None = None) -> None:
     feeds = [dataclasses.replace(feed, change=changed, rows=CAPTIONS if captions else 1), *validation]
     trained = ("vision", "decoder", "words", *(("matching",) if captions else ()))
     run_training(args, model, trained, feeds, facts, here, save)
+
+
+def sizes(args: TrainArguments) -> tuple[VisionConfig, PreprocessSpec]:
+    """The sizes of the encoder, and what its pictures go through."""
+    config = VisionConfig(
+        hidden_size=args.hidden_size, intermediate_size=4 * args.hidden_size, num_hidden_layers=args.layers,
+        num_attention_heads=args.hidden_size // 64, image_size=args.image_size, patch_size=args.patch_size,
+        hidden_act="gelu", class_token=False, pre_norm=False, post_norm="applied", stem="conv",
+    )  # fmt: skip
+    return config, PreprocessSpec.square(args.image_size, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+def untrained(args: TrainArguments) -> Encoder:
+    """An encoder at random weights, which takes the place of that of a run that a dry run has planned."""
+    config, spec = sizes(args)
+    return Encoder(VisionTransformer(config).eval(), spec, "", args.out)
 
 
 def encode_caption(record: Record, tokenizer: Tokenizer, image_tokens: int) -> Example:

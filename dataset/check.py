@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from dataset.bad_rows import BadRow, BadRows, DataError
+from dataset.console import FlagParser
 from dataset.curation.check_page import write_page
 from dataset.encoding import encode_record
 from dataset.formats.layout import Layout, layout_of
@@ -138,7 +138,7 @@ def _spread(values: np.ndarray) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m dataset.check", description=__doc__, allow_abbrev=False)
+    parser = FlagParser(__doc__)
     add = parser.add_argument
     add("data", metavar="FILE", help="JSONL, a JSON list, parquet, tar or captions; several as for --data")
     add("--images", default="", metavar="DIR", help="image folder (default: the folder of FILE)")

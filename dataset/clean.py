@@ -16,6 +16,7 @@ import numpy as np
 
 from dataset.atomic import encoded, replacing
 from dataset.bad_rows import BadRow, DataError
+from dataset.console import FlagParser
 from dataset.curation.duplicates import NearIndex, exact_key
 from dataset.curation.quality import cut_if_unfinished, cut_unfinished, looping, mojibake, unfinished
 from dataset.formats.layout import layout_of
@@ -178,7 +179,7 @@ def clean(path: Path, out: Path, rules: Rules, report: Path, images: Path | None
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m dataset.clean", description=__doc__, allow_abbrev=False)
+    parser = FlagParser(__doc__)
     add = parser.add_argument
     add("data", metavar="IN", type=Path, help="JSONL, a JSON list, parquet, tar or captions; it is never modified")
     add("out", metavar="OUT", type=Path, help="the copy: .jsonl or .json for JSONL, JSON and captions (a picture with "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from dataset.atomic import replacing
 from dataset.bad_rows import DataError
+from dataset.console import FlagParser
 
 SHAPES = ("circle", "rectangle", "triangle")
 NEGATED = re.compile(r"\b(?:no|not)\b")
@@ -93,10 +93,7 @@ def main(argv: list[str] | None = None) -> None:
     captions_train.jsonl   a row for each picture with what its questions tell of it, for an encoder
     words_train.jsonl      the questions with that caption in the picture's place, for a language model
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m dataset.easy_vqa", description=main.__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = FlagParser(main.__doc__)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
     args = parser.parse_args(argv)
     try:

@@ -8,7 +8,6 @@ Words that captions use often become one token each: texts get shorter, and an e
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from dataset.atomic import encoded, replacing
 from dataset.bad_rows import BadRow, BadRows, DataError
 from dataset.batching import Records
+from dataset.console import FlagParser
 from dataset.mixture import open_sources
 
 
@@ -33,10 +33,7 @@ def answers_of(records: Records, bad: BadRows) -> Iterator[str]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m dataset.texts", description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = FlagParser(__doc__)
     parser.add_argument("--data", required=True, metavar="FILE", help="FILE[@SUBSET],..., as for training")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the text file to write")
     args = parser.parse_args(argv)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import math
 from collections.abc import Callable
@@ -19,7 +18,7 @@ RANGES: dict[str, Callable[[float], bool]] = {
 
 
 def flag(default, help: str, range: str = "", **extra):
-    """A field that is also a command-line flag, spelled with _ or with -. range: a key of RANGES, for numbers."""
+    """A field that is also a command-line flag. range: a key of RANGES, for numbers; group: of it and what follows."""
     return field(default=default, metadata={"help": help, "range": range, **extra})
 
 
@@ -27,36 +26,42 @@ def flag(default, help: str, range: str = "", **extra):
 class TrainArguments:
     """Everything that defines a training run: the same arguments and data give the same weights, on CPU bit for bit."""
 
-    # folders
     recipe: str = flag("", "a TOML with the flags of each command, or its name in recipes/; flags given override it",
-                       alias="preset")  # fmt: skip
-    out: str = flag("", "folder of this run (default: the command's name in --runs)")
-    runs: str = flag("out", "folder of the default runs, each of which starts from the one before")
-    from_run: str = flag("", "start from this run's folder", flag="from")
-    # data: the picture book unless a file is given
-    data: str = flag("", "JSONL, JSON, parquet, tar or captions: FILE[@SUBSET][:SHARE],... (default: the picture book)")
-    images: str = flag("", "folder of the pictures that --data names, or one for each file, comma-separated")
-    val_data: str = flag("", "validate on this file (default: a held-out part of --data)")
+                       metavar="FILE", group="folders")  # fmt: skip
+    out: str = flag("", "folder of this run (default: the command's name in --runs)", metavar="DIR")
+    runs: str = flag("out", "folder of the default runs, each of which starts from the one before", metavar="DIR")
+    from_run: str = flag("", "start from this run's folder", flag="from", metavar="RUN")
+    data: str = flag("", "JSONL, JSON, parquet, tar or captions: FILE[@SUBSET][:SHARE],... (default: the picture book)",
+                     metavar="FILE", group="data")  # fmt: skip
+    images: str = flag("", "folder of the pictures that --data names, or one for each file, comma-separated",
+                       metavar="DIR")  # fmt: skip
+    val_data: str = flag("", "validate on this file (default: a held-out part of --data)", metavar="FILE")
     max_bad: float = flag(0.01, "stop when more than this share of rows is bad", SHARE)
     samples: int = flag(0, "train on at most so many rows per epoch, chosen at random (0: all)", AT_LEAST_0)
     scenes: int = flag(10_000, "pictures of the picture book to train on", ABOVE_0)
     english: float = flag(0.0, "share of English in the picture book's texts; the rest is Chinese", SHARE)
     doubt: float = flag(0.0, "share of things in word pictures that could be of two kinds, colours or numbers", SHARE)
-    # parts
-    vision: str = flag("", "encoder: a CLIP, SigLIP or InternViT folder, or a train_vision.py run (default: ours)")
+    augment: str = flag("none", "pictures changed anew at each step: some gray, channels permuted too, all shifted, "
+                        "mirrored too; cropped, mirrored, recoloured and partly erased",
+                        choices=("none", "gray", "colours", "shift", "shift-flip", "crop"))  # fmt: skip
+    vision: str = flag("", "encoder: a CLIP, SigLIP or InternViT folder, or a train_vision.py run (default: ours)",
+                       metavar="DIR", group="model")  # fmt: skip
     feature_layer: int = flag(0, "the encoder's hidden state: -1 the last, -2 as LLaVA (0: what its folder says, or -2 "
         "where LLaVA needs it: SigLIP with --projector linear or mlp)")  # fmt: skip
-    llm: str = flag("", "language model: a folder of a run, Llama or Qwen2, .pth, .safetensors, random or random:4x256")
+    llm: str = flag("", "language model: a folder of a run, Llama or Qwen2, .pth, .safetensors, random or random:4x256",
+                    metavar="MODEL")  # fmt: skip
     init: str = flag("normal", "how a random language model starts (model/init.py)", choices=("normal", "matching"))
-    tokenizer: str = flag("", "tokenizer folder (default: that of the run it starts from, else the one in the repo)")
-    projector: str = flag("ldp", "the map from image features to tokens", choices=PROJECTORS)
-    train: str = flag("", "prefixes of the modules to train, as projector,llm.layers.-1 or projector,lora")
+    tokenizer: str = flag("", "tokenizer folder (default: that of the run it starts from, else the one that ships)",
+                          metavar="DIR")  # fmt: skip
+    projector: str = flag("ldp", "the map from image features to tokens; --plugin adds your own", choices=PROJECTORS)
+    plugin: str = flag("", "a Python file that registers a projector of your own (docs/tutorial.md)", metavar="FILE")
+    train: str = flag("", "prefixes of the modules to train, as projector,llm.layers.-1 or projector,lora",
+                      metavar="PREFIXES")  # fmt: skip
     lora_rank: int = flag(8, "rank of the language model's LoRA adapters, which --train lora trains", AT_LEAST_1)
     lora_alpha: float = flag(16.0, "scale of the adapters: their output is multiplied by alpha / rank", ABOVE_0)
     lora_targets: str = flag("q_proj,k_proj,v_proj,o_proj", "names of the linear layers that get an adapter")
     cell_steps: int = flag(0, "warm-up of the projector on the words of each cell, in steps (picture book)", AT_LEAST_0)
-    # optimisation
-    epochs: int = flag(1, "passes over the data", AT_LEAST_1)
+    epochs: int = flag(1, "passes over the data", AT_LEAST_1, group="optimisation")
     steps: int = flag(0, "optimizer steps, in place of --epochs (0: use that)", AT_LEAST_0)
     batch_size: int = flag(32, "samples per step (per micro-batch when accumulating)", AT_LEAST_1)
     token_budget: int = flag(0, "tokens per micro-batch, padded, in place of --batch_size (0: use that)", AT_LEAST_0)
@@ -69,26 +74,20 @@ class TrainArguments:
     weight_decay: float = flag(0.05, "decoupled weight decay, of matrices only", AT_LEAST_0)
     grad_clip: float = flag(1.0, "largest gradient norm (0: no clipping)", AT_LEAST_0)
     max_seq_len: int = flag(512, "longest sample in tokens, with its image tokens; more text is truncated", ABOVE_0)
-    # the encoder that train_vision.py makes
-    image_size: int = flag(128, "side of the encoder's input, in pixels", AT_LEAST_1)
+    image_size: int = flag(128, "side of the encoder's input, in pixels", AT_LEAST_1, group="encoder to train")
     patch_size: int = flag(16, "side of a patch in pixels, a power of two", AT_LEAST_1)
     hidden_size: int = flag(256, "the encoder's width, a multiple of 64", AT_LEAST_1)
     layers: int = flag(6, "the encoder's number of layers", AT_LEAST_1)
     dropout: float = flag(0.0, "probability to drop elements and branches, against overfitting", BELOW_1)
-    augment: str = flag("none", "pictures changed anew at each step: some gray, channels permuted too, all shifted, "
-                        "mirrored too; cropped, mirrored, recoloured and partly erased",
-                        choices=("none", "gray", "colours", "shift", "shift-flip", "crop"))  # fmt: skip
-    # curriculum (SFT)
-    stage: int = flag(0, "stage of the curriculum", choices=(1, 2, 3))
+    stage: int = flag(0, "stage of the curriculum", choices=(1, 2, 3), group="curriculum")
     fit: str = flag("cut", "answers too long for the stage: cut after a sentence, or dropped", choices=("cut", "drop"))
     curriculum: str = flag("", "parts of the training in order, as short,middle,long,final, with --steps in all "
-                           "(picture book; dataset/curriculum.py)")  # fmt: skip
+                           "(picture book; dataset/curriculum.py)", metavar="PARTS")  # fmt: skip
     supervised_tokens: int = flag(1_500, "of a step of the --curriculum, about", AT_LEAST_1)
-    # which step is kept
-    keep: str = flag("last", "the last weights, or those of the lowest validation loss", choices=("last", "best"))
+    keep: str = flag("last", "the last weights, or those of the lowest validation loss", choices=("last", "best"),
+                     group="which step is kept")  # fmt: skip
     patience: int = flag(0, "stop after so many validations without a lower loss (0: never)", AT_LEAST_0)
-    # the run
-    seed: int = flag(42, "random seed", AT_LEAST_0)
+    seed: int = flag(42, "random seed", AT_LEAST_0, group="run")
     save_interval: int = flag(200, "steps between checkpoints", AT_LEAST_1)
     eval_interval: int = flag(200, "steps between validations", AT_LEAST_1)
     log_interval: int = flag(10, "steps between log entries", AT_LEAST_1)
@@ -119,7 +118,7 @@ SHARED = (
 # Settings that do not change what is learned, so a run may be resumed with others.
 COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "cache_gb", "device", "fast",
             "gradient_checkpointing", "fsdp", "use_wandb", "wandb_project", "dry_run", "out", "runs",
-            "recipe")  # fmt: skip
+            "recipe", "plugin")  # fmt: skip
 # Settings newer than some runs: where a run.json lacks one, the run was made with its default.
 ADDED = ("token_budget", "learning_rates", "lora_rank", "lora_alpha", "lora_targets", "keep", "patience",
          "feature_layer", "init", "cell_steps", "doubt", "dropout", "curriculum", "supervised_tokens")  # fmt: skip
@@ -132,34 +131,6 @@ class UsageError(ValueError):
 def flag_of(item: dataclasses.Field) -> str:
     """The flag of a field, without its dashes."""
     return item.metadata.get("flag", item.name)
-
-
-def parse(
-    default: TrainArguments, argv: list[str] | None, flags: tuple[str, ...] = (), description: str = ""
-) -> TrainArguments:
-    """`default` with the flags in argv; a command has the SHARED ones and `flags`. Exits on a wrong flag."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    for item in dataclasses.fields(default):
-        if item.name not in SHARED + flags:
-            continue
-        value = getattr(default, item.name)
-        names = (flag_of(item), item.metadata.get("alias", flag_of(item)))
-        options = {"dest": item.name, "default": value, "help": item.metadata["help"].replace("%", "%%")}
-        if isinstance(value, bool):
-            options["action"] = "store_true"
-        else:
-            options |= {"type": type(value), "choices": item.metadata.get("choices")}
-            options["metavar"] = None if options["choices"] else {int: "N", float: "X", str: "TEXT"}[type(value)]
-            options["help"] += f" (default: {value})" if value not in ("", 0) else ""
-        spellings = (f"--{spelled}" for name in names for spelled in (name, name.replace("_", "-")))
-        parser.add_argument(*dict.fromkeys(spellings), **options)
-    args = TrainArguments(**{**dataclasses.asdict(default), **vars(parser.parse_args(argv))})
-    problem = check(args)
-    if problem:
-        parser.error(problem)
-    return args
 
 
 def rates_of(text: str) -> dict[str, float]:

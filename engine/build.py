@@ -28,7 +28,7 @@ from tokenizer.tokenizer import Tokenizer, default_folder, load_tokenizer
 SHIPPED = Path(__file__).resolve().parent.parent / "model"
 EMBEDDED_ENCODER = SHIPPED / "picturebook_vit"
 EMBEDDED_LANGUAGE = {0.0: SHIPPED / "picturebook_lm_zh", 1.0: SHIPPED / "picturebook_lm_en"}  # by the share of English
-LDP_BAND = 2  # ProjectorConfig.band of a new ldp projector, for which the shipped language models are made
+BAND = 2  # ProjectorConfig.band of a new projector that makes fewer tokens, as the shipped language models read them
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,9 @@ def join(language: LanguageModel, encoder: Encoder, projector: str) -> VLM:
     """A VLM of a language model, an encoder and a projector of that kind, randomly initialised from torch's seed."""
     vision = encoder.module.config
     width = language.config.hidden_size
-    connection = ProjectorConfig(projector, vision.feature_size, width, band=LDP_BAND if projector == "ldp" else 1)
+    connection = ProjectorConfig(projector, vision.feature_size, width)
+    if connection.tokens_out(vision.num_features) < vision.num_features:
+        connection = replace(connection, band=BAND)
     return VLM(VLMConfig(language.config, vision, connection), encoder.module, language)
 
 

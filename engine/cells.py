@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,8 +31,7 @@ def name_cells(
     into the projector's weights afterwards. Returns the share of the targets' variance that is left unexplained, over
     the last tenth of the steps. Deterministic in the seed. An image must have as many tokens as cells.
     """
-    projector = model.projector
-    assert projector is not None  # or there would be no image_tokens
+    projector: Any = model.projector  # with a method scale_output, see model/registry.py
     model.to(device)
     optimizer = torch.optim.AdamW(projector.parameters(), lr=peak, weight_decay=0.0)
     rng = np.random.default_rng((seed, 5))

@@ -9,7 +9,8 @@ familiar.safetensors   statistics of the training images' features (engine/famil
 tokenizer.json, tokenizer_config.json
 best-N.safetensors     with --keep best: the trainable weights after step N, the best so far
 log.jsonl              a line per log interval and per validation
-loss.png, samples.json, bad_rows.json
+samples.json, samples/   answers to validation records of the finished model, and their pictures
+loss.png, bad_rows.json
 lock                   held by the process that trains there
 finished.json          the summary; a run without it is not finished
 """

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataset.bad_rows import BadRow, DataError
 from engine.arguments import UsageError
 from engine.checkpoint import RunError
+from engine.console import spelled
 from engine.finite import NotFiniteError
 from engine.freeze import FreezeError
 from engine.signals import raise_interrupted
@@ -45,7 +46,7 @@ def guarded(main: Callable[[], None], advice: str = "") -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except MENDABLE as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(spelled(f"error: {error}"), file=sys.stderr)
         return 1
     except KeyboardInterrupt as stop:
         said = str(stop) or signal.Signals(signal.SIGINT).name

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import io
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from dataset.atomic import replacing
 from dataset.bad_rows import BadRow, BadRows
-from dataset.batching import PictureLoader, collate
+from dataset.batching import PictureLoader, Records, collate
 from dataset.encoding import encode_prompt, split_answer
+from dataset.pictures import open_picture
 from dataset.record import Ask, Batch, Picture, Record
 from engine.arguments import UsageError
 from engine.checkpoint import Run
@@ -24,6 +29,7 @@ from tokenizer.tokenizer import Tokenizer
 SAMPLES = 8  # validation records that a finished run answers
 SHOWN = 3
 SHOWN_LENGTH = 160
+THUMBNAIL = 336  # pixels of the longer side of a sample's picture
 Samples = Sequence[tuple[dict, Sequence[Picture]]]  # prompt, reference and answer; their pictures
 
 
@@ -56,12 +62,13 @@ class Decoding:
 def answer(
     model: VLM, tokenizer: Tokenizer, asks: Sequence[Ask], load: PictureLoader | None, decoding: Decoding,
     bad: BadRows | None = None, title: str = "answering", stream: Callable[[int, int], None] | None = None,
+    image_tokens: int = 0,
 ) -> list[Answer | None]:  # fmt: skip
     """One answer per ask, in order, generated in batches of similar prompt length.
 
     None for an ask whose picture or prompt cannot be used, which is added to `bad` (the caller counts the rows seen).
     Without `bad` the first one raises its BadRow. UsageError where no position is left for a prompt. stream: as in
-    model/generation.py; it takes the place of the progress bar.
+    model/generation.py; it takes the place of the progress bar. image_tokens: per picture, if not the projector's.
     """
     positions = model.config.lm.max_position_embeddings
     room = positions - decoding.max_new_tokens + 1  # what a prompt must stay below for the longest answer to fit
@@ -73,7 +80,9 @@ def answer(
     prompts = {}
     for i, ask in enumerate(asks):
         try:
-            prompts[i] = encode_prompt(ask.turns, tokenizer, model.image_tokens, ask.images, room, ask.id)
+            prompts[i] = encode_prompt(
+                ask.turns, tokenizer, image_tokens or model.image_tokens, ask.images, room, ask.id
+            )
         except BadRow as error:
             if bad is None:
                 raise
@@ -115,26 +124,50 @@ def generate_batch(
     return [Answer(text, len(ids), end) for text, ids, end in zip(texts, made.ids, made.stopped, strict=True)]
 
 
+def sample_records(rows: Iterable[int], records: Records) -> list[Record]:
+    """The records in these rows, without those that cannot be read."""
+    found = []
+    for row in rows:
+        with contextlib.suppress(BadRow):  # the run has reported it by then
+            found.append(records[int(row)])
+    return found
+
+
 def write_samples(
-    run: Run, model: VLM, tokenizer: Tokenizer, records: list[Record], load: PictureLoader, dtype: torch.dtype
-) -> Samples:
-    """Write the model's answers to some records, beside the references, to samples.json; print a few; return all, each
-    with its pictures.
+    run: Run, model: VLM, tokenizer: Tokenizer, records: list[Record], load: PictureLoader, dtype: torch.dtype,
+    image_tokens: int = 0,
+) -> Samples:  # fmt: skip
+    """Write the model's answers to some records, beside the references, to samples.json, and each one's first picture
+    to samples/; print a few; return all, each with its pictures.
 
     A record whose picture cannot be read, which the run has reported by then, is left out.
     """
     parts = [split_answer(record) for record in records]
     asks = [Ask(turns, pictures, record.id) for record, (turns, pictures, _) in zip(records, parts, strict=True)]
     longest = min(256, model.config.lm.max_position_embeddings // 2)
-    answers = answer(model, tokenizer, asks, load, Decoding(longest, SAMPLES, dtype=dtype), BadRows(1.0))
+    decoding = Decoding(longest, SAMPLES, dtype=dtype)
+    answers = answer(model, tokenizer, asks, load, decoding, BadRows(1.0), image_tokens=image_tokens)
     shown = [
         ({"id": ask.id, "prompt": ask.turns[-1].text, "reference": reference, "answer": made.text}, ask.images)
         for ask, (*_, reference), made in zip(asks, parts, answers, strict=True)
         if made
     ]
+    for number, (sample, pictures) in enumerate(shown):
+        if pictures:
+            sample["picture"] = f"samples/{number}.jpg"
+            _write_thumbnail(run.path / sample["picture"], pictures[0])
     samples = [sample for sample, _ in shown]
     write_json(run.path / "samples.json", {"samples": samples})
     for sample in samples[:SHOWN]:
         print(f"  {sample['prompt'].strip()!r}")
         print(f"    reference: {sample['reference']}\n    model:     {sample['answer'][:SHOWN_LENGTH]}")
     return shown
+
+
+def _write_thumbnail(path: Path, picture: Picture) -> None:
+    image = open_picture(picture, THUMBNAIL)
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    jpeg = io.BytesIO()
+    image.save(jpeg, "JPEG", quality=88)
+    with replacing(path) as file:
+        file.write(jpeg.getvalue())

@@ -1,4 +1,4 @@
-"""Logging: a progress bar, log.jsonl, a plot of the losses."""
+"""Logging: a progress bar, log.jsonl, and the curves redrawn while a run trains."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import time
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,9 @@ from tqdm import tqdm
 
 from dataset.atomic import replacing
 from engine.checkpoint import Run
+
+REDRAWN = 60.0  # seconds between two drawings of the curves, at least
+SHARE = 0.01  # of the time that may be spent on them
 
 
 class Log(contextlib.AbstractContextManager["Log"]):
@@ -25,6 +27,9 @@ class Log(contextlib.AbstractContextManager["Log"]):
         self.path = Path(os.devnull) if quiet else run.log_file
         self.started = time.perf_counter() - seconds
         self.board = board
+        self.curve = None if quiet else run.path / "loss.png"
+        self._redraw_at = time.perf_counter() + REDRAWN
+        self._drawn = True  # all that has been written
         _drop_after(self.path, start)
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  (closed by close())
         self.bar = tqdm(total=steps, initial=start, desc=run.path.name, unit="step", dynamic_ncols=True, disable=quiet)
@@ -34,6 +39,7 @@ class Log(contextlib.AbstractContextManager["Log"]):
 
     def write(self, step: int, **values) -> None:
         """Log one entry; `step` counts finished optimizer steps."""
+        self._drawn = False
         entry = {"step": step, **values, "seconds": round(time.perf_counter() - self.started, 2)}
         try:
             self.file.write(json.dumps(entry) + "\n")
@@ -43,6 +49,23 @@ class Log(contextlib.AbstractContextManager["Log"]):
             raise OSError(f"{self.path}: step {step} could not be logged ({error}); {advice}") from error
         if self.board:
             self.board.log(values, step=step)
+        if time.perf_counter() > self._redraw_at:
+            self.draw()
+
+    def draw(self) -> None:
+        """Draw the curves if something was written since; says so where that fails, which does not end the training."""
+        if self.curve is None or self._drawn:
+            return
+        from engine.curves import draw_curve  # with matplotlib, which takes a second
+
+        began = time.perf_counter()
+        try:
+            draw_curve(self.path, self.curve)
+            self._drawn = True
+        except (ImportError, OSError) as error:
+            self.say(f"{self.curve} cannot be drawn: {error}")
+        took = time.perf_counter() - began
+        self._redraw_at = time.perf_counter() + max(REDRAWN, took / SHARE)
 
     def advance(self, **shown) -> None:
         """Advance the progress bar by a step and show the values."""
@@ -77,28 +100,3 @@ def read_log(path: Path) -> list[dict]:
         except ValueError:
             break
     return entries
-
-
-def draw_curve(log_file: Path, picture: Path) -> None:
-    """Plot a log's losses as a PNG: training (thin: each entry, thick: smoothed) and validation."""
-    from matplotlib.figure import Figure
-
-    entries = read_log(log_file)
-    train = [(e["step"], e["loss"]) for e in entries if "loss" in e]
-    valid = [(e["step"], e["val_loss"]) for e in entries if "val_loss" in e]
-    if not train:
-        return
-    steps, losses = zip(*train, strict=True)
-    smoothed = list(accumulate(losses, lambda smooth, loss: 0.85 * smooth + 0.15 * loss))
-    figure = Figure(figsize=(7, 4), dpi=110, layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot(steps, losses, color="tab:blue", alpha=0.3, linewidth=1)
-    axes.plot(steps, smoothed, color="tab:blue", label="training (smoothed)")
-    if valid:
-        axes.plot(*zip(*valid, strict=True), "o-", color="tab:orange", markersize=4, label="validation")
-    top = max([*smoothed, *(loss for _, loss in valid)])
-    axes.set_ylim(0, max(smoothed[min(3, len(smoothed) - 1)], 0.5 * top) * 1.1 or 1)
-    axes.set(xlabel="step", ylabel="loss per supervised token", title=log_file.parent.name)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(picture)

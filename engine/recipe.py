@@ -16,8 +16,11 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.arguments import SHARED, TrainArguments, UsageError, flag_of, parse, placed
+from engine.arguments import SHARED, TrainArguments, UsageError, flag_of, placed
 from engine.checkpoint import Run
+from engine.console import parse, spelled
+from engine.peer_flags import restarts
+from engine.plugin import load_plugin, note_change
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 CHAIN = ("vision", "lm", "pretrain", "sft1", "sft2", "sft3")  # the sections of training commands, in order
@@ -50,6 +53,8 @@ def read_recipe(name: str) -> dict[str, Flags]:
             raise UsageError(f"{file}: found [{title}], expected {nearest(title, SECTIONS, '[{}]')}")
         if not isinstance(section, dict):
             raise UsageError(f"{file}: [{title}] is not a section, expected flags below a line [{title}]")
+    for one in {str(section.get("plugin", "")) for section in found.values()}:
+        load_plugin(one)
     fields = {flag_of(item): item for item in dataclasses.fields(TrainArguments) if item.name not in OWN}
     return {title: section if title == "eval" else checked(section, fields, f"{file}, [{title}]")
             for title, section in found.items()}  # fmt: skip
@@ -87,17 +92,26 @@ def command_arguments(
     """
     first = ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--recipe", "--preset", default="")
+    first.add_argument("--plugin", default="")
     first.add_argument("--stage", default=str(default.stage))
     given, _ = first.parse_known_args(argv)
     name += given.stage if name == "sft" else ""
     recipe = read_recipe(given.recipe) if given.recipe else {}
     if recipe:
         default = dataclasses.replace(default, **defaults(recipe, name, given.recipe, (*SHARED, *flags)))
+    load_plugin(given.plugin if "plugin" in flags else "")  # a recipe's is loaded by now
     args = parse(default, argv, flags, description or "")
     for run, part in PARTS.items():
         if name == "pretrain" and run in recipe and not (getattr(args, part) or part == "llm" and args.from_run):
             args = dataclasses.replace(args, **{part: f"{args.runs}/{run}"})  # type: ignore[arg-type]
-    return placed(args, name)
+    args = placed(args, name)
+    begun = Run(Path(args.out))
+    anew = restarts(sys.argv[1:] if argv is None else argv)
+    if anew and (begun.path / "run.json").is_file() and not begun.is_finished():
+        raise UsageError(f"--from_resume 0: {args.out} holds a run that has begun, and a repeated command resumes it; "
+                         "delete the folder to begin anew, or give another --out")  # fmt: skip
+    note_change(args.plugin, Path(args.out))
+    return args
 
 
 def defaults(recipe: Mapping[str, Flags], name: str, file: str, flags: Iterable[str]) -> Flags:
@@ -113,11 +127,11 @@ def defaults(recipe: Mapping[str, Flags], name: str, file: str, flags: Iterable[
 
 
 def with_recipe(parser: ArgumentParser, argv: list[str] | None) -> list[str]:
-    """argv behind the flags of its --recipe, which the parser gets: the runs' folder and [eval].
+    """argv behind the flags of its --recipe, which the parser gets: the runs' folder, the plugin and [eval].
 
     Where argv says what to do, as --image FILE, [eval] does not. UsageError for a recipe that cannot be used.
     """
-    parser.add_argument("--recipe", "--preset", default="", metavar="FILE", help="a recipe, of which [eval] is taken")
+    parser.add_argument("--recipe", default="", metavar="FILE", help="a recipe, of which [eval] is taken")
     argv = sys.argv[1:] if argv is None else argv
     given = parser.parse_args(argv)
     if not given.recipe:
@@ -130,7 +144,7 @@ def with_recipe(parser: ArgumentParser, argv: list[str] | None) -> list[str]:
             raise UsageError(f"--recipe {given.recipe}, [eval]: no flag is called {key}, expected {near}")
     if any(getattr(given, name) for name in TO_DO):
         flags = {key: value for key, value in flags.items() if key not in TO_DO}
-    flags = {key: value for key, value in recipe.get("data", {}).items() if key == "runs"} | flags
+    flags = {key: value for key, value in recipe.get("data", {}).items() if key in ("runs", "plugin")} | flags
     switch = {True: "--{}", False: "--no-{}"}
     return [switch[value].format(key) if isinstance(value, bool) else f"--{key}={value}"
             for key, value in flags.items()] + argv  # fmt: skip
@@ -146,25 +160,29 @@ def run_before(args: TrainArguments, name: str) -> str:
     return held[-1]
 
 
-def make_parts(args: TrainArguments, mains: Mapping[str, Callable[[list[str]], None]]) -> bool:
-    """Make the recipe's runs of PARTS that `args` starts from and that are not finished, by those commands.
+def missing_parts(args: TrainArguments) -> list[str]:
+    """The recipe's runs of PARTS that `args` starts from and that are not finished."""
+    return [run for run, part in PARTS.items() if args.recipe and getattr(args, part) == f"{args.runs}/{run}"
+            and not Run(Path(args.runs) / run).is_finished()]  # fmt: skip
 
-    False in a dry run where one is missing: it is dry, too, so there is nothing to go on with.
-    """
-    there = True
-    for run, main in mains.items():
-        folder = f"{args.runs}/{run}"
-        if args.recipe and getattr(args, PARTS[run]) == folder and not Run(Path(folder)).is_finished():
-            make(args, run, main)
-            there = there and not args.dry_run
-    return there
+
+def last_finished(args: TrainArguments, name: str) -> Path | None:
+    """The last run of alignment and the stages before `name` that is finished; None where none is."""
+    earlier = (Path(args.runs) / run for run in reversed(CHAIN[2 : CHAIN.index(name)]))
+    return next((run for run in earlier if Run(run).is_finished()), None)
+
+
+def planned(args: TrainArguments, command: Any) -> TrainArguments:
+    """The arguments that make() would start a command with. command: the script's module."""
+    return command_arguments(command.NAME, command.DEFAULTS, passed_on(args), command.FLAGS, "")
 
 
 def make(args: TrainArguments, run: str, main: Callable[[list[str]], None]) -> None:
-    """Run the command of a run that is missing, or in a dry run of a recipe its dry run; says so."""
+    """Run the command of a run that is missing, or in a dry run its dry run; says so."""
     stage = ["--stage", run[3:]] if run.startswith("sft") else []
     command = [f"train_{run[:3] if stage else run}.py", *stage, *(["--recipe", args.recipe] if args.recipe else [])]
-    print(f"{args.runs}/{run} is not finished: running it first (python {' '.join(command)})")
+    what = "its plan first" if args.dry_run else "running it first"
+    print(f"{args.runs}/{run} is not finished: {what} ({spelled(' '.join(['python', *command]))})")
     main(stage + passed_on(args))
 
 
@@ -172,4 +190,4 @@ def passed_on(args: TrainArguments) -> list[str]:
     """The flags that a command passes on to one that it runs first."""
     names = ["runs", "device", "dtype", "fast", *(["recipe"] if args.recipe else ["english", "seed"])]
     flags = [text for name in names for text in (f"--{name}", str(getattr(args, name)))]
-    return flags + (["--dry_run"] if args.recipe and args.dry_run else [])
+    return flags + (["--dry_run"] if args.dry_run else [])

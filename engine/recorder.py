@@ -66,7 +66,8 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         self._late = self._stopping = False  # a checkpoint is due by time; a signal asks to stop: in any of the ranks
         self._signals = Postponed()
         self._began = time.perf_counter() - self.progress.seconds
-        self._clock, self._counted = time.perf_counter(), self.progress.tokens
+        self._clock = self._stepped = time.perf_counter()
+        self._counted = self.progress.tokens
         self.log = Log(run, plan.steps, self.start, self.progress.seconds, board, quiet=not distributed.is_main())
         if self.start:
             self.log.say(f"resuming after step {self.start} of {plan.steps}")
@@ -77,6 +78,8 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
 
     def __exit__(self, *error) -> None:
         self._signals.__exit__(*error)
+        if error != (None, None, None):
+            self.log.draw()  # the trainer draws the curves of a finished run
         self.log.close()
         if self._signals.noted and error == (None, None, None):  # during the last step
             raise self._interrupted(self.last)
@@ -111,11 +114,12 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         if progress.losses and self.is_due(done, self.plan.log_interval):
             now, loss = time.perf_counter(), progress.take_loss()
             speed = round((progress.tokens - self._counted) / (now - self._clock))
-            self._clock, self._counted = now, progress.tokens
             shown = {"loss": f"{loss:.3f}", "tok_s": speed}
             self.log.write(done, loss=loss, lr=rate, grad_norm=norm, tokens_per_s=speed, tokens=progress.tokens)
+            self._clock, self._counted = time.perf_counter(), progress.tokens
         self.log.advance(**shown)
-        progress.seconds = time.perf_counter() - self._began
+        self._stepped = time.perf_counter()
+        progress.seconds = self._stepped - self._began
 
     def validation(self, done: int, loss: float) -> None:
         """Log a validation loss; save the weights if it is the lowest so far, stop the run if patience is exhausted."""
@@ -136,6 +140,7 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
             if progress.losses:  # since the last entry
                 self.log.write(done, loss=progress.take_loss())
             self.log.say(f"stopped after step {done}: no validation loss below that of step {progress.best_step} since")
+        self._clock += time.perf_counter() - self._stepped  # so that tokens per second are those of training
         progress.seconds = time.perf_counter() - self._began
 
     def finish(self) -> Summary:
@@ -153,9 +158,11 @@ class Recorder(contextlib.AbstractContextManager["Recorder"]):
         return Summary(end, progress.loss, val_loss, progress.seconds, progress.tokens, kept)
 
     def _save(self, step: int) -> None:
+        began = time.perf_counter()
         save_state(self.run, step, self.model, self.optimizer, vars(self.progress))
         drop_best(self.run, self.progress.best_step)
         self._saved, self._saved_at = step, time.perf_counter()
+        self._clock += self._saved_at - began
 
     def is_due(self, done: int, interval: int) -> bool:
         """Whether something done every `interval` steps, and at the last one, is due after step `done`."""

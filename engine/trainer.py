@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from dataset.augment import augmented
-from dataset.bad_rows import BadRow, DataError
+from dataset.bad_rows import DataError
 from dataset.batching import PictureLoader, pixel_loader
 from dataset.encoding import encode_record
 from dataset.features import FeatureCache
@@ -29,6 +29,7 @@ from engine.arguments import TrainArguments, UsageError, rates_of, settings
 from engine.board import log_samples, wandb_run
 from engine.build import Encoder, encoder_note
 from engine.checkpoint import Run, is_finished, locked, open_run
+from engine.curves import draw_curve
 from engine.dataloader import Feed, feature_loader, make_feeds
 from engine.device import (
     accelerate,
@@ -43,8 +44,7 @@ from engine.device import (
 )
 from engine.familiar import describe_training, save_familiar
 from engine.freeze import LORA, add_adapters, check_frozen, frozen_sums, parameter_table, rate_table, set_trainable
-from engine.inference import SAMPLES, Samples, write_samples
-from engine.log import draw_curve
+from engine.inference import SAMPLES, Samples, sample_records, write_samples
 from engine.loop import mean_loss, train
 from engine.memory import kept_memory, memory_plan, memory_table, program_memory
 from engine.recorder import Summary, Trainee
@@ -105,7 +105,7 @@ def train_vlm(
     trained: prefixes of the modules to train, unless --train gives others. begin: called with the picture loader
     before training starts, also when the run is resumed.
     """
-    print(describe_exports(model, in_full=args.dry_run))
+    print(describe_exports(model, in_full=args.dry_run and not args.stage))
     accelerate(model, args.fast)  # its encoder too, which may run before the training
     trained = tuple(prefix.strip() for prefix in args.train.split(",")) if args.train else trained
     longest = min(args.max_seq_len, model.config.lm.max_position_embeddings)
@@ -149,10 +149,7 @@ def train_vlm(
                 save_familiar(folder, familiar)
 
     def show(run: Run) -> Samples:
-        records = []
-        for row in (row for val in feeds[1:] for row in val.examples.rows[:SAMPLES]):
-            with contextlib.suppress(BadRow):  # reported by then
-                records.append(data.val[int(row)])
+        records = sample_records((row for val in feeds[1:] for row in val.examples.rows[:SAMPLES]), data.val)
         return write_samples(run, model, tokenizer, records, load, here.dtype)
 
     return run_training(args, model, trained, feeds, facts, here, save, show)
@@ -218,7 +215,7 @@ def run_training(
                     save_safetensors(run.path / "lora.safetensors", lora_tensors(model), about)
                     merge_lora(model)
                 save(run.path)
-                draw_curve(run.log_file, run.path / "loss.png")
+                draw_curve(run.log_file, run.path / "loss.png", summary.kept_step)
                 if show:
                     if args.fsdp:  # the whole model, in as little memory as possible
                         keep_in(here.dtype, model)
@@ -294,8 +291,8 @@ def describe(args: TrainArguments, feed: Feed, model: nn.Module, here: Machine, 
         f"peak memory: about {sum(memory.values()) / 2**30:.1f} GiB for weights, gradients, optimizer "
         f"and activations, beside about {beside / 2**30:.1f} GiB for the program and freed blocks",
     ]
-    if args.dry_run:
-        lines.append(memory_table(memory))
     if feed.bad.bad:
         lines.append(feed.bad.report())
+    if args.dry_run:
+        lines.append(f"{memory_table(memory)}\nthis is the plan of {args.out}; a dry run trains nothing\n")
     return "\n".join(lines)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from model.checks import check_fields, require_one_of, require_split
+from model.registry import PROJECTORS
 
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_pytorch_tanh")
-PROJECTORS = ("linear", "mlp", "ldp")
 STEMS = ("patch", "conv")
 POST_NORMS = ("none", "kept", "applied")
 
@@ -127,23 +126,22 @@ class VisionConfig:
 class ProjectorConfig:
     """The map from image features to input embeddings of the language model."""
 
-    kind: str  # 'linear' | 'mlp' | 'ldp'
+    kind: str  # of PROJECTORS
     in_features: int  # VisionConfig.feature_size
     out_features: int  # LMConfig.hidden_size
     band: int = 1  # rows of the token grid that are read together, column by column; 1: row by row
 
     def __post_init__(self):
-        require_one_of(self, "kind", PROJECTORS)
+        if self.kind not in PROJECTORS:
+            raise ValueError(
+                f"ProjectorConfig.kind: found {self.kind!r}, expected one of {', '.join(PROJECTORS)}; name the file "
+                "that registers a projector of your own with --plugin (a run's folder has a copy, plugin.py)"
+            )
         check_fields(self)
 
     def tokens_out(self, patches: int) -> int:
-        """Number of tokens for `patches` features: 'ldp' halves each side of the grid, rounding up."""
-        if self.kind != "ldp":
-            return patches
-        side = math.isqrt(patches)
-        if side * side != patches or patches < 1:
-            raise ValueError(f"the ldp projector needs a square grid of features, found {patches} of them")
-        return ((side + 1) // 2) ** 2
+        """M, the number of tokens for `patches` features; ValueError for a grid that this kind cannot take."""
+        return PROJECTORS[self.kind](patches)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import ProjectorConfig
+from model.registry import MODULES
 
 
-def build_projector(config: ProjectorConfig) -> Projector:
+def build_projector(config: ProjectorConfig) -> nn.Module:
     """The projector that `config` names, with PyTorch's default initialisation."""
-    return Projector(config)
+    return MODULES.get(config.kind, Projector)(config)
 
 
 class Projector(nn.Module):
@@ -22,7 +23,6 @@ class Projector(nn.Module):
     ldp is MobileVLM V2's LDPv2 (arXiv 2402.03766): average pooling over the grid, then a depthwise 3x3
     convolution with a residual connection, which encodes position. It pools to half the grid's side,
     rounded up, where MobileVLM pools to a fixed 12x12. All layers have biases.
-    Tokens come in bands of config.band rows: causally, one sees the bands above and what lies left of it in its own.
     """
 
     def __init__(self, config: ProjectorConfig):
@@ -46,7 +46,7 @@ class Projector(nn.Module):
             x = self.linear_2(F.gelu(x))
         if self.config.kind == "ldp":
             x = self._pool(x)
-        return x if self.config.band == 1 else x[:, band_order(x.shape[1], self.config.band)]
+        return x
 
     @torch.no_grad()
     def scale_output(self, factor: Tensor) -> None:

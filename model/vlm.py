@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from model.config import VLMConfig
 from model.language import LanguageModel
-from model.projector import Projector, build_projector
+from model.projector import band_order, build_projector
 from model.vision import VisionTransformer
 
 IGNORED = -100  # the label of an unsupervised position
@@ -21,7 +21,7 @@ class VLM(nn.Module):
     """
 
     vision: VisionTransformer | None
-    projector: Projector | None
+    projector: nn.Module | None
 
     def __init__(self, config: VLMConfig, vision: VisionTransformer | None = None, llm: LanguageModel | None = None):
         super().__init__()
@@ -98,18 +98,20 @@ class VLM(nn.Module):
         """Embeddings (P, M, D) of P images, M positions each, from exactly one of three sources; else ValueError.
 
         pixels (P, 3, H, W) go through encoder and projector, features (P, N, Dv) through the projector alone. words
-        (P, M, W) are token ids, padded with -1, whose embeddings are summed at each position.
+        (P, M, W) are token ids, padded with -1, whose embeddings are summed at each position. Projected tokens come in
+        bands of config.projector.band rows: causally, one sees the bands above and what lies left of it in its own.
         """
         if sum(source is not None for source in (pixels, features, words)) != 1:
             raise ValueError("give exactly one of pixels, features and words")
         if words is not None:
             embedded = self.llm.embed(words.clamp(min=0))  # (P, M, W, D)
             return (embedded * (words >= 0).unsqueeze(-1)).sum(2)
-        if self.projector is None:
+        if self.projector is None or self.config.projector is None:
             raise ValueError("this model has no projector, so it cannot take images; train one with train_pretrain.py")
         if pixels is not None:
             features = self.encode(pixels)
-        return self.projector(features)
+        made, band = self.projector(features), self.config.projector.band
+        return made if band == 1 else made[:, band_order(made.shape[1], band)]
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Features (P, N, Dv) of pixels (P, 3, H, W)."""

@@ -2,45 +2,44 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
 from pathlib import Path
 
 from PIL import Image
 
-from dataset.curation.check_page import data_uri, write_html
+from dataset.htmlpage import Entry, entry_list, escape, picture_element, write_html
 from dataset.picturebook.captions_zh import SIDES, related, sky_word
 from dataset.picturebook.facts import ACTIONS_ZH, COLOURS, KINDS, PLACES, Scene
 from dataset.picturebook.telling import clear_side, in_sky, notable_size
 from dataset.pictures import open_picture
 from dataset.record import Picture
+from scoring.bars import WORST_HIGH, score_bars
 from scoring.contradictions import contradictions
-from scoring.report import score_table
+from scoring.pagelinks import NO_LINKS, link, pages_of, run_head
+from scoring.report import draws_chinese
 from scoring.statements import Statement, judge
 
-STYLE = """
-:root{color-scheme:light dark}
-body{font:16px/1.6 system-ui,"PingFang SC","Microsoft YaHei","Noto Sans CJK SC",sans-serif;max-width:1080px;
-margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem} pre{overflow-x:auto;font-size:13px;line-height:1.5}
-article{display:flex;gap:1.25rem;padding:1rem 0;border-top:1px solid #8884}
-article img{width:224px;height:224px;object-fit:contain;flex:none;border-radius:6px;background:#8882}
-article h2{font-size:1rem;margin:0 0 .25rem;font-weight:600} p{margin:.25rem 0}
-.facts,.id{color:#777;font-size:14px}
-mark{border-radius:3px;padding:0 2px;color:inherit}
-mark.right{background:#3a35} mark.wrong{background:#e336;text-decoration:line-through} mark.open{background:#8883}
-.itself{color:#c33;font-size:14px}
-@media(max-width:600px){article{flex-direction:column}}
-"""
 LEGEND = (
-    '<p class="facts">Words by their statement: <mark class="right">true</mark> &nbsp; '
+    '<p class="faint">Words by their statement: <mark class="right">true</mark> &nbsp; '
     '<mark class="wrong">false</mark> &nbsp; <mark class="open">undecided by the facts</mark> &nbsp; nothing to check. '
     "Hover over one for the facts.</p>"
 )
+SHOWN = 1000  # entries of a page, at most
 PREVIEW = 520  # pixels of the longer side of a picture kept for a page or a contact sheet
 VERDICTS = {True: "right", False: "wrong", None: "open"}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about the picture, and whether the answer is right."""
+
+    text: str
+    answer: str
+    expected: str
+    right: bool
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,9 @@ class Shown:
     reference: str | None = None
     note: str = ""  # a warning, shown below the text
     other: str | None = None  # a second answer below the first; the two are called A and B
+    questions: Sequence[Question] = ()  # further ones about the picture
+    tags: tuple[str, ...] = ()  # to filter by
+    values: Mapping[str, float] = field(default_factory=dict)  # to sort by
 
 
 def preview(picture: Picture, side: int = PREVIEW) -> Image.Image:
@@ -67,50 +69,91 @@ def write_page(
     path: Path | str,
     shown: Iterable[Shown],
     title: str = "Captions",
-    scores: dict[str, dict[str, object]] | None = None,
+    scores: Mapping[str, Mapping[str, object]] | None = None,
     command: str | None = None,
     text: str = "",
+    run: Path | None = None,
+    top: Sequence[str] = (),
 ) -> None:
-    """Write the page atomically. scores: title -> metrics, as for report.score_table; text: a plain one above all."""
-    parts = [f"<h1>{html.escape(title)}</h1>"]
+    """Write the page atomically, the first SHOWN entries in parts that can be filtered and sorted.
+
+    scores: title -> metrics, as for report.score_table, shown as bars; text: a plain one above all; top: more HTML
+    there. run: the folder of the run that the page is about, whose pages are linked to each other.
+    """
+    path = Path(path)
+    parts = [NO_LINKS, f"<h1>{escape(title)}</h1>"]
     if command:
-        parts.append(f"<p><code>{html.escape(command)}</code></p>")
+        parts.append(f"<p><code>{escape(command)}</code></p>")
     if scores:
-        parts.append(f"<pre>{html.escape(score_table(scores))}</pre>")
+        parts.append(score_bars(scores))
+    parts += top
     if text:
-        parts.append(f"<pre>{html.escape(text)}</pre>")
-    entries = list(shown)
-    if any(entry.scene is not None for entry in entries):
-        parts.append(LEGEND)
-    parts += map(_entry, entries)
-    write_html(Path(path), title, STYLE, parts, '<html lang="zh-CN">')
+        parts.append(f"<pre>{escape(text)}</pre>")
+    entries, judged, others = [], False, iter(shown)
+    for one in islice(others, SHOWN):
+        judged = judged or one.scene is not None
+        entries.append(_entry(one))
+    parts += [LEGEND] if judged else []
+    if next(others, None) is not None:
+        parts.append(f'<p class="faint">There are more: the first {SHOWN:,} are shown.</p>')
+    parts += entry_list(entries, WORST_HIGH)
+    write_html(path, title, parts, run_head(path, run))
+    if run:
+        link(pages_of(run, {path.parent, run}), run)
 
 
-def _entry(entry: Shown) -> str:
-    lines = [f"<h2>{html.escape(entry.title)}</h2>"] if entry.title else []
+def _entry(entry: Shown) -> Entry:
+    lines = [f"<h3>{escape(entry.title)}</h3>"] if entry.title else []
     if entry.other is None:
-        lines += _answer(entry.text, entry.scene)
+        lines += answer_lines(entry.text, entry.scene)
     else:
-        lines += _answer(entry.text, entry.scene, "A: ") + _answer(entry.other, entry.scene, "B: ")
+        lines += answer_lines(entry.text, entry.scene, "A: ") + answer_lines(entry.other, entry.scene, "B: ")
     if entry.note:
-        lines.append(f'<p class="facts">⚠ {html.escape(entry.note)}</p>')
+        lines.append(f'<p class="faint">⚠ {escape(entry.note)}</p>')
     if entry.reference is not None:
-        lines.append(f'<p class="facts">reference: {html.escape(entry.reference)}</p>')
+        lines.append(f'<p class="faint">reference: {escape(entry.reference)}</p>')
     if entry.scene is not None:
-        lines.append(f'<p class="facts">facts: {html.escape(facts_line(entry.scene))}</p>')
-    alt = html.escape(entry.title or "picture", quote=True)
-    picture = f'<img alt="{alt}" src="{data_uri(entry.picture, 336, 82)}">' if entry.picture is not None else ""
-    return f"<article>{picture}<div>{''.join(lines)}</div></article>"
+        facts = facts_line(entry.scene) if draws_chinese(entry.text) else english_facts(entry.scene)
+        lines.append(f'<p class="faint">facts: {escape(facts)}</p>')
+    if entry.values and entry.other is None:
+        told = " · ".join(f"{name} {value:.4g}" for name, value in entry.values.items())
+        lines.append(f'<p class="faint">{escape(told)}</p>')
+    lines += _question_lines(entry.questions)
+    inside = f"{picture_element(entry.picture, entry.title or 'picture')}<div>{''.join(lines)}</div>"
+    return Entry(inside, entry.tags, entry.values)
 
 
-def _answer(text: str, scene: Scene | None, name: str = "") -> list[str]:
-    """An answer's lines: its words, marked where the facts are known, and how it contradicts itself."""
-    words = marked(text, scene) if scene is not None else html.escape(text)
-    found = contradictions(text) if scene is not None else []
+def answer_lines(text: str, scene: Scene | None, name: str = "") -> list[str]:
+    """An answer's lines: its words, marked where the facts are known; each false statement, and how it contradicts
+    itself."""
+    if scene is None:
+        return [f'<p class="text">{name}{escape(text) or "<i>(empty)</i>"}</p>']
+    false = [f"✗ {hint(one, scene)}" for one in judge(text, scene) if one.verdict is False]
+    false += [f"✗ contradicts itself: {one}" for one in contradictions(text)]
+    items = "".join(f"<li>{escape(line)}</li>" for line in dict.fromkeys(false))
+    listed = [f'<ul class="errors bad">{items}</ul>'] if items else []
+    return [f'<p class="text">{name}{marked(text, scene) or "<i>(empty)</i>"}</p>', *listed]
+
+
+def _question_lines(questions: Sequence[Question]) -> list[str]:
+    if not questions:
+        return []
+    wrong, right = ([one for one in questions if one.right is verdict] for verdict in (False, True))
+    told = f"{len(right)} of {len(questions)} questions answered right"
     return [
-        f"<p>{name}{words or '<i>(empty)</i>'}</p>",
-        *(f'<p class="itself">contradicts itself: {html.escape(one)}</p>' for one in found),
+        _listed(wrong, "bad"),
+        f'<details><summary class="faint">{told}</summary>{_listed(right, "good")}</details>',
     ]
+
+
+def _listed(questions: Sequence[Question], css: str) -> str:
+    """A question that was asked in several turns stands there once for each answer, with how often."""
+    items = [
+        f"<li>{'✓' if one.right else '✗'} {escape(one.text)} → {escape(one.answer) or '(empty)'}"
+        f"{'' if one.right else f' (expected: {escape(one.expected)})'}{f' ×{times}' if times > 1 else ''}</li>"
+        for one, times in Counter(questions).items()
+    ]
+    return f'<ul class="errors {css}">{"".join(items)}</ul>' if items else ""
 
 
 def marked(text: str, scene: Scene) -> str:
@@ -119,18 +162,21 @@ def marked(text: str, scene: Scene) -> str:
     Where statements share words (a bare plural names a thing and says several), wrong takes precedence over right, and
     right over open.
     """
+    out = []
+    for start, end, verdict, title in judged_parts(text, scene):
+        words = escape(text[start:end])
+        out.append(f'<mark class="{verdict}" title="{escape(title)}">{words}</mark>' if verdict else words)
+    return "".join(out)
+
+
+def judged_parts(text: str, scene: Scene) -> Iterator[tuple[int, int, str, str]]:
+    """The text from start to end in parts: (start, end, right | wrong | open or "" without a statement, the facts)."""
     statements = judge(text, scene)
     edges = sorted({0, len(text), *(edge for one in statements for edge in (one.start, one.end))})
-    out = []
     for start, end in pairwise(edges):
-        words = html.escape(text[start:end])
         here = [one for one in statements if one.start <= start and end <= one.end]
-        if here:
-            verdict = next(v for v in (False, True, None) if any(one.verdict is v for one in here))
-            title = html.escape("; ".join(hint(one, scene) for one in here), quote=True)
-            words = f'<mark class="{VERDICTS[verdict]}" title="{title}">{words}</mark>'
-        out.append(words)
-    return "".join(out)
+        verdict = next((v for v in (False, True, None) if any(one.verdict is v for one in here)), None)
+        yield start, end, VERDICTS[verdict] if here else "", "; ".join(hint(one, scene) for one in here)
 
 
 def hint(one: Statement, scene: Scene) -> str:
@@ -150,10 +196,7 @@ def _facts(one: Statement, scene: Scene) -> str:
         return f"no {' and no '.join(dict.fromkeys(missing))}"
     thing = things[one.about]
     if one.type == "relation":
-        told = scene.relation
-        if told is None:
-            return "nothing rides, holds or is on another"
-        return f"{scene.things[told.subject].kind} {told.name} {scene.things[told.object].kind}"
+        return _facts_of_relation(scene)
     if one.type == "order":
         return ", ".join(f"{kind} at {things[kind].x:.2f}" for kind in dict.fromkeys((one.about, str(one.other))))
     return {
@@ -183,3 +226,22 @@ def facts_line(scene: Scene) -> str:
         subject, thing = scene.things[scene.relation.subject], scene.things[scene.relation.object]
         told.append(related(scene, KINDS[subject.kind].zh, KINDS[thing.kind].zh, subject))
     return " · ".join(told)
+
+
+def english_facts(scene: Scene) -> str:
+    """The facts in English: by the sea · 2 dog brown left running · 1 sun in the sky · man riding horse."""
+    told = [PLACES[scene.place].en]
+    for thing in scene.things:
+        side = "in the sky" if in_sky(thing) else thing.side + ("" if clear_side(thing) else "?")
+        words = (str(thing.count), KINDS[thing.kind].en, thing.colour, side, thing.action, notable_size(thing))
+        told.append(" ".join(word for word in words if word))
+    if scene.relation:
+        told.append(_facts_of_relation(scene))
+    return " · ".join(told)
+
+
+def _facts_of_relation(scene: Scene) -> str:
+    told = scene.relation
+    if told is None:
+        return "nothing rides, holds or is on another"
+    return f"{scene.things[told.subject].kind} {told.name} {scene.things[told.object].kind}"

@@ -78,13 +78,8 @@ def score_table(columns: Mapping[str, Mapping[str, object]], markdown: bool = Fa
     empty there; an undefined one is "-". A single column with blank_ metrics is split in two, the second titled
     "image blanked".
     """
-    if len(columns) == 1:
-        columns = _with_blank_apart(columns)
-    names = [name for metrics in columns.values() for name in metrics if not name.endswith("_ci95")]
-    left_out = {*DETAILS, *(name for name in OVER_ALL if f"{name}/{SAMPLINGS[0]}" in names)}
-    order = {name: i for i, name in enumerate(FIRST)}
-    shown = dict.fromkeys(name for name in names if name not in left_out and not name.startswith(APART))
-    names = sorted(shown, key=lambda name: order.get(name, len(order)))
+    columns = columns_of(columns)
+    names = table_names(columns)
     rows = [["metric", *columns]]
     rows += [[name, *(cell(metrics, name) for metrics in columns.values())] for name in names]
     return aligned(rows, markdown)
@@ -100,7 +95,19 @@ def aligned(rows: Sequence[Sequence[str]], markdown: bool = False) -> str:
     return "\n".join("  ".join(map(_pad, row, widths)).rstrip() for row in rows)
 
 
-def _with_blank_apart(columns: Mapping[str, Mapping[str, object]]) -> dict[str, Mapping[str, object]]:
+def table_names(columns: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """The metrics of a table of these columns, in its order."""
+    names = [name for metrics in columns.values() for name in metrics if not name.endswith("_ci95")]
+    left_out = {*DETAILS, *(name for name in OVER_ALL if f"{name}/{SAMPLINGS[0]}" in names)}
+    order = {name: i for i, name in enumerate(FIRST)}
+    shown = dict.fromkeys(name for name in names if name not in left_out and not name.startswith(APART))
+    return sorted(shown, key=lambda name: order.get(name, len(order)))
+
+
+def columns_of(columns: Mapping[str, Mapping[str, object]]) -> Mapping[str, Mapping[str, object]]:
+    """The columns of a table: a single one with blank_ metrics is split in two, the second titled "image blanked"."""
+    if len(columns) != 1:
+        return columns
     (title, metrics), *_ = columns.items()
     blank = {name.removeprefix("blank_"): v for name, v in metrics.items() if name.startswith("blank_")}
     seen = {name: v for name, v in metrics.items() if not name.startswith("blank_")}

@@ -18,6 +18,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: a second thread co
 
 from tiny import QUICK, write_encoder, write_jsonl, write_language  # noqa: E402  (imports torch)
 
+# Of few but long tests: they come first, so that two processes end together.
+LONGEST = ("test_without_fast.py", "test_readme.py", "test_tutorial.py", "test_torture.py", "test_web_page.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
@@ -50,3 +57,15 @@ def tiny_run(tiny, tmp_path_factory) -> Path:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         train_pretrain.main([str(flag) for flag in flags])
     return out
+
+
+@pytest.fixture
+def kinds_of_projectors():
+    """What projectors a test registers is forgotten after it."""
+    from model.registry import MODULES, PROJECTORS
+
+    before = dict(PROJECTORS), dict(MODULES)
+    yield
+    for table, rows in zip((PROJECTORS, MODULES), before, strict=True):
+        table.clear()
+        table.update(rows)

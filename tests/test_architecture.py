@@ -21,6 +21,7 @@ from engine.arguments import TrainArguments
 from engine.command import guarded
 from model.checkpoints.vision_families import vision_tensors
 from model.config import PROJECTORS, ProjectorConfig, VisionConfig
+from model.registry import MODULES
 from model.vision import VisionTransformer
 from tools import lines
 
@@ -85,12 +86,9 @@ def put(head: str, code: str, patch: pytest.MonkeyPatch) -> None:
 
 def test_a_projector_is_added_as_told(monkeypatch):
     (field,) = (field for field in fields(TrainArguments) if field.name == "projector")
-    before = PROJECTORS
-    assert field.metadata["choices"] is before  # so that the flag takes it too
+    assert field.metadata["choices"] is PROJECTORS  # so that the flag takes it too
     follow("add a projector", monkeypatch)
-    assert (*before, "norm") == PROJECTORS
-    monkeypatch.undo()
-    assert before == PROJECTORS
+    assert (PROJECTORS.pop("norm")(7), MODULES.pop("norm").__name__) == (7, "NormProjector")
     with pytest.raises(ValueError, match="kind: found 'norm'"):
         ProjectorConfig("norm", 8, 8)
 

@@ -18,12 +18,12 @@ MAY_IMPORT = {
 }
 CORE = {"torch", "numpy", "PIL", "safetensors", "tokenizers", "tqdm"}  # what every command needs
 SCRIPTS = tuple(path.stem for path in ROOT.glob("*.py"))
-OURS = {*MAY_IMPORT, "tools", "tests", *SCRIPTS}
+OURS = {*MAY_IMPORT, "tools", "tests", "glimpse", *SCRIPTS}
 
 
 def sources() -> list[Path]:
     """The Python files of the packages, the tools and the scripts, not of the tests."""
-    packages = [path for name in (*MAY_IMPORT, "tools") for path in sorted((ROOT / name).rglob("*.py"))]
+    packages = [path for name in (*MAY_IMPORT, "tools", "glimpse") for path in sorted((ROOT / name).rglob("*.py"))]
     return packages + sorted(ROOT.glob("*.py"))
 
 
@@ -133,7 +133,7 @@ def test_every_library_that_is_imported_is_in_the_requirements():
     names = {"PIL": "pillow"}
     missing = {
         f"{path.relative_to(ROOT)}: {name}"
-        for path in (p for p in sources() if p.relative_to(ROOT).parts[0] != "tools")
+        for path in (p for p in sources() if p.relative_to(ROOT).parts[0] not in ("tools", "glimpse"))
         for name in imported(ast.parse(path.read_text("utf-8")))
         if name not in OURS | sys.stdlib_module_names and names.get(name, name).lower() not in text
     }

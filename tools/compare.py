@@ -14,36 +14,36 @@ if __name__ == "__main__":
 
     begin()
 
-import argparse
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from difflib import SequenceMatcher
 from pathlib import Path
 
 from PIL import Image
 
 from dataset.bad_rows import BadImage, BadRows, DataError
+from dataset.htmlpage import escape
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.world import make_scene
 from engine.command import guarded
+from engine.console import Parser
 from scoring.answer_file import Row, read_answers
+from scoring.bars import WORST_HIGH, arrow, error_tags, score_cell, sort_values
 from scoring.coco import CaptionScorer
-from scoring.metrics import SampleScores, differences, totals
-from scoring.page import Shown, preview, write_page
+from scoring.metrics import Difference, SampleScores, differences, totals
+from scoring.page import SHOWN, Shown, preview, write_page
 from scoring.report import DETAILS, FIRST, aligned
 
 Pair = tuple[Row, Row]
+Compared = tuple[str, Difference, int]  # a metric's name, and how many answers have another value of it
 NAMED = 5  # unpaired answers, and most changed ones
-SHOWN = 100  # pictures on a page
+HEADS = ("metric", "A", "B", "B - A [95%]", "p", "answers changed")
 SIDE = 336  # pixels of a picture on it
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("first", metavar="A", help="answers of one run")
     parser.add_argument("second", metavar="B", help="answers of another, to the same questions")
     parser.add_argument("--page", metavar="FILE", help="write an HTML page: both answers below each picture")
@@ -54,16 +54,17 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"--max_bad {args.max_bad}: expected 0 to 1")
     pairs, notes = paired(*(read(path, args.max_bad) for path in (args.first, args.second)))
     text = "\n".join([f"A: {args.first}\nB: {args.second}\n{len(pairs):,} answers in pairs", *notes])
-    table = comparison(pairs, args.seed)
+    compared = comparison(pairs, args.seed)
+    table = aligned([list(HEADS), *(cells(*one) for one in compared)])
     order = sorted(pairs, key=likeness)
     changed = sum(one["answer"] != other["answer"] for one, other in pairs)
     print(f"{text}\n\n{table}\n\n{changed:,} answers differ, most of all:\n")
     for one, other in order[: min(changed, NAMED)]:
         print(f"{one['picture']}: {one['prompt']}\n  A: {one['answer']}\n  B: {other['answer']}\n")
     if args.page:
-        more = f", the {SHOWN} that differ most are shown" if len(pairs) > SHOWN else ""
+        more = f", the {SHOWN:,} that differ most are shown" if len(pairs) > SHOWN else ""
         title = f"A: {args.first}, B: {args.second} ({len(pairs):,} answers{more})"
-        write_page(Path(args.page), [shown(*pair) for pair in order[:SHOWN]], title, text=f"{text}\n\n{table}")
+        write_page(args.page, (shown(*pair) for pair in order), title, text=text, top=[html_table(compared)])
         print(f"page kept in {args.page}")
 
 
@@ -111,21 +112,36 @@ def numbered(rows: Sequence[Row]) -> dict[tuple[str, str, int], Row]:
     return found
 
 
-def comparison(pairs: Sequence[Pair], seed: int) -> str:
-    """The table of the metrics that both have."""
+def comparison(pairs: Sequence[Pair], seed: int) -> list[Compared]:
+    """The metrics that both have, in the order of a table."""
     first, second = scores_of(pairs)
     compared = differences(first, second, seed)
     changed = changes(first, second)
     order = {name: i for i, name in enumerate(FIRST)}
-    rows = [["metric", "A", "B", "B - A [95%]", "p", "answers changed"]]
-    for name in sorted(compared, key=lambda name: order.get(name, len(order))):
-        one = compared[name]
-        if name in DETAILS or one.gain is None or one.ci95 is None or one.p is None:
-            continue
-        low, high = one.ci95
-        gain = f"{one.gain:+.3f} [{low:+.3f}, {high:+.3f}]"
-        rows.append([name, f"{one.first:.3f}", f"{one.second:.3f}", gain, f"{one.p:.3f}", f"{changed[name]:,}"])
-    return aligned(rows)
+    names = sorted(compared, key=lambda name: order.get(name, len(order)))
+    return [(name, compared[name], changed[name]) for name in names
+            if name not in DETAILS and compared[name].ci95 is not None and compared[name].p is not None]  # fmt: skip
+
+
+def cells(name: str, one: Difference, changed: int) -> list[str]:
+    low, high = one.ci95 or (0.0, 0.0)
+    gain = f"{one.gain:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return [name, f"{one.first:.3f}", f"{one.second:.3f}", gain, f"{one.p:.3f}", f"{changed:,}"]
+
+
+def html_table(compared: Sequence[Compared]) -> str:
+    """The comparison with bars; a triangle stands where a difference's interval does not hold 0."""
+    rows = ["<tr>" + "".join(f"<th>{escape(head)}</th>" for head in HEADS) + "</tr>"]
+    for name, one, changed in compared:
+        low, high = one.ci95 or (0.0, 0.0)
+        better = "" if low <= 0 <= high or not arrow(name) else "bad" if (low < 0) != (name in WORST_HIGH) else "good"
+        sign = "" if low <= 0 <= high else "▼ " if low < 0 else "▲ "
+        top = max(1.0, one.first or 0.0, one.second or 0.0)
+        _, _, _, gain, p, number = cells(name, one, changed)
+        bars = "".join(f"<td>{score_cell({name: value}, name, top)}</td>" for value in (one.first, one.second))
+        rows.append(f'<tr><td>{escape(name)}{arrow(name)}</td>{bars}<td class="{better}">{sign}{gain}</td>'
+                    f"<td>{p}</td><td>{number}</td></tr>")  # fmt: skip
+    return f'<div class="wide"><table class="scores">{"".join(rows)}</table></div>'
 
 
 def scores_of(pairs: Sequence[Pair]) -> tuple[list[SampleScores], list[SampleScores]]:
@@ -158,8 +174,16 @@ def likeness(pair: Pair) -> float:
 def shown(one: Row, other: Row) -> Shown:
     """Both answers below their picture, which is drawn or opened where it still is."""
     scene = scene_of(one["picture"])
-    entry = Shown(picture_of(one, scene), one["answer"], f"{one['picture']}: {one['prompt']}", scene)
-    return replace(entry, reference=" / ".join(one["references"]) or None, other=other["answer"])
+    first, second = (error_tags(row["scores"]) for row in (one, other))
+    tags = ["answers differ"] if one["answer"] != other["answer"] else []
+    tags += ["wrong in A only"] if first and not second else ["wrong in B only"] if second and not first else []
+    tags += [f"A, {tag}" for tag in first] + [f"B, {tag}" for tag in second]
+    before, after = (sort_values(row["scores"]) for row in (one, other))
+    values = {"likeness": likeness((one, other))}
+    values |= {f"B - A, {name}": after[name] - before[name] for name in before if name in after}
+    return Shown(picture_of(one, scene), one["answer"], f"{one['picture']}: {one['prompt']}", scene,
+                 reference=" / ".join(one["references"]) or None, other=other["answer"], tags=tuple(tags),
+                 values=values)  # fmt: skip
 
 
 def scene_of(name: str) -> Scene | None:

@@ -11,7 +11,6 @@ if __name__ == "__main__":
 
     begin()
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ import torch
 from engine.arguments import UsageError
 from engine.build import Trained, add_arguments, load_trained
 from engine.command import guarded
+from engine.console import Parser
 from model.checkpoints.files import save_safetensors, write_json
 from model.checkpoints.llava import llava_config, llava_tensors, select_strategy
 from tools.llava_card import model_card
@@ -27,7 +27,7 @@ from tools.llava_tokenizer import IMAGE, save_llava_tokenizer
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = Parser(__doc__.split("\n")[0])
     add_arguments(parser)
     parser.add_argument("out", help="the folder to write, new or empty")
     dtypes = ("float32", "bfloat16", "float16")

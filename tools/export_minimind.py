@@ -11,20 +11,20 @@ if __name__ == "__main__":
 
     begin()
 
-import argparse
 import sys
 from pathlib import Path
 
 from engine.arguments import UsageError
 from engine.build import Trained, add_arguments, load_trained
 from engine.command import guarded
+from engine.console import Parser
 from model.checkpoints import save_minimind_v
 from model.checkpoints.minimind import check_minimind_encoder
 from tokenizer.tokenizer import MINIMIND2_IMAGE_ID
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = Parser(__doc__.split("\n")[0])
     add_arguments(parser)
     parser.add_argument("out", help="the file to write, named as MiniMind-V names it: sft_vlm_512.pth")
     args = parser.parse_args(argv)

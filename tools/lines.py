@@ -24,7 +24,7 @@ SPINE = modules({
 # trust: drawing, captions, the chat template, file formats, the feature cache, memory plan and log.
 READING = modules({
     "": "train_pretrain",
-    "engine/": "arguments build trainer dataloader freeze loop recorder optimizer",
+    "engine/": "arguments parts build trainer dataloader freeze loop recorder optimizer",
     "dataset/": "splits record encoding batching",
     "model/": "vlm projector vision language layers config",
 })  # fmt: skip
@@ -33,12 +33,13 @@ READING = modules({
 # A file counts in full even if only one short function of it is called.
 PATH = modules({
     "": "train_pretrain",
-    "engine/": "board command arguments recipe trainer build device distributed cells dataloader freeze memory "
-               "checkpoint signals log optimizer recorder loop",
-    "model/": "config checks layers language vision projector vlm lora init",
+    "engine/": "board command arguments console peer_flags recipe plugin parts trainer build device distributed cells "
+               "dataloader freeze memory checkpoint signals log optimizer recorder loop",
+    "model/": "config checks registry layers language vision projector vlm lora init",
     "model/checkpoints/": "files load own strict vision_families exports llava minimind",
     "tokenizer/": "tokenizer template chat",
-    "dataset/": "answers_seen splits mixture record atomic bad_rows encoding batching pictures preprocess features",
+    "dataset/": "answers_seen console splits mixture record atomic bad_rows encoding batching pictures preprocess "
+                "features",
     "dataset/picturebook/": "book world facts captions captions_zh checklists questions telling words",
     "dataset/picturebook/drawing/": "picture pen backdrop places places_nature figure people animals animals_small "
                                     "things vehicles",

@@ -11,19 +11,19 @@ if __name__ == "__main__":
 
     begin()
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
 
 from engine.checkpoint import Run
 from engine.command import guarded
+from engine.console import Parser
 from model.checkpoints import load_vlm, save_vlm
 from tokenizer.tokenizer import load_tokenizer
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = Parser(__doc__.split("\n")[0])
     parser.add_argument("run", type=Path, help="a finished run of train_lm.py")
     parser.add_argument("out", type=Path, help="the folder to write")
     args = parser.parse_args(argv)

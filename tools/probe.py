@@ -14,7 +14,6 @@ if __name__ == "__main__":
 
     begin()
 
-import argparse
 import json
 import random
 import sys
@@ -40,7 +39,9 @@ from dataset.picturebook.world import make_scene
 from dataset.record import IMAGE, Batch, Example, Turn
 from engine.build import get_tokenizer, load_trained
 from engine.command import guarded
+from engine.console import Parser
 from engine.device import pick_device, prepare
+from engine.plugin import load_plugin
 from model.checkpoints import load_vlm
 from model.vlm import VLM
 from tokenizer.tokenizer import Tokenizer
@@ -70,19 +71,19 @@ ATTRIBUTES = {
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("run", type=Path, help="a run of train_lm.py, train_pretrain.py or train_sft.py, in Chinese")
     parser.add_argument("--attribute", choices=tuple(ATTRIBUTES), default="side", help="default: side")
     parser.add_argument("--n", type=int, default=600, help="scenes to fit on, half as many to score")
     parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--plugin", default="", help="the file that registers the run's projector, if it is your own")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
     args = parser.parse_args(argv)
     if args.n < 20:
         parser.error(f"--n {args.n}: expected 20 or more")
     device = pick_device(args.device)
     prepare(device)
+    load_plugin(args.plugin)
     probe = load_any(args.run)
     probe.model.to(device)
     *_, classes, suffix, words = ATTRIBUTES[args.attribute]

@@ -67,9 +67,9 @@ def projector_activation(config: ProjectorConfig) -> str:
 
 def picture_parts(vlm: VLM) -> tuple[VisionConfig, ProjectorConfig]:
     """The configs of encoder and projector; WeightsError where the model lacks one."""
-    if vlm.vision is None or vlm.projector is None:
+    if vlm.vision is None or vlm.config.projector is None:
         raise WeightsError("this is only a language model; export a run of train_pretrain.py or train_sft.py")
-    return vlm.vision.config, vlm.projector.config
+    return vlm.vision.config, vlm.config.projector
 
 
 def vision_tower(config: VisionConfig) -> dict:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shutil
 import warnings
 from pathlib import Path
 
@@ -213,13 +214,38 @@ def test_a_finished_run_in_the_way_does_not_matter(tiny, tiny_run, here, capsys)
     assert {name: (tiny_run / name).read_bytes() for name in files_in(tiny_run)} == before
 
 
+def test_on_a_fresh_clone_a_later_stage_tells_the_plan_of_all_stages_in_their_order(tiny, here, monkeypatch, capsys):
+    monkeypatch.setattr("engine.build.EMBEDDED_ENCODER", tiny / "vision")
+    monkeypatch.setattr("engine.parts.EMBEDDED_LANGUAGE", {0.0: tiny / "lm"})
+    monkeypatch.setattr(train_pretrain, "TEXTS", 40)
+    monkeypatch.setattr(train_sft, "TEXTS", {1: 64, 2: 96, 3: 128})
+    dry_run(train_sft.main, "--stage", 3)
+    said = capsys.readouterr().out
+    assert re.findall(r"this is the plan of (\S+);", said) == ["out/pretrain", "out/sft1", "out/sft2", "out/sft3"]
+    assert [int(steps) for steps in re.findall(r"^steps: (\d+) of", said, re.MULTILINE)] == [2, 2, 3, 4]
+    of_llm = re.findall(r"^llm +([\d,]+) +([\d,]+) +[\d,]+$", said, re.MULTILINE)
+    assert of_llm == [("0", "220,320"), *[("220,320", "0")] * 3]
+    assert not files_in(here)
+
+
+def test_a_plan_starts_from_the_last_run_that_is_there_and_with_data_of_ones_own_from_a_run_alone(
+    tiny, tiny_run, here, monkeypatch, capsys
+):
+    monkeypatch.setattr(train_sft, "TEXTS", {1: 64, 2: 96, 3: 128})
+    shutil.copytree(tiny_run, here / "out" / "pretrain")
+    dry_run(train_sft.main, "--stage", 2)
+    said = capsys.readouterr().out
+    assert re.findall(r"this is the plan of (\S+);", said) == ["out/sft1", "out/sft2"]
+    assert re.findall(r"^llm +([\d,]+) +0 +[\d,]+$", said, re.MULTILINE) == ["220,320"] * 2  # the tiny one's
+    with pytest.raises(UsageError, match="out/sft1 is not finished, and stage 2 starts from it; name a run with"):
+        dry_run(train_sft.main, "--stage", 2, "--data", tiny / "data.jsonl", "--images", tiny / "images")
+
+
 def test_no_stage_is_trained_for_the_sake_of_a_dry_run(tiny, here, monkeypatch):
     def trained(argv):
         raise AssertionError("the language model was trained")
 
     monkeypatch.setattr("engine.build.EMBEDDED_ENCODER", tiny / "vision")
     monkeypatch.setattr(train_lm, "main", trained)
-    with pytest.raises(UsageError, match="out/sft1 is not finished"):
-        dry_run(train_sft.main, "--stage", 2)
     dry_run(train_pretrain.main, "--samples", 20, "--english", 0.5)
     assert not files_in(here)

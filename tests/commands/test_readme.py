@@ -20,6 +20,7 @@ from families import write_clip, write_model
 from PIL import Image
 from tiny import conversation, write_encoder, write_jsonl, write_language, write_parquet
 
+from glimpse.__main__ import COMMANDS
 from model.checkpoints import clip_preprocess, write_json
 from model.checkpoints.files import save_pickle
 from model.config import LMConfig
@@ -41,15 +42,18 @@ QUICK = {
     "eval_vlm.py": SAY,
     "tools.probe": ["--device", "cpu", "--n", "20"],
     "tools.compare": [],
+    "tools.report": [],
     "dataset.check": [],
     "dataset.texts": [],
     "tokenizer.train_tokenizer": [],
     "dataset.clean": [],
     "tools.export_llava": [],
+    "tools.publish": [],
 }
 SHORT = '[data]\nsteps = 2\nbatch_size = 4\nnum_workers = 0\ndevice = "cpu"\ndtype = "float32"\n'  # of a recipe
 LONG = {"--split": ["--n", "4", "--questions", "2"]}  # flags that add to what is to be done, and what keeps it short
-SKIPPED = ("make ", "python -m venv")  # make's are what CI runs
+SKIPPED = ("make ", "python -m venv", "pip install", "git ", ".venv/")  # make's are what CI runs
+SERVES = "python -m tools.web"  # until it is stopped; tests/tools/test_web_page.py has it
 
 
 def commands(readme: str) -> list[str]:
@@ -57,7 +61,7 @@ def commands(readme: str) -> list[str]:
     text = (ROOT / readme).read_text("utf-8").replace("\\\n", " ")
     lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
     found = [re.sub(r"\s+", " ", line.split("#")[0]).strip() for line in lines]
-    return [line for line in found if line and not line.startswith(SKIPPED)]
+    return [line for line in found if line and not line.startswith((*SKIPPED, SERVES))]
 
 
 def noise_rows(per_label: int) -> tuple[dict, ...]:
@@ -109,18 +113,32 @@ def write_parts(folder: Path) -> None:
     tokenizer.save(folder / "minimind_tokenizer")
 
 
+def script_of(command: str) -> list[str]:
+    """The program and its flags, `glimpse train lm` as train_lm.py."""
+    first, *words = shlex.split(command)
+    if first == "glimpse":
+        length = 2 if words[0] in ("train", "export") else 1
+        module = COMMANDS[" ".join(words[:length])][0]
+        return [module if "." in module else f"{module}.py", *words[length:]]
+    return words[1:] if words[0] == "-m" else words
+
+
+def test_an_installed_command_is_run_as_its_script():
+    assert script_of("glimpse train lm --seed 1") == script_of("python train_lm.py --seed 1")
+    assert script_of("glimpse publish out/sft3 hub") == script_of("python -m tools.publish out/sft3 hub")
+
+
 def run(command: str, monkeypatch) -> None:
-    words = shlex.split(command)[1:]
-    if words[0] == "-m":
-        words = words[1:]
-    program, *flags = words
+    program, *flags = script_of(command)
     flags += QUICK[program]
     for name, more in LONG.items():
         flags += more if name in flags else []
     book = "--data" not in flags and "--vision" not in flags
     flags += BOOK if book and program == "train_pretrain.py" else []
     monkeypatch.setattr(sys, "stdin", io.StringIO("什么颜色？\n"))
-    importlib.import_module(program.removesuffix(".py")).main(flags)
+    name = program.removesuffix(".py")
+    package = (ROOT / name.replace(".", "/")).is_dir()
+    importlib.import_module(f"{name}.__main__" if package else name).main(flags)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
@@ -98,9 +99,13 @@ def test_a_dry_run_says_what_would_run_checks_it_and_writes_nothing(here, capsys
     before = files_in(here)
     train_sft.main(["--recipe", "my.toml", "--dry-run"])
     said = capsys.readouterr().out
-    assert [line.split()[0] for line in said.splitlines() if "running it first" in line] == \
+    assert [line.split()[0] for line in said.splitlines() if "its plan first" in line] == \
         ["made/pretrain", "made/vision", "made/lm"]  # fmt: skip
-    assert said.count("steps: 1 of 4 samples") == 2 and files_in(here) == before
+    plans = re.findall(r"^steps: (\d+) of 4 samples.*?plan of (\S+);", said, re.MULTILINE | re.DOTALL)
+    assert plans == [("1", "made/vision"), ("1", "made/lm"), ("2", "made/pretrain"), ("1", "made/sft1")]
+    sizes = re.findall(r"^vision +([\d,]+) +([\d,]+) ", said, re.MULTILINE)
+    assert sizes[0][0] == sizes[1][1] == sizes[2][1]  # the recipe's own encoder stands in
+    assert files_in(here) == before
 
 
 def test_a_section_that_is_absent_is_a_run_that_is_not_made(here, capsys):
@@ -112,7 +117,7 @@ def test_a_section_that_is_absent_is_a_run_that_is_not_made(here, capsys):
         train_lm.main(["--recipe", "my.toml"])
     edited(here, "[sft1]", "[sft3]")
     train_sft.main(["--recipe", "my.toml", "--stage", "3", "--dry-run"])
-    assert "made/pretrain is not finished: running it first" in capsys.readouterr().out
+    assert "made/pretrain is not finished: its plan first" in capsys.readouterr().out
     edited(here, "[pretrain]\ncell_steps = 0\nsteps = 2\n", "")
     with pytest.raises(UsageError, match=r"nothing there comes before \[sft3\]"):
         train_sft.main(["--recipe", "my.toml", "--stage", "3"])

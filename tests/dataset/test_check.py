@@ -78,7 +78,7 @@ def test_the_page_marks_the_supervised_tokens_and_nothing_else(folder, tmp_path,
         marked = "".join(re.findall(r"<mark>(.*?)</mark>", article, re.DOTALL))
         said = html.unescape(re.sub(r"<[^>]*>", "", marked))
         assert re.fullmatch(r"(.色)。它是\1的。<\|im_end\|>", said) or said == "秋天来了。<|im_end|><b>好</b><|im_end|>"
-    assert "<script" not in page and "http" not in page
+    assert "<script" not in page and "http:" not in page and "https:" not in page
 
 
 def test_the_samples_follow_from_the_seed_and_need_not_be_the_first(folder):

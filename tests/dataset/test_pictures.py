@@ -35,7 +35,8 @@ def colour(image: Image.Image) -> tuple[int, ...]:
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16"])
 def test_any_pixel_format_becomes_rgb(mode):
     image = Image.new("RGB", (8, 6), (255, 0, 0)).convert("L").convert(mode)
-    opened = open_picture(encoded(image, "TIFF" if mode in ("CMYK", "YCbCr") else "PNG"))
+    tiff = {"kind": "TIFF", "compression": "tiff_lzw"}  # Pillow 12 cannot read YCbCr that is not compressed
+    opened = open_picture(encoded(image, **(tiff if mode in ("CMYK", "YCbCr") else {})))
     assert opened.mode == "RGB" and opened.size == (8, 6)
 
 

@@ -23,7 +23,7 @@ from dataset.picturebook.words import (
     word_picture,
 )
 from dataset.picturebook.world import make_scene
-from engine.build import LDP_BAND
+from engine.build import BAND
 from model.projector import band_order
 from tokenizer.tokenizer import default_folder, load_tokenizer
 
@@ -180,7 +180,7 @@ def test_cells_come_in_bands_as_the_default_projectors_tokens_do():
     by_rows, in_bands = (word_loader(tokenizer, band=band)(scenes)["words"] for band in (1, 2))
     assert torch.equal(in_bands, by_rows[:, band_order(GRID * GRID, 2)])
     assert band_order(16, 2)[:5] == [0, 4, 1, 5, 2] and band_order(16, 2)[8:11] == [8, 12, 9]
-    assert torch.equal(word_loader(tokenizer, band=LDP_BAND)(scenes)["words"], in_bands)
+    assert torch.equal(word_loader(tokenizer, band=BAND)(scenes)["words"], in_bands)
     assert torch.equal(word_loader(tokenizer)(scenes)["words"], in_bands)
 
 

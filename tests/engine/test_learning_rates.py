@@ -8,8 +8,9 @@ import torch
 from engine_parts import broken_off, make_parts, pretrain_flags, small_batches, small_plan, small_vlm
 
 import train_pretrain
-from engine.arguments import TrainArguments, parse, rates_of
+from engine.arguments import TrainArguments, rates_of
 from engine.checkpoint import open_run
+from engine.console import parse
 from engine.freeze import FreezeError, peak_rates, rate_table, set_trainable
 from engine.loop import gradients, take_step, train
 from engine.optimizer import Muon, learning_rate, make_optimizer

@@ -16,7 +16,7 @@ from PIL import Image
 import train_pretrain
 from engine.board import wandb_run
 from engine.checkpoint import Run, RunError, open_run
-from engine.log import Log, draw_curve, read_log
+from engine.log import Log, read_log
 from engine.signals import Interrupted
 
 ROOT = Path(train_pretrain.__file__).parent
@@ -88,27 +88,6 @@ def test_a_log_that_cannot_be_written_is_an_error_that_says_so(tmp_path):
             log.write(1, loss=1.0)
 
 
-@pytest.mark.parametrize("entries", [
-    [{"step": 1, "loss": 2.0}],
-    [{"step": 10 * i, "loss": 3 / i} for i in range(1, 60)] + [{"step": 300, "val_loss": 0.2}],
-    [{"step": 1, "loss": 0.0}, {"step": 1, "val_loss": 0.0}],
-    [{"step": 1, "loss": 1e30}, {"step": 2, "loss": 1.0}],
-])  # fmt: skip
-def test_the_curve_is_a_png_with_something_on_it(tmp_path, entries):
-    log = tmp_path / "log.jsonl"
-    log.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    draw_curve(log, tmp_path / "loss.png")
-    with Image.open(tmp_path / "loss.png") as picture:
-        assert picture.format == "PNG" and picture.width > 400 and picture.height > 200
-        assert len(picture.convert("RGB").getcolors(1 << 24)) > 10
-
-
-def test_without_entries_there_is_no_curve(tmp_path):
-    (tmp_path / "log.jsonl").write_text("")
-    draw_curve(tmp_path / "log.jsonl", tmp_path / "loss.png")
-    assert not (tmp_path / "loss.png").exists()
-
-
 def test_a_run_keeps_its_curve_log_samples_and_summary(tmp_path):
     make_parts(tmp_path)
     train_pretrain.main(pretrain_flags(tmp_path, tmp_path / "run"))
@@ -122,7 +101,9 @@ def test_a_run_keeps_its_curve_log_samples_and_summary(tmp_path):
     entries = read_log(run / "log.jsonl")
     assert [entry["step"] for entry in entries if "loss" in entry] == [1, 2, 3, 4, 5]
     sample = json.loads((run / "samples.json").read_text())["samples"][0]
-    assert set(sample) == {"id", "prompt", "reference", "answer"} and sample["reference"]
+    assert set(sample) == {"id", "prompt", "reference", "answer", "picture"} and sample["reference"]
+    with Image.open(run / sample["picture"]) as picture:
+        assert picture.size == (40, 36)
 
 
 def test_wandb_that_is_not_installed_is_an_error_that_says_what_to_do(tmp_path, monkeypatch):

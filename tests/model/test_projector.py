@@ -52,10 +52,13 @@ def test_ldp_halves_each_side_and_rounds_up():
 @pytest.mark.parametrize("kind", PROJECTORS)
 def test_in_bands_the_same_tokens_come_in_another_order(kind):
     torch.manual_seed(0)
-    rows, banded = (build_projector(ProjectorConfig(kind, 12, 8, band=band)) for band in (1, 2))
+    rows, banded = (VLM(VLMConfig(LMConfig(8, 1, 2, 1, 16, 20), None, ProjectorConfig(kind, 12, 8, band=band)))
+                    for band in (1, 2))  # fmt: skip
     banded.load_state_dict(rows.state_dict())
     features = torch.randn(2, 36 if kind == "ldp" else 9, 12)  # either way 3 x 3 tokens
-    assert torch.equal(banded(features), rows(features)[:, [0, 3, 1, 4, 2, 5, 6, 7, 8]])
+    in_rows, in_bands = (model.image_embeddings(features=features) for model in (rows, banded))
+    assert torch.equal(in_bands, in_rows[:, [0, 3, 1, 4, 2, 5, 6, 7, 8]])
+    assert torch.equal(in_rows, rows.projector(features))
 
 
 def test_linear_and_mlp_are_their_formulas():

@@ -175,6 +175,7 @@ def test_a_page_is_one_file_that_fetches_nothing_and_runs_no_text(tmp_path):
     shown.append(page.Shown(pictures(1)[0], "", title='"><b>', reference="<i>"))
     page.write_page(tmp_path / "page.html", shown, scores={"sft3": METRICS}, command="python eval_vlm.py")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "<script" not in text and "<b>" not in text and "http" not in text
+    assert text.count("<script") == 1 and "alert(1)</script>" not in text and "<b>" not in text.replace("<b style", "")
+    assert "http:" not in text and "https:" not in text and " src=\"data:" in text
     assert text.count("data:image/jpeg;base64,") == 2 and "小狗×2 棕色" in text
     assert "0.500 [0.400, 0.600]" in text and "(empty)" in text

@@ -36,6 +36,7 @@ from pathlib import Path
 import torch
 
 from engine.command import guarded
+from engine.console import Parser
 from engine.device import pick_device
 from model.checkpoints import write_json
 from model.fast import kernels
@@ -186,7 +187,7 @@ def device_name(device: torch.device) -> str:
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
     names = [name for group in groups(QUICK) for name in group if not name.startswith("reference")]
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("--quick", action="store_true", help="a quick first result: " + QUICK_CUTS.partition(": ")[2])
     add("--reference", action="store_true", help="measure a model that computes as MiniMind-V did, and print the ratio")

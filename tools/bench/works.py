@@ -19,8 +19,9 @@ from dataset.batching import collate, pixel_loader
 from dataset.encoding import encode_prompt, encode_record
 from dataset.record import IMAGE, Ask, Batch, Turn
 from dataset.splits import stage_data
-from engine.arguments import TrainArguments, parse
+from engine.arguments import TrainArguments
 from engine.build import Encoder, get_encoder, get_tokenizer
+from engine.console import parse
 from engine.dataloader import Feed, feature_loader, make_feeds
 from engine.device import autocast, pick_device, pick_dtype
 from engine.freeze import set_trainable

@@ -12,13 +12,13 @@ if __name__ == "__main__":
 
     begin()
 
-import argparse
 import sys
 from functools import partial
 from pathlib import Path
 
 from engine.arguments import UsageError
 from engine.command import guarded
+from engine.console import Parser
 from tools.harness.answers import Answerer, load_answerer
 
 NAME = "glimpse"
@@ -50,7 +50,7 @@ def glimpse_class() -> type:
 def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     ours, theirs = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
+    parser = Parser(__doc__.split("\n")[0])
     parser.add_argument("--weights", required=True, metavar="RUN", help="a run's folder, or a MiniMind2-V .pth")
     for name in ("vision", "tokenizer"):
         parser.add_argument(f"--{name}", default="", metavar="DIR", help=f"the {name} of a .pth")

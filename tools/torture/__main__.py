@@ -27,16 +27,14 @@ from typing import Any
 import torch
 
 from engine.command import guarded
+from engine.console import Parser
 from model.checkpoints.files import write_json
 from tools.torture.fuzz import Fuzzer
 from tools.torture.violence import be_violent
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.torture", description=__doc__, allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    parser = Parser(__doc__, prog="python -m tools.torture")
     add = parser.add_argument
     add("--minutes", type=float, default=10.0, help="how long (default: 10)")
     add("--seed", type=int, default=0, help="of all cases (default: 0)")

@@ -1,0 +1,1 @@
+"""The installed command: `glimpse`, see __main__.py."""

@@ -1,0 +1,1 @@
+"""An index of all runs in a folder, as one HTML page: python -m tools.report out/"""
