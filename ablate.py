@@ -7,13 +7,15 @@ if __name__ == "__main__":
 
     begin()
 
-import argparse
+import inspect
 import sys
 from pathlib import Path
 
 from engine.arguments import UsageError
 from engine.command import RESUMES, guarded
-from tools.studies.arms import STUDIES
+from engine.console import Parser
+from engine.plugin import load_plugin
+from tools.studies.arms import STUDIES, study_of
 from tools.studies.figures import draw
 from tools.studies.results import compare, crossed, study_table
 from tools.studies.runner import Plan, quick, run_study, write_lines
@@ -31,10 +33,7 @@ def main(argv: list[str] | None = None) -> None:
     training command, as --english 1.
     """
     names = "\n".join(f"  {name:<14}{study.question}" for name, study in STUDIES.items())
-    parser = argparse.ArgumentParser(
-        description=f"{main.__doc__}\nstudies:\n{names}", formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )  # fmt: skip
+    parser = Parser(f"{inspect.cleandoc(main.__doc__ or '')}\n\nstudies:\n{names}")
     parser.add_argument("study", choices=tuple(STUDIES), help="what to compare")
     parser.add_argument("--arm", action="append", metavar="NAME", help="this arm alone; may be given again")
     parser.add_argument("--seeds", type=int, default=0, metavar="N", help="so many seeds (default: as the study says)")
@@ -44,8 +43,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of each (default: torch's)")
     parser.add_argument("--quick", action="store_true", help="a few steps and scenes, to see whether it runs")
     parser.add_argument("--out", default="", metavar="DIR", help="folder of the runs (default: out/ablate/STUDY)")
+    parser.add_argument("--plugin", default="", metavar="FILE", help="a file that registers projectors of your own")
     args, extra = parser.parse_known_args(argv)
-    study = STUDIES[args.study]
+    load_plugin(args.plugin)
+    study = study_of(args.study)
     arms = args.arm or list(study.arms)
     unknown = [arm for arm in arms if arm not in study.arms]
     if unknown:
@@ -55,7 +56,8 @@ def main(argv: list[str] | None = None) -> None:
     count = 1 if args.quick else args.seeds or study.seeds
     seeds = [args.seed] if args.seed is not None else list(range(FIRST_SEED, FIRST_SEED + count))
     out = Path(args.out or f"out/ablate/{args.study}{'-quick' if args.quick else ''}").resolve()
-    plan = Plan(args.study, study, out, args.n, tuple(extra))
+    plugin = ("--plugin", str(Path(args.plugin).resolve())) if args.plugin else ()
+    plan = Plan(args.study, study, out, args.n, tuple(extra), plugin)
     plan = quick(plan) if args.quick else plan
     rows = run_study(plan, arms, seeds, args.jobs, args.threads)
     report(plan, rows, out)

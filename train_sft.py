@@ -72,7 +72,9 @@ def main(argv: list[str] | None = None) -> None:
         data = dataclasses.replace(data, train=train, val=val)
     if args.curriculum:
         encode = partial(encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=512)
-        data = dataclasses.replace(data, train=curriculum(args, encode))
+        parts_in_order = curriculum(args, encode)
+        print(*parts_in_order.lines(), sep="\n")
+        data = dataclasses.replace(data, train=parts_in_order)
     train_vlm(args, model, encoder, tokenizer, data, ("projector", "llm"), here)
 
 

@@ -4,13 +4,14 @@ and those of neighbouring projects."""
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
 from dataset.console import FlagParser
-from engine.arguments import SHARED, TrainArguments, UsageError, check, flag_of
+from engine.arguments import RANGES, SHARED, TrainArguments, UsageError, flag_of, rates_of
 from engine.peer_flags import MINIMIND, SAME, advice, others_names
 
 SCRIPTS = (
@@ -100,3 +101,28 @@ def with_default(help: str, value: object) -> str:
     elif shown and not isinstance(value, bool) and "(default" not in help:
         help += f" (default: {shown})"
     return help.replace("%", "%%")
+
+
+def check(args: TrainArguments) -> str:
+    """What is wrong with the arguments' values, or an empty string."""
+    try:
+        rates_of(args.learning_rates)
+    except ValueError as error:
+        return str(error)
+    for item in dataclasses.fields(args):
+        value, expected = getattr(args, item.name), item.metadata.get("range")
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"--{item.name} {value}: expected a number"
+        if expected and not RANGES[expected](value):
+            return f"--{item.name} {value}: expected {expected}"
+    if args.images and not args.data:
+        return "--images names the folder of --data's pictures, but there is no --data"
+    if args.curriculum and args.data:
+        return "--curriculum is made of the picture book's texts; leave out --data or --curriculum"
+    if args.val_data and not args.data:
+        return "--val_data is what a training on --data is validated on, but there is no --data"
+    if args.image_size % args.patch_size or args.patch_size & (args.patch_size - 1):
+        return f"--image_size {args.image_size} --patch_size {args.patch_size}: expected a multiple of a power of two"
+    if args.hidden_size % 64:
+        return f"--hidden_size {args.hidden_size}: expected a multiple of 64, the width of a head"
+    return ""

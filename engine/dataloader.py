@@ -100,10 +100,7 @@ class Feed:
         )
 
     def mixing(self) -> list[str]:
-        """A line per source of a weighted mixture: its samples per epoch, its share, passes over its rows; or a line
-        per part of a curriculum."""
-        if isinstance(self.examples.records, Curriculum):
-            return list(self.examples.records.lines())
+        """A line per source of a weighted mixture: its samples per epoch, its share, passes over its rows."""
         if not self._weighted:
             return []
         names, shares, of = self._weighted

@@ -124,7 +124,7 @@ def test_every_command_exists_and_has_the_flags_that_it_is_given(page, parsing_o
         ("python train_sft.py --stage 4", "SystemExit"), ("python train_sft.py --stages 3", "SystemExit"),
         ("python train_none.py", "no file"), ("python -m tools.none A B", "no file"), ("make nothing", "nothing"),
         ("python train_sft.py --stage 1 --recipe recipes/none.toml", "UsageError"), ("pip install -r a.txt", "no file"),
-        ("python ablate.py projectors --projectors 3", "SystemExit"), ("ls -l", "no program"),
+        ("python ablate.py projector --projectors 3", "SystemExit"), ("ls -l", "no program"),
         ("python eval_vlm.py --split test --scores", "SystemExit"), ("make demo LANGUAGES=en", "no variable"),
     ],
 )  # fmt: skip

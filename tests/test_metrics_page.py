@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from dataset.picturebook.questions import SAMPLINGS
+from dataset.picturebook.world import make_scene
 from dataset.record import IMAGE, Record, Turn
 from scoring import metrics
 from scoring.controls import CONTROLS, HEADLINES, controls, gains, variety
+from scoring.hallucination import hallucination_scores
 from scoring.report import DETAILS, FIRST, IN_UNITS, OVER_ALL
 from scoring.tasks import ReferenceTask, picture_book_task, question_task
 from tools.compare import HEADS
@@ -58,7 +60,7 @@ def stands_there(name: str) -> bool:
             return True
         if what in ("type>", "sampling>") and metric == fixed.rstrip("/") and f"`{part}`" in cells:
             return True
-        if mark and re.fullmatch(re.escape(fixed) + {"n>": r"\d", "label>": ".+"}.get(what, "\0"), name):
+        if mark and re.fullmatch(re.escape(fixed) + {"n>": r"\d+", "label>": ".+"}.get(what, "\0"), name):
             return True
     return metric.startswith("pope_") and metric in ROWS and part in SAMPLINGS and f"`{part}`" in "".join(ROWS.values())
 
@@ -71,7 +73,8 @@ def printed() -> set[str]:
     captions = ReferenceTask(tuple(Record(str(i), (b"",), turns, references=("a dog", "a cat")) for i in range(3)))
     labelled = ReferenceTask(tuple(Record(word, (b"",), (turns[0], Turn("assistant", (word,))), label=word)
                                    for word in ("dog", "cat")))  # fmt: skip
-    names = {*FIRST, *DETAILS, *OVER_ALL, *(f"{prefix}cider_d" for prefix in CONTROLS if prefix)}
+    along = hallucination_scores("a dog", make_scene("test", 0), 3)
+    names = {*along, *FIRST, *DETAILS, *OVER_ALL, *(f"{prefix}cider_d" for prefix in CONTROLS if prefix)}
     for task in (book, asked, captions, labelled):
         count = len(task.about())
         samples = task.samples(["a dog"] * count, [True] * count, [3] * count)

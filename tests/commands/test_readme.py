@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import json
@@ -38,7 +39,7 @@ QUICK = {
     "train_lm.py": [*TRAIN, "--llm", "tiny/lm"],
     "train_pretrain.py": [*TRAIN, "--cell_steps", "2"],
     "train_sft.py": TRAIN,
-    "ablate.py": [*TRAIN, *BOOK, "--n", "4", "--cell_steps", "2"],
+    "ablate.py": ["--quick", *CPU, "--num_workers", "0"],
     "eval_vlm.py": SAY,
     "tools.probe": ["--device", "cpu", "--n", "20"],
     "tools.compare": [],
@@ -51,7 +52,9 @@ QUICK = {
     "tools.publish": [],
 }
 SHORT = '[data]\nsteps = 2\nbatch_size = 4\nnum_workers = 0\ndevice = "cpu"\ndtype = "float32"\n'  # of a recipe
-LONG = {"--split": ["--n", "4", "--questions", "2"]}  # flags that add to what is to be done, and what keeps it short
+# what adds to what is to be done -> what keeps it short
+LONG = {"--split": ["--n", "4", "--questions", "2"], "projector": ["--arm", "ldp", "--arm", "mlp"],
+        "random-init": ["--arm", "random, frozen", "--arm", "trained, frozen"]}  # fmt: skip
 SKIPPED = ("make ", "python -m venv", "pip install", "git ", ".venv/")  # make's are what CI runs
 SERVES = "python -m tools.web"  # until it is stopped; tests/tools/test_web_page.py has it
 
@@ -141,6 +144,13 @@ def run(command: str, monkeypatch) -> None:
     importlib.import_module(f"{name}.__main__" if package else name).main(flags)
 
 
+def called(words: list[str], log, threads: int) -> int:
+    """A command of a study, in this process."""
+    with contextlib.redirect_stdout(log):
+        importlib.import_module(words[0].removesuffix(".py")).main(words[1:])
+    return 0
+
+
 @pytest.mark.slow
 def test_every_command_of_the_readme_runs_to_its_end(tmp_path, monkeypatch, capsys):
     for module in ("transformers", "matplotlib"):
@@ -148,6 +158,7 @@ def test_every_command_of_the_readme_runs_to_its_end(tmp_path, monkeypatch, caps
     write_parts(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("engine.build.LMConfig", partial(LMConfig, 32, 1, 2, 1, 48))  # of --llm random
+    monkeypatch.setattr("tools.studies.runner.called", called)
     found = commands("README.md")
     assert len(found) > 20
     for command in found:

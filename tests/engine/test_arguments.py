@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.arguments import SHARED, TrainArguments, check
+from engine.arguments import SHARED, TrainArguments
 from engine.command import guarded
+from engine.console import check
 from engine.console import parse as parse_declared
 
 SCRIPTS = ("train_vision", "train_lm", "train_pretrain", "train_sft")

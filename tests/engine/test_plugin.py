@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from engine_parts import flags, pretrain_flags, sft_flags
 
-import ablate
 import dataset.splits
 import eval_vlm
 import train_pretrain
@@ -20,6 +19,7 @@ from engine.plugin import load_plugin
 from engine.recipe import read_recipe
 from model.checkpoints import WeightsError, load_vlm
 from model.registry import MODULES, PROJECTORS, warms_up
+from tools.studies.arms import study_of
 
 pytestmark = pytest.mark.usefixtures("kinds_of_projectors")
 PAIRS = """
@@ -144,9 +144,9 @@ def test_a_recipe_names_it_for_all_its_commands(plugin, tmp_path):
 
 
 def test_the_ablation_of_projectors_has_an_arm_for_it(plugin):
-    assert list(ablate.arms("projectors")) == ["linear", "mlp", "ldp"]
+    assert list(study_of("projector").arms) == ["linear", "mlp", "ldp"]
     load_plugin(str(plugin))
-    assert ablate.arms("projectors")["pairs"][:2] == ["--projector", "pairs"]
+    assert study_of("projector").arms["pairs"][0].endswith("--projector pairs")
 
 
 def test_only_who_makes_a_token_a_cell_and_scales_them_is_warmed_up(plugin):

@@ -7,7 +7,9 @@ An arm is a list of commands, run one after another, each with a folder of its o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from model.registry import PROJECTORS
 
 CAPTIONS = ("statement_accuracy", "caption_true_share", "false_per_100_tokens", "chair_i", "chair_s", "recall", "f1",
             "amber_cog", "mean_tokens")  # fmt: skip
@@ -71,10 +73,7 @@ STUDIES: dict[str, Study] = {
     ),
     "projector": Study(
         "Does the kind of projector matter, or the number of image tokens?",
-        {
-            kind: (f"train_pretrain.py --seed {{seed}} --cell_steps 0 --samples 6400 --projector {kind}",)
-            for kind in ("linear", "mlp", "ldp")
-        },
+        {},  # one for each kind that there is, see study_of()
         "ldp", scored="eval_vlm.py --split test --n {n} --questions 0 --max_new_tokens 64", seeds=5,
     ),
     "freeze": Study(
@@ -106,3 +105,12 @@ STUDIES: dict[str, Study] = {
         scored=QUESTIONS, metrics=("vqa_accuracy", "pope_accuracy", *CAPTIONS),
     ),
 }  # fmt: skip
+
+
+def study_of(name: str) -> Study:
+    """The study of that name; that of projectors with an arm for each kind, those of a plugin among them."""
+    study = STUDIES[name]
+    if name != "projector":
+        return study
+    command = "train_pretrain.py --seed {{seed}} --cell_steps 0 --samples 6400 --projector {}"
+    return replace(study, arms={kind: (command.format(kind),) for kind in PROJECTORS})

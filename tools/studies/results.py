@@ -71,7 +71,8 @@ def crossed(rows: Sequence[Mapping]) -> dict[str, dict[str, Crossed]]:
         of_arm = {row["seed"]: read_scores(Path(row["answers"])) for row in rows if row["arm"] == arm}
         lengths = {len(scores) for scores in of_arm.values()}
         if sorted(of_arm) != seeds or len(lengths) != 1:
-            raise DataError(f"{arm}: found seeds {sorted(of_arm)} and {sorted(lengths)} answers, expected {seeds}, alike")
+            found = f"seeds {sorted(of_arm)} and {sorted(lengths)} answers"
+            raise DataError(f"{arm}: found {found}, expected seeds {seeds} with equally many answers")
         of_seeds = [of_arm[seed] for seed in seeds]
         names = dict.fromkeys(name for scores in of_seeds for one in scores for name in one)
         counts = np.array([[[one.get(name, (0, 0)) for name in names] for one in scores] for scores in of_seeds], float)

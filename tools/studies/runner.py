@@ -8,10 +8,11 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -36,6 +37,7 @@ class Plan:
     folder: Path
     n: int  # scenes to score
     extra: tuple[str, ...] = ()
+    plugin: tuple[str, ...] = ()  # for the commands that have a projector
 
     def path(self, arm: str, seed: int) -> Path:
         return self.folder / f"{re.sub(r'[^a-z0-9]+', '-', arm.lower()).strip('-')}-{seed}"
@@ -47,7 +49,8 @@ def steps_of(plan: Plan, commands: Iterable[str], folder: Path, seed: int, share
     for number, command in enumerate(commands, 1):
         out = folder / f"run{number}"
         words = command.format(seed=seed, shared=shared, before=before, n=plan.n).split()
-        made.append([*words, *plan.extra, "--out", str(out)])
+        plugin = () if words[0] == "train_lm.py" else plan.plugin
+        made.append([*words, *plan.extra, *plugin, "--out", str(out)])
         before = out
     return made
 
@@ -59,11 +62,17 @@ def make(commands: list[list[str]], log: Path, threads: int) -> None:
         with log.open("a", encoding="utf-8") as file:
             file.write(f"\n$ python {shlex.join(words)}\n")
             file.flush()
-            environment = {**os.environ, "OMP_NUM_THREADS": str(threads)} if threads else dict(os.environ)
-            code = subprocess.call([sys.executable, *words], cwd=ROOT, stdout=file, stderr=file, env=environment)
+            code = called(words, file, threads)
         if code:
             last = "\n".join(log.read_text("utf-8", "replace").splitlines()[-8:])
             raise ArmError(f"python {shlex.join(words)} ended with {code}; {log} has what it said:\n{last}")
+
+
+def called(words: list[str], log: TextIO, threads: int) -> int:
+    """The exit status of a command, in a process of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)} if threads else dict(os.environ)
+    command = [sys.executable, str(ROOT / words[0]), *words[1:]]
+    return subprocess.call(command, stdout=log, stderr=log, env=environment)
 
 
 def make_shared(plan: Plan, seed: int, threads: int) -> Path | None:
@@ -85,8 +94,8 @@ def run_row(plan: Plan, arm: str, seed: int, threads: int = 0) -> dict:
     if weights is None:
         raise ArmError(f"{arm}: no run to score; give the arm a command, or the study a shared one")
     answers, scores = folder / "answers.jsonl", folder / "scores.json"
-    scored = [*plan.study.scored.format(n=plan.n).split(), "--weights", str(weights), "--answers", str(answers),
-              "--scores", str(scores)]  # fmt: skip
+    scored = [*plan.study.scored.format(n=plan.n).split(), *plan.plugin, "--weights", str(weights),
+              "--answers", str(answers), "--scores", str(scores)]  # fmt: skip
     file = folder / "row.json"
     row = read_json(file) if file.is_file() else {}
     if row.get("commands") == [shlex.join(words) for words in (*training, scored)]:
@@ -118,17 +127,29 @@ def run_study(plan: Plan, arms: Iterable[str], seeds: Iterable[int], jobs: int, 
     for seed in dict.fromkeys(seed for _, seed in todo):  # before the arms, as several would make it at once
         make_shared(plan, seed, threads)
     rows: dict[tuple[str, int], dict] = {}
-    pool = ThreadPoolExecutor(jobs)
+    pool = ThreadPoolExecutor(jobs) if jobs > 1 else None
     try:
-        waiting = {pool.submit(run_row, plan, arm, seed, threads): (arm, seed) for arm, seed in todo}
         with tqdm(total=len(todo), unit="arm", desc=plan.name) as bar:
-            for done in as_completed(waiting):
-                rows[waiting[done]] = done.result()
-                bar.set_postfix_str("{}, seed {}".format(*waiting[done]))
+            for key, row in made(plan, todo, threads, pool):
+                rows[key] = row
+                bar.set_postfix_str("{}, seed {}".format(*key))
                 bar.update()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        if pool:
+            pool.shutdown(wait=False, cancel_futures=True)
     return [rows[key] for key in todo]
+
+
+def made(
+    plan: Plan, todo: list[tuple[str, int]], threads: int, pool: ThreadPoolExecutor | None
+) -> Iterator[tuple[tuple[str, int], dict]]:
+    """(arm, seed) and their row, as each is done; without a pool one after another."""
+    if pool is None:
+        yield from ((key, run_row(plan, *key, threads)) for key in todo)
+        return
+    waiting = {pool.submit(run_row, plan, *key, threads): key for key in todo}
+    for done in as_completed(waiting):
+        yield waiting[done], done.result()
 
 
 def write_lines(file: Path, rows: Iterable[dict], indent: int | None = None) -> None:
