@@ -7,11 +7,12 @@ if __name__ == "__main__":
 
     begin()
 
+import dataclasses
 import inspect
 import sys
 from pathlib import Path
 
-from engine.arguments import UsageError
+from engine.arguments import TrainArguments, UsageError, flag_of
 from engine.command import RESUMES, guarded
 from engine.console import Parser
 from engine.plugin import load_plugin
@@ -45,6 +46,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", default="", metavar="DIR", help="folder of the runs (default: out/ablate/STUDY)")
     parser.add_argument("--plugin", default="", metavar="FILE", help="a file that registers projectors of your own")
     args, extra = parser.parse_known_args(argv)
+    known = {flag_of(item) for item in dataclasses.fields(TrainArguments)}
+    for word in extra:
+        if word.startswith("-") and word.lstrip("-").partition("=")[0] not in known:
+            parser.error(parser.unknown(word, extra))
     load_plugin(args.plugin)
     study = study_of(args.study)
     arms = args.arm or list(study.arms)

@@ -102,6 +102,11 @@ def parsing_only(monkeypatch, kinds_of_projectors):
 
         monkeypatch.setattr(kind, "parse_args", parse)
 
+    def run(*given):  # of a study, which passes flags on
+        raise Parsed
+
+    monkeypatch.setattr("ablate.run_study", run)
+
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_exists_and_has_the_flags_that_it_is_given(page, parsing_only, tmp_path, monkeypatch):

@@ -53,8 +53,8 @@ QUICK = {
 }
 SHORT = '[data]\nsteps = 2\nbatch_size = 4\nnum_workers = 0\ndevice = "cpu"\ndtype = "float32"\n'  # of a recipe
 # what adds to what is to be done -> what keeps it short
-LONG = {"--split": ["--n", "4", "--questions", "2"], "projector": ["--arm", "ldp", "--arm", "mlp"],
-        "random-init": ["--arm", "random, frozen", "--arm", "trained, frozen"]}  # fmt: skip
+LONG = {"--split": ["--n", "4", "--questions", "2"], "projector": ["--arm", "linear"],
+        "random-init": ["--arm", "random, frozen"]}  # fmt: skip
 SKIPPED = ("make ", "python -m venv", "pip install", "git ", ".venv/")  # make's are what CI runs
 SERVES = "python -m tools.web"  # until it is stopped; tests/tools/test_web_page.py has it
 

@@ -44,10 +44,12 @@ def draw(file: Path, values: Values, metrics: Sequence[str], title: str) -> None
         for arm, of_arm in values.items():
             points = [(k, of_arm[f"false_at/{k}"].value) for k in range(1, MENTIONS + 1) if f"false_at/{k}" in of_arm]
             points = [(k, value) for k, value in points if value is not None]
-            axis.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colours[arm], label=arm)
+            if points:
+                axis.plot(*zip(*points, strict=True), marker="o", markersize=3, color=colours[arm], label=arm)
         axis.set_title("absent, by number of the mention", fontsize=10)
         axis.set_xlabel("mention")
-        axis.legend(fontsize=7)
+        if axis.lines:
+            axis.legend(fontsize=7)
     for axis in panels:
         axis.set_axis_off()
     figure.suptitle(title, fontsize=11)
