@@ -23,6 +23,8 @@ from dataset.console import FlagParser
 from dataset.formats.sources import read_records
 from dataset.record import IMAGE
 from engine.command import MENDABLE
+from tools.studies.arms import STUDIES, study_of
+from tools.studies.runner import Plan, steps_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
@@ -135,6 +137,18 @@ def test_every_command_exists_and_has_the_flags_that_it_is_given(page, parsing_o
 )  # fmt: skip
 def test_a_command_that_is_wrong_is_found(command, told, parsing_only, capsys):
     assert told in wrong(shlex.split(command))
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_command_of_a_study_has_the_flags_that_it_is_given(name, parsing_only, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = study_of(name)
+    plan = Plan(name, study, tmp_path, 8)
+    training = [words for arm in (study.shared, *study.arms.values())
+                for words in steps_of(plan, arm, tmp_path / "arm", 42, tmp_path / "shared")]  # fmt: skip
+    scored = study.scored.format(n=8).split()
+    assert training and {shlex.join(words): problem for words in (*training, scored)
+                         if (problem := wrong(["python", *words]))} == {}  # fmt: skip
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -57,6 +57,8 @@ LONG = {"--split": ["--n", "4", "--questions", "2"], "projector": ["--arm", "lin
         "random-init": ["--arm", "random, frozen"]}  # fmt: skip
 SKIPPED = ("make ", "python -m venv", "pip install", "git ", ".venv/")  # make's are what CI runs
 SERVES = "python -m tools.web"  # until it is stopped; tests/tools/test_web_page.py has it
+# of studies two are run; the commands of all go through their parsers in tests/test_doc_code.py
+STUDIES = tuple(f"python ablate.py {name}" for name in ("curriculum", "freeze", "forgetting"))
 
 
 def commands(readme: str) -> list[str]:
@@ -64,7 +66,7 @@ def commands(readme: str) -> list[str]:
     text = (ROOT / readme).read_text("utf-8").replace("\\\n", " ")
     lines = [line for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
     found = [re.sub(r"\s+", " ", line.split("#")[0]).strip() for line in lines]
-    return [line for line in found if line and not line.startswith((*SKIPPED, SERVES))]
+    return [line for line in found if line and not line.startswith((*SKIPPED, SERVES, *STUDIES))]
 
 
 def noise_rows(per_label: int) -> tuple[dict, ...]:
