@@ -1,4 +1,4 @@
-"""Every command of the READMEs ends well: run in order, in an empty folder, with tiny parts under their names."""
+"""Every command of the READMEs and of docs/photographs.md ends well: run in order, in an empty folder, with tiny parts under their names."""
 
 from __future__ import annotations
 
@@ -161,8 +161,8 @@ def test_every_command_of_the_readme_runs_to_its_end(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("engine.build.LMConfig", partial(LMConfig, 32, 1, 2, 1, 48))  # of --llm random
     monkeypatch.setattr("tools.studies.runner.called", called)
-    found = commands("README.md")
-    assert len(found) > 20
+    found = commands("README.md") + commands("docs/photographs.md")
+    assert len(found) > 30
     for command in found:
         if "--runs out/en" in command:  # its first stages, which it would run at full length
             for stage in ("pretrain", "sft1", "sft2"):
