@@ -1,4 +1,4 @@
-"""Every command of the READMEs and of docs/photographs.md ends well: run in order, in an empty folder, with tiny parts under their names."""
+"""Every command of the READMEs and of docs/photographs.md ends well, in order, with tiny parts under their names."""
 
 from __future__ import annotations
 
