@@ -16,10 +16,11 @@ from engine.arguments import TrainArguments, UsageError, flag_of
 from engine.command import RESUMES, guarded
 from engine.console import Parser
 from engine.plugin import load_plugin
+from scoring.answer_file import write_answers
 from tools.studies.arms import STUDIES, study_of
 from tools.studies.figures import draw
 from tools.studies.results import compare, crossed, study_table
-from tools.studies.runner import Plan, quick, run_study, write_lines
+from tools.studies.runner import Plan, quick, run_study
 
 FIRST_SEED = 42
 
@@ -77,7 +78,7 @@ def report(plan: Plan, rows: list[dict], out: Path) -> None:
         print(f"the arms took {' and '.join(f'{steps:,}' for steps in sorted(budgets))} steps: compare with care")
     head = f"{plan.name}: {plan.study.question} {plan.n} test scenes; * differs from '{reference}', p < 0.05"
     print(f"\n{head}\n\n{study_table(rows, values, plan.study.metrics)}")
-    write_lines(out / f"{plan.name}.jsonl", rows)
+    write_answers(out / f"{plan.name}.jsonl", rows)
     table = study_table(rows, values, plan.study.metrics, markdown=True)
     (out / f"{plan.name}.md").write_text(f"{head}\n\n{table}\n", encoding="utf-8")
     draw(out / f"{plan.name}.png", values, plan.study.metrics, plan.study.question)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from engine.arguments import UsageError
@@ -139,7 +140,7 @@ def weights_named(name: str, runs: Path, flag: str, ours: str) -> Path:
 def restarts(argv: Sequence[str]) -> bool:
     """Whether MiniMind-V's --from_resume 0 asks for a run from its first step."""
     words = _with_values_apart([word.replace("from-resume", "from_resume") for word in argv], {"from_resume"})
-    return [value for name, value in zip(words, words[1:], strict=False) if name == "--from_resume"][-1:] == ["0"]
+    return [value for name, value in pairwise(words) if name == "--from_resume"][-1:] == ["0"]
 
 
 def advice(name: str, flags: Sequence[str]) -> str:

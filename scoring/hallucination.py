@@ -9,7 +9,8 @@ from functools import cache
 
 import numpy as np
 
-from dataset.picturebook.facts import KINDS, PLACES, Scene
+from dataset.picturebook.facts import Scene
+from dataset.picturebook.questions import popularity
 from dataset.picturebook.world import kind_weights
 from scoring.claims import Mention
 from scoring.mentions import read_caption
@@ -60,20 +61,9 @@ def _covered(mentions: tuple[Mention, ...], present: set[str]) -> int:
 
 
 @cache
-def frequencies() -> dict[str, float]:
-    """Kind -> its share of the things in training scenes, by the world's prior over all places alike."""
-    shares = dict.fromkeys(KINDS, 0.0)
-    for place in PLACES:
-        weights = kind_weights(place)
-        for kind, weight in weights.items():
-            shares[kind] += weight / sum(weights.values()) / len(PLACES)
-    return shares
-
-
-@cache
 def tier_of(kind: str) -> str:
     """The third of the kinds that it is in, by how common it is in training."""
-    order = sorted(frequencies(), key=lambda name: (-frequencies()[name], name))
+    order = sorted(popularity(), key=lambda name: (-popularity()[name], name))
     return TIERS[order.index(kind) * len(TIERS) // len(order)]
 
 

@@ -202,7 +202,7 @@ def summarise(samples: Sequence[SampleScores], seed: int = 0, resamples: int = 1
     names, counts = _table(samples)
     result: dict[str, object] = dict(totals(samples))
     for name, drawn in _ratios(names, _resampled(counts, seed, resamples)).items():
-        result[f"{name}_ci95"] = _interval(drawn)
+        result[f"{name}_ci95"] = interval(drawn)
     return result
 
 
@@ -236,10 +236,9 @@ def differences(
     for name in [name for name in ones if name in others]:
         gains = others[name] - ones[name]
         gain, drawn = _number(gains[0]), gains[1:][~np.isnan(gains[1:])]
-        beyond = min((drawn <= 0).sum(), (drawn >= 0).sum())
-        p = min(1.0, 2 * (float(beyond) + 1) / (len(drawn) + 1)) if len(drawn) and gain is not None else None
-        interval = _interval(drawn) if gain is not None else None
-        found[name] = Difference(_number(ones[name][0]), _number(others[name][0]), gain, interval, p)
+        p = p_value(drawn) if len(drawn) and gain is not None else None
+        ci95 = interval(drawn) if gain is not None else None
+        found[name] = Difference(_number(ones[name][0]), _number(others[name][0]), gain, ci95, p)
     return found
 
 
@@ -281,7 +280,13 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _interval(drawn: np.ndarray) -> list[float] | None:
+def p_value(gains: np.ndarray) -> float:
+    """Two-sided, of the gain in each resample (R,): twice the share of them that does not have its sign."""
+    beyond = min((gains <= 0).sum(), (gains >= 0).sum())
+    return min(1.0, 2 * (float(beyond) + 1) / (len(gains) + 1))
+
+
+def interval(drawn: np.ndarray) -> list[float] | None:
     """The 2.5 and 97.5 percentiles of what is defined."""
     defined = drawn[~np.isnan(drawn)]
     return [float(p) for p in np.percentile(defined, (2.5, 97.5))] if len(defined) else None

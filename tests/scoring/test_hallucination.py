@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from dataset.picturebook.facts import KINDS
+from dataset.picturebook.questions import popularity
 from dataset.picturebook.world import make_scene
-from scoring.hallucination import TIERS, frequencies, hallucination_scores, tier_of, usual_kinds
+from scoring.hallucination import TIERS, hallucination_scores, tier_of, usual_kinds
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def test_an_empty_answer_mentions_nothing(scene):
 
 
 def test_tiers_divide_the_kinds_by_how_common_they_are():
-    assert sum(frequencies().values()) == pytest.approx(1)
-    by_tier = {tier: [frequencies()[kind] for kind in KINDS if tier_of(kind) == tier] for tier in TIERS}
+    assert sum(popularity().values()) == pytest.approx(1)
+    by_tier = {tier: [popularity()[kind] for kind in KINDS if tier_of(kind) == tier] for tier in TIERS}
     assert min(by_tier["common"]) >= max(by_tier["middle"]) and min(by_tier["middle"]) >= max(by_tier["rare"])
     assert all(len(kinds) >= len(KINDS) // 3 for kinds in by_tier.values())

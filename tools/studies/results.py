@@ -16,7 +16,7 @@ import numpy as np
 from dataset.bad_rows import BadRows, DataError
 from scoring.answer_file import read_answers
 from scoring.hallucination import hallucination_scores
-from scoring.metrics import Ratio
+from scoring.metrics import Ratio, interval, p_value
 from scoring.report import aligned
 from tools.compare import scene_of
 
@@ -45,9 +45,9 @@ class Value:
     """A metric of an arm; against the reference arm its difference, that one's interval and p."""
 
     value: float | None
-    ci95: tuple[float, float] | None
+    ci95: list[float] | None
     gain: float | None = None
-    gain_ci95: tuple[float, float] | None = None
+    gain_ci95: list[float] | None = None
     p: float | None = None
 
 
@@ -100,18 +100,9 @@ def compare(table: Mapping[str, Mapping[str, Crossed]], reference: str, seed: in
                 continue
             gains = drawn - base.drawn(weights)
             gains = gains[~np.isnan(gains)]
-            beyond = min((gains <= 0).sum(), (gains >= 0).sum())
-            p = min(1.0, 2 * (float(beyond) + 1) / (len(gains) + 1))
-            found[arm][name] = Value(value, interval(drawn), value - (base.value() or 0.0), interval(gains), p)
+            gain = value - (base.value() or 0.0)
+            found[arm][name] = Value(value, interval(drawn), gain, interval(gains), p_value(gains))
     return found
-
-
-def interval(drawn: np.ndarray) -> tuple[float, float] | None:
-    defined = drawn[~np.isnan(drawn)]
-    if not len(defined):
-        return None
-    low, high = np.percentile(defined, (2.5, 97.5))
-    return float(low), float(high)
 
 
 def study_table(

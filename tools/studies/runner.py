@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -16,9 +15,8 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from dataset.atomic import encoded, replacing
 from engine.checkpoint import Run, RunError
-from model.checkpoints import read_json
+from model.checkpoints import read_json, write_json
 from tools.studies.arms import Study
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,7 +109,7 @@ def run_row(plan: Plan, arm: str, seed: int, threads: int = 0) -> dict:
         "answers": str(answers), "metrics": read_json(scores)["metrics"],
         "commands": [shlex.join(words) for words in (*training, scored)],
     }  # fmt: skip
-    write_lines(file, [row], indent=1)
+    write_json(file, row)
     return row
 
 
@@ -150,13 +148,6 @@ def made(
     waiting = {pool.submit(run_row, plan, *key, threads): key for key in todo}
     for done in as_completed(waiting):
         yield waiting[done], done.result()
-
-
-def write_lines(file: Path, rows: Iterable[dict], indent: int | None = None) -> None:
-    """Write JSON rows, one a line unless indented, atomically."""
-    with replacing(file) as handle:
-        for row in rows:
-            handle.write(encoded(json.dumps(row, ensure_ascii=False, indent=indent, allow_nan=False) + "\n"))
 
 
 def quick(plan: Plan) -> Plan:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image
@@ -79,7 +80,7 @@ def answer_html(text: str, words: list[Word], scene: Scene | None, at: str, chos
     edges = {0, len(text), *(edge for one in judged for edge in one[:2])}
     edges |= {edge for word in words for edge in (word.start, word.end)}
     ordered, out = sorted(edges), []
-    for start, end in zip(ordered, ordered[1:], strict=False):
+    for start, end in pairwise(ordered):
         part = html.escape(text[start:end])
         number = next((i for i, word in enumerate(words) if word.start <= start and end <= word.end), None)
         if number is not None:
