@@ -25,16 +25,14 @@ from dataset.picturebook.book import prompt_for
 from dataset.picturebook.drawing.picture import blank
 from dataset.pictures import pictures_in
 from dataset.record import IMAGE, Ask, Turn
-from engine.arguments import UsageError
 from engine.build import Trained, load_trained
 from engine.chat import chat
-from engine.checkpoint import Run
 from engine.command import guarded
 from engine.console import Parser, spelled
 from engine.device import pick_device, pick_dtype, prepare
 from engine.freeze import count_parameters
 from engine.inference import Answer, Decoding
-from engine.looker import Looker, Watched, answer_all, one_image_loader, remembering
+from engine.looker import Looker, Watched, answer_all, finished_stages, language_of, one_image_loader, remembering
 from engine.plugin import load_plugin, note_change
 from engine.recipe import with_recipe
 from model.checkpoints import read_json, write_json
@@ -47,7 +45,6 @@ from scoring.page import SHOWN, Shown, preview, write_page
 from scoring.report import SHEET, contact_sheet, score_table, unused_name, write_scores
 from scoring.tasks import picture_book_task, question_task, reference_task
 
-STAGES = ("sft3", "sft2", "sft1", "pretrain")  # the last first
 FOREIGN_PROMPTS = {"zh": "描述一下这个图像的内容。", "en": "Describe the content of this image."}  # zh: MiniMind-V's
 LENGTHS = {0: "sentence", 1: "sentence", 2: "paragraph", 3: "long"}  # of the captions that each stage trains
 SHORT = 64  # the longest answer to a question, in tokens
@@ -110,7 +107,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     command = spelled(shlex.join(["python", "eval_vlm.py", *(sys.argv[1:] if argv is None else argv)]))
     looker = load_looker(args)
-    args.language = args.language or ("en" if looker.trained.settings.get("english", 0.0) > 0.5 else "zh")
+    args.language = args.language or language_of(looker.trained)
     if args.chat:
         try:
             chat(looker, Path(args.image))
@@ -131,7 +128,7 @@ def load_looker(args: argparse.Namespace) -> Looker:
     prepare(device)
     dtype = pick_dtype(args.dtype, device)
     load_plugin(args.plugin)
-    path = find_weights(args.weights, args.runs)
+    path = Path(args.weights) if args.weights else finished_stages(args.runs, "give --weights")[0]
     note_change(args.plugin, path)
     trained = load_trained(path, args.vision, args.tokenizer, device, dtype, args.fast)
     decoding = Decoding(
@@ -141,18 +138,6 @@ def load_looker(args: argparse.Namespace) -> Looker:
     without, vision = counts["llm"] + counts["projector"], counts["vision"] / 1e6
     print(f"{trained.path}: VLM parameters {without / 1e6:.3f} million ({without:,}), encoder {vision:.3f} million")
     return Looker(trained, decoding, pixel_loader(trained.encoder.spec))
-
-
-def find_weights(named: str | None, runs: str = "out") -> Path:
-    """The model named, else the last finished stage in `runs`; UsageError if there is none."""
-    stages = [Path(runs) / name for name in STAGES]
-    finished = [path for path in stages if Run(path).is_finished()]
-    if not named and not finished:
-        raise UsageError(
-            f"no finished run among {', '.join(map(str, stages))}; train one (python train_sft.py --stage 3) or give "
-            "--weights"
-        )
-    return Path(named) if named else finished[0]
 
 
 def default_prompt(trained: Trained, language: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,9 +14,13 @@ from dataset.bad_rows import BadRows
 from dataset.batching import PictureLoader
 from dataset.preprocess import preprocess
 from dataset.record import Ask, Picture
+from engine.arguments import UsageError
 from engine.build import Trained
+from engine.checkpoint import Run
 from engine.dataloader import encode_pixels
 from engine.inference import Answer, Decoding, answer
+
+STAGES = ("sft3", "sft2", "sft1", "pretrain")  # the last first
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,3 +96,20 @@ def one_image_loader(looker: Looker, image: Image.Image) -> PictureLoader:
     pixels = torch.from_numpy(preprocess(image, looker.trained.encoder.spec)[np.newaxis])
     features = looker.encode(pixels).float()
     return lambda pictures: {"features": features.expand(len(pictures), -1, -1)}
+
+
+def finished_stages(folder: str, advice: str) -> list[Path]:
+    """The finished runs of the stages in a folder, the last stage first; UsageError, with advice, if there is none."""
+    stages = [Path(folder) / name for name in STAGES]
+    finished = [path for path in stages if Run(path).is_finished()]
+    if not finished:
+        raise UsageError(
+            f"no finished run among {', '.join(map(str, stages))}; train one (python train_sft.py --stage 3) or "
+            f"{advice}"
+        )
+    return finished
+
+
+def language_of(trained: Trained) -> str:
+    """zh or en: what most of its texts were in."""
+    return "en" if trained.settings.get("english", 0.0) > 0.5 else "zh"

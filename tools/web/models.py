@@ -11,12 +11,10 @@ import torch
 from dataset.batching import pixel_loader
 from dataset.picturebook.book import prompt_for
 from dataset.picturebook.telling import LENGTHS
-from engine.arguments import UsageError
 from engine.build import Trained, load_trained
-from engine.checkpoint import Run
 from engine.inference import Decoding
-from engine.looker import Looker
-from eval_vlm import STAGES, default_prompt
+from engine.looker import Looker, finished_stages, language_of
+from eval_vlm import default_prompt
 from model.checkpoints import read_json
 
 QUESTIONS = {
@@ -55,18 +53,9 @@ def named(runs: list[str], folder: str) -> dict[str, Path]:
     """The runs by name, by default the finished stages in `folder`, the last first; UsageError if there is none."""
     if runs:
         return {run: Path(run) for run in runs}
-    stages = [Path(folder) / name for name in STAGES]
-    finished = [path for path in stages if Run(path).is_finished()]
-    if not finished:
-        raise UsageError(
-            f"no finished run among {', '.join(map(str, stages))}; train one (python train_sft.py --stage 3) or name "
-            "its folder: python -m tools.web RUN"
-        )
+    finished = finished_stages(folder, "name its folder: python -m tools.web RUN")
     return {str(path): path for path in finished}
 
-
-def language_of(trained: Trained) -> str:
-    return "en" if trained.settings.get("english", 0.0) > 0.5 else "zh"
 
 
 def prompts_of(trained: Trained) -> list[str]:
