@@ -22,7 +22,7 @@ from dataset.picturebook.book import prompt_for
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.questions import SAMPLINGS, pope_questions, questions
 from dataset.picturebook.world import make_scene
-from dataset.record import IMAGE, IMAGE_TAG, Ask, Picture, Record, Turn
+from dataset.record import IMAGE, IMAGE_TAG, Ask, Picture, Record, Turn, with_prompt
 from scoring import metrics
 from scoring.cider import cider
 from scoring.coco import CaptionScorer
@@ -251,13 +251,16 @@ def _pope(scene: Scene, rng: random.Random, language: str) -> list[AskedQuestion
     ]
 
 
-def reference_task(records: Iterable[Record], limit: int | None = None) -> ReferenceTask:
-    """The task of the first `limit` records that have an answer. DataError if there are none."""
+def reference_task(
+    records: Iterable[Record], limit: int | None = None, prompt: str | None = None
+) -> ReferenceTask:
+    """The task of the first `limit` records that have an answer, asked by `prompt` or as they ask. DataError if there
+    are none."""
     answered = (record for record in records if any(turn.role == "assistant" for turn in record.turns))
     kept = tuple(islice(answered, limit))
     if not kept:
         raise DataError("no record has an answer to compare with; expected at least one assistant turn in the data")
-    return ReferenceTask(kept)
+    return ReferenceTask(tuple(with_prompt(record, prompt) for record in kept) if prompt else kept)
 
 
 def _scene_id(split: str, index: int) -> str:
