@@ -132,7 +132,8 @@ def encode_caption(record: Record, tokenizer: Tokenizer, image_tokens: int) -> E
 
 
 def captions_of_pictures(data: Data, tokenizer: Tokenizer) -> dict[Picture, list[list[int]]]:
-    """The token ids of all captions of each picture, ends included, where all are files with several; else {}."""
+    """The token ids of all captions of each picture, ends included, where all are files with several; else {}. Of a
+    picture that several files describe, one in Chinese and one in English, those of all."""
     found: dict[Picture, list[list[int]]] = {}
     for records in (data.train, data.val):
         for i in range(len(records)):
@@ -141,7 +142,8 @@ def captions_of_pictures(data: Data, tokenizer: Tokenizer) -> dict[Picture, list
                 if len(record.images) != 1 or not isinstance(record.images[0], Path) or len(record.references) < 2:
                     return {}
                 ids = map(tokenizer.encode, record.references)
-                found[record.images[0]] = [[*one[:MAX_CAPTION], tokenizer.end_id] for one in ids]
+                captions = found.setdefault(record.images[0], [])
+                captions += [[*one[:MAX_CAPTION], tokenizer.end_id] for one in ids]
     return found
 
 

@@ -236,6 +236,10 @@ def test_an_encoder_learns_the_words_of_all_captions_of_a_picture(tmp_path):
     found = {path.name: tuple(tokenizer.decode(ids[:-1]) for ids in texts) for path, texts in captions.items()}
     assert found == several
     assert {ids[-1] for several in captions.values() for ids in several} == {tokenizer.end_id}
+    (tmp_path / "d.token").write_text(token_lines(several), "utf-8")
+    data = stage_data(TrainArguments(data=f"{tmp_path / 'c.token'},{tmp_path / 'd.token'}"), "vision", 0)
+    both = train_vision.captions_of_pictures(data, tokenizer)  # of two files about the same pictures
+    assert both == {path: texts * 2 for path, texts in captions.items()}
     rows = train_vision.padded([[5, 6], [7]], most=3, longest=4)
     assert rows.tolist() == [[5, 6, -1, -1, 7, -1, -1, -1, -1, -1, -1, -1]]
     (tmp_path / "c.token").write_text(token_lines(), "utf-8")  # one picture has a single caption
