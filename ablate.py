@@ -94,7 +94,7 @@ def report(plan: Plan, rows: list[dict], out: Path) -> None:
     write_answers(out / f"{plan.name}.jsonl", rows)
     table, gains = study_table(rows, values, metrics, markdown=True), gains_table(values, metrics, reference)
     (out / f"{plan.name}.md").write_text(f"{head}\n\n{table}\n\n{gains}\n", encoding="utf-8")
-    draw(out / f"{plan.name}.png", values, metrics, plan.study.question)
+    draw(out / f"{plan.name}.png", values, metrics, reference, plan.study.question)
     print(f"\nkept as {out}/{plan.name}.jsonl, .md and .png")
 
 
