@@ -19,6 +19,7 @@ from engine.plugin import load_plugin
 from scoring.answer_file import write_answers
 from tools.studies.arms import STUDIES, study_of
 from tools.studies.figures import draw
+from tools.studies.page import write_study
 from tools.studies.results import compare, crossed, gains_table, study_table
 from tools.studies.rows import in_common, kept_rows, named
 from tools.studies.runner import PICTURES, Plan, quick, run_study
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     """python ablate.py curriculum                    all arms and seeds, one after another
     python ablate.py curriculum --arm growing --seed 43    one row of the table
     python ablate.py curriculum --jobs 2 --threads 1       two rows at a time
-    python ablate.py curriculum --report              table and plots of the rows that are there
+    python ablate.py curriculum --report              table, plots and page of the rows that are there
 
     The arms of a study get the same number of steps and, where lengths of text are compared, of supervised tokens; the
     table states both. A study that was stopped goes on where it was. Flags that are not listed here are passed to every
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def report(plan: Plan, rows: list[dict], out: Path) -> None:
-    """Print the table of the rows whose seeds all arms have; keep rows, table and plots in the study's folder."""
+    """Print the table of the rows whose seeds all arms have; keep rows, table, plots and page in the study's folder."""
     rows, alone = in_common(rows)
     if alone:
         print(f"left out, as other arms lack the seed: {named((row['arm'], row['seed']) for row in alone)}")
@@ -95,7 +96,8 @@ def report(plan: Plan, rows: list[dict], out: Path) -> None:
     table, gains = study_table(rows, values, metrics, markdown=True), gains_table(values, metrics, reference)
     (out / f"{plan.name}.md").write_text(f"{head}\n\n{table}\n\n{gains}\n", encoding="utf-8")
     draw(out / f"{plan.name}.png", values, metrics, reference, plan.study.question)
-    print(f"\nkept as {out}/{plan.name}.jsonl, .md and .png")
+    write_study(plan, rows, values, reference)
+    print(f"\nkept as {out}/{plan.name}.jsonl, .md, .png and .html")
 
 
 if __name__ == "__main__":
