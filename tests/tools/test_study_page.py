@@ -147,6 +147,12 @@ def test_no_more_pictures_than_fit_in_a_page_are_shown_and_it_says_so(scenes, tm
     assert len(entries_of(page)) == 3 and "the first 3 of 4" in page
 
 
+def test_arms_that_were_asked_something_else_are_not_set_side_by_side():
+    one, other = ({"picture": name, "prompt": "?", "answer": "", "references": [], "scores": {}} for name in "ab")
+    with pytest.raises(DataError, match="not every arm was asked 'a: .'"):
+        next(gallery.gallery({"first": [one], "second": [other]}))
+
+
 def test_a_report_takes_what_is_finished_and_names_what_is_not(scenes, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(ablate.STUDIES, scenes.name, scenes.study)
     monkeypatch.setattr(ablate, "run_study", None)

@@ -35,12 +35,15 @@ Asked = Mapping[str, Row]  # one prompt about a picture: arm -> its answer
 
 
 def gallery(answers: Mapping[str, Sequence[Row]], data: str = "") -> Iterator[Entry]:
-    """An entry for each of the first pictures, of the arms' answers, which are in the same order.
+    """An entry for each of the first pictures, of the arms' answers, which are in the same order, else DataError.
 
     data: the file that the pictures are rows of, where they are no files and no scenes.
     """
     about: dict[str, list[Asked]] = defaultdict(list)
     for rows in zip(*answers.values(), strict=True):
+        if len({(row["picture"], row["prompt"]) for row in rows}) > 1:
+            found = f"{rows[0]['picture']}: {rows[0]['prompt']}"
+            raise DataError(f"not every arm was asked {found!r}; expected all arms scored on the same, in one order")
         about[rows[0]["picture"]].append(dict(zip(answers, rows, strict=True)))
     shown = dict(list(about.items())[:PICTURES])
     firsts = {name: next(iter(asked[0].values())) for name, asked in shown.items()}

@@ -21,10 +21,9 @@ from tools.studies.runner import Plan
 
 NARROW = 700  # pixels of the window up to which the plots stand in one column
 STYLE = """
-.plots img{width:100%;height:auto} .study-table td{min-width:7.4rem}
-.study-table small{display:block;font-size:12px;line-height:1.4}
-.study-table th:first-child,.study-table td:first-child{position:sticky;left:0;background:var(--back);z-index:1;
-min-width:6.5rem;max-width:8rem}
+.plots img{width:100%;height:auto} .study-table{table-layout:fixed}
+.study-table small{display:block;font-size:12px;line-height:1.4} .study-table th:first-child{width:7rem}
+.study-table th:first-child,.study-table td:first-child{position:sticky;left:0;background:var(--back);z-index:1}
 """
 
 
@@ -120,7 +119,9 @@ def scores_table(values: Values, names: Sequence[str], reference: str) -> str:
         label = escape(name).replace("/", "/<wbr>").replace("_", "_<wbr>")
         cells = "".join(f"<td>{value_cell(name, of_arm.get(name), top)}</td>" for of_arm in values.values())
         lines.append(f"<tr><td>{label}{arrow(name)}</td>{cells}</tr>")
-    return f'<div class="wide"><table class="scores study-table">{"".join(lines)}</table></div>'
+    width = 7 + 7.5 * len(values)  # rem; arms get equal columns, in which bars can be compared
+    style = f'class="scores study-table" style="min-width:{width}rem"'
+    return f'<div class="wide"><table {style}>{"".join(lines)}</table></div>'
 
 
 def value_cell(name: str, one: Value | None, top: float) -> str:
