@@ -7,7 +7,7 @@ comparison of them needs; train_sft.py's stages are trainings of their own, each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -23,16 +23,24 @@ from dataset.record import Example, Record
 from dataset.told import TOLD, Told
 from dataset.views import SENTENCE_END, Changed, change_answers
 
-SHORT, MIDDLE, LONG = {"phrase": 0.5, "sentence": 0.5}, {"paragraph": 1.0}, {"long": 1.0}
+QUESTIONS = 0.1  # share of a part's records that are questions, six each, so that every arm learns to answer
+LONG = {"long": 1.0}
+
+
+def with_questions(texts: Mapping[str, float]) -> dict[str, float]:
+    return {**{kind: (1 - QUESTIONS) * share for kind, share in texts.items()}, "questions": QUESTIONS}
+
+
 # part -> text kind -> share of its records. "all" has as many supervised tokens of each as the three one after
 # another: a phrase has some 13, a sentence 20, a paragraph 26 and a long caption 56 (Chinese).
 PARTS: dict[str, dict[str, float]] = {
-    "short": SHORT, "middle": MIDDLE, "long": LONG,
-    "all": {"phrase": 0.26, "sentence": 0.26, "paragraph": 0.33, "long": 0.15},
-    "final": {"phrase": 0.1, "sentence": 0.15, "paragraph": 0.25, "long": 0.5},
-    "beginning": LONG, "half": LONG,
+    "short": with_questions({"phrase": 0.5, "sentence": 0.5}),
+    "middle": with_questions({"paragraph": 1.0}),
+    "all": with_questions({"phrase": 0.26, "sentence": 0.26, "paragraph": 0.33, "long": 0.15}),
+    "final": with_questions({"phrase": 0.1, "sentence": 0.15, "paragraph": 0.25, "long": 0.5}),
+    **dict.fromkeys(("long", "beginning", "half"), with_questions(LONG)),
+    "captions": LONG, "captions5": {"long": 0.95, "questions": 0.05}, "captions20": {"long": 0.8, "questions": 0.2},
     "questions": {"questions": 1.0},
-    "replay5": {"long": 0.95, "questions": 0.05}, "replay20": {"long": 0.8, "questions": 0.2},
     **MIXES,
 }  # fmt: skip
 SENTENCES = {"beginning": 2, "half": 4}  # of each text, the first so many
