@@ -16,7 +16,7 @@ from engine.command import guarded
 from scoring.answer_file import write_answers
 from tools.studies import runner
 from tools.studies.arms import STUDIES, Study
-from tools.studies.results import Crossed, compare, crossed, study_table
+from tools.studies.results import Crossed, compare, crossed, read_scores, study_table
 from tools.studies.runner import ArmError, Plan, quick, run_row, run_study
 
 STUDY = Study("?", {"one": ("train_sft.py --from {shared} --seed {seed}", "train_sft.py --from {before}"),
@@ -94,6 +94,13 @@ def test_a_study_makes_all_rows_and_its_table_has_budgets_and_differences(comman
     assert values["one"]["f1"].gain == pytest.approx(0.1) and values["one"]["f1"].p < 0.05
     table = study_table(rows, values, ("f1",), markdown=True)
     assert "| one" in table and "0.600 [0.600, 0.600]*" in table and "| 14 " in table and "| 100 " in table
+
+
+def test_answers_about_one_picture_are_resampled_together(tmp_path):
+    row = {"prompt": "", "answer": "", "stopped": True, "tokens": 3}
+    scores = [("a", {"vqa_accuracy": [1, 1]}), ("b", {"vqa_accuracy": [0, 1]}), ("a", {"vqa_accuracy": [0, 1]})]
+    write_answers(tmp_path / "a.jsonl", [{**row, "picture": name, "scores": one} for name, one in scores])
+    assert read_scores(tmp_path / "a.jsonl") == [{"vqa_accuracy": (1, 2)}, {"vqa_accuracy": (0, 1)}]
 
 
 def test_arms_with_other_seeds_are_refused(commands, tmp_path):

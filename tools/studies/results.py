@@ -25,7 +25,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class Crossed:
-    """A metric's numerators and denominators (seeds, answers) of one arm."""
+    """A metric's numerators and denominators (seeds, pictures) of one arm."""
 
     tops: np.ndarray
     bottoms: np.ndarray
@@ -34,9 +34,9 @@ class Crossed:
         return self.tops.sum() / self.bottoms.sum() if self.bottoms.sum() else None
 
     def drawn(self, weights: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        """The metric (R,) in each resample, of weights (R, seeds) and (R, answers); NaN where it is undefined."""
-        seeds, answers = weights
-        tops, bottoms = (((seeds @ counts) * answers).sum(1) for counts in (self.tops, self.bottoms))
+        """The metric (R,) in each resample, of weights (R, seeds) and (R, pictures); NaN where it is undefined."""
+        seeds, pictures = weights
+        tops, bottoms = (((seeds @ counts) * pictures).sum(1) for counts in (self.tops, self.bottoms))
         return np.divide(tops, bottoms, out=np.full(len(tops), np.nan), where=bottoms > 0)
 
 
@@ -52,8 +52,8 @@ class Value:
 
 
 def read_scores(answers: Path) -> list[dict[str, Ratio]]:
-    """The scores of each answer of a run; those of captions with where and of what they hallucinate."""
-    found = []
+    """The scores of all answers about each picture of a run; those of captions with where they hallucinate what."""
+    found: dict[str, dict[str, Ratio]] = {}
     for row in read_answers(answers, BadRows(0.0)):
         scene = scene_of(row["picture"])
         scores = dict(row["scores"])
@@ -61,14 +61,17 @@ def read_scores(answers: Path) -> list[dict[str, Ratio]]:
             scores |= hallucination_scores(row["answer"], scene, row["tokens"])
         elif "cider_d" in scores:
             scores |= photo_hallucination(row["answer"], row["references"], row["tokens"])
-        found.append(scores)
-    return found
+        of_picture = found.setdefault(row["picture"], {})
+        for name, (top, bottom) in scores.items():  # counts add up: answers about one picture are not independent
+            before = of_picture.get(name, (0, 0))
+            of_picture[name] = before[0] + top, before[1] + bottom
+    return list(found.values())
 
 
 def crossed(rows: Sequence[Mapping], folder: Path) -> dict[str, dict[str, Crossed]]:
     """arm -> metric -> its counts, of rows whose answers lie in the study's folder.
 
-    DataError where an arm lacks a seed, or answers, that another has.
+    DataError where an arm lacks a seed, or pictures, that another has.
     """
     seeds = sorted({row["seed"] for row in rows})
     table: dict[str, dict[str, Crossed]] = {}
@@ -76,15 +79,15 @@ def crossed(rows: Sequence[Mapping], folder: Path) -> dict[str, dict[str, Crosse
         of_arm = {row["seed"]: read_scores(folder / row["answers"]) for row in rows if row["arm"] == arm}
         lengths = {len(scores) for scores in of_arm.values()}
         if sorted(of_arm) != seeds or len(lengths) != 1:
-            found = f"seeds {sorted(of_arm)} and {sorted(lengths)} answers"
-            raise DataError(f"{arm}: found {found}, expected seeds {seeds} with equally many answers")
+            found = f"seeds {sorted(of_arm)} and {sorted(lengths)} pictures"
+            raise DataError(f"{arm}: found {found}, expected seeds {seeds} with equally many pictures")
         of_seeds = [of_arm[seed] for seed in seeds]
         names = dict.fromkeys(name for scores in of_seeds for one in scores for name in one)
         counts = np.array([[[one.get(name, (0, 0)) for name in names] for one in scores] for scores in of_seeds], float)
         table[arm] = {name: Crossed(counts[:, :, i, 0], counts[:, :, i, 1]) for i, name in enumerate(names)}
     sizes = {arm: next(iter(metrics.values())).tops.shape for arm, metrics in table.items()}
     if len(set(sizes.values())) > 1:
-        raise DataError(f"the arms have other numbers of seeds and answers: {sizes}; score them alike")
+        raise DataError(f"the arms have other numbers of seeds and pictures: {sizes}; score them alike")
     return table
 
 
