@@ -14,8 +14,8 @@ from scoring.statements import TYPES
 
 # Metrics of which a high value is bad.
 WORST_HIGH = ("chair_i", "chair_s", "contradiction_share", "loop_share", "unscored_share", "pope_unparsable",
-              "distance from training pictures", "false_per_100_tokens", "false_first", "false_at", "chair_first",
-              "amber_hal", "amber_cog")  # fmt: skip
+              "distance from training pictures", "false_per_100_tokens", "absent_per_100_tokens", "false_first",
+              "false_at", "chair_first", "amber_hal", "amber_cog")  # fmt: skip
 # What a page shows first; the rest is folded.
 LEADING = ("statement_accuracy", "caption_true_share", "contradiction_share", "chair_i", "chair_s", "f1",
            *(f"pope_accuracy/{sampling}" for sampling in SAMPLINGS), "vqa_accuracy", "exact", "contains", "cider",
@@ -106,6 +106,7 @@ def error_tags(scores: SampleScores) -> tuple[str, ...]:
 
     tags = [f"false: {kind}" for kind in TYPES if missed(f"statement_accuracy/{kind}")]
     tags += ["contradicts itself"] if scores.get("contradiction_share", (0, 1))[0] else []
+    tags += ["names what no human named"] if "cider_d" in scores and scores.get("chair_i", (0, 1))[0] else []
     tags += ["POPE wrong"] if missed("pope_accuracy") else []
     parts = [name for name in scores if name.startswith(("vqa_accuracy/", "contains/")) and missed(name)
              and name != "vqa_accuracy/turn1"]  # fmt: skip

@@ -33,7 +33,7 @@ def reference_entries(about: Iterable[Asked], rows: Sequence[Row]) -> Iterator[S
     """Answers to a data set's prompts beside its references; those about no picture without one."""
     for asked, row in zip(about, rows, strict=True):
         picture = preview(asked.pictures[0], SIDE) if asked.pictures else None
-        yield Shown(picture, row["answer"], f"{row['picture']}: {asked.prompt}", reference=" / ".join(asked.references),
+        yield Shown(picture, row["answer"], f"{row['picture']}: {asked.prompt}", references=asked.references,
                     tags=error_tags(row["scores"]), values=sort_values(row["scores"]))  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from dataset.record import Picture
 from scoring.bars import WORST_HIGH, score_bars
 from scoring.contradictions import contradictions
 from scoring.pagelinks import NO_LINKS, link, pages_of, run_head
+from scoring.photo_things import judged_things
 from scoring.report import draws_chinese
 from scoring.statements import Statement, judge
 
@@ -26,6 +27,10 @@ LEGEND = (
     '<p class="faint">Words by their statement: <mark class="right">true</mark> &nbsp; '
     '<mark class="wrong">false</mark> &nbsp; <mark class="open">undecided by the facts</mark> &nbsp; nothing to check. '
     "Hover over one for the facts.</p>"
+)
+LEGEND_THINGS = (
+    '<p class="faint">Things that are named: <mark class="right">by a human too</mark> &nbsp; '
+    '<mark class="wrong">by none</mark> &nbsp; the rest is not checked.</p>'
 )
 SHOWN = 1000  # entries of a page, at most
 PREVIEW = 520  # pixels of the longer side of a picture kept for a page or a contact sheet
@@ -50,7 +55,7 @@ class Shown:
     text: str
     title: str = ""
     scene: Scene | None = None
-    reference: str | None = None
+    references: Sequence[str] = ()  # with several, what a photograph's caption names is marked by whether they do
     note: str = ""  # a warning, shown below the text
     other: str | None = None  # a second answer below the first; the two are called A and B
     questions: Sequence[Question] = ()  # further ones about the picture
@@ -89,11 +94,12 @@ def write_page(
     parts += top
     if text:
         parts.append(f"<pre>{escape(text)}</pre>")
-    entries, judged, others = [], False, iter(shown)
+    entries, others = [], iter(shown)
+    legends: dict[str, None] = {}
     for one in islice(others, SHOWN):
-        judged = judged or one.scene is not None
+        legends[LEGEND if one.scene is not None else LEGEND_THINGS if len(one.references) > 1 else ""] = None
         entries.append(_entry(one))
-    parts += [LEGEND] if judged else []
+    parts += legends
     if next(others, None) is not None:
         parts.append(f'<p class="faint">There are more: the first {SHOWN:,} are shown.</p>')
     parts += entry_list(entries, WORST_HIGH)
@@ -105,13 +111,14 @@ def write_page(
 def _entry(entry: Shown) -> Entry:
     lines = [f"<h3>{escape(entry.title)}</h3>"] if entry.title else []
     if entry.other is None:
-        lines += answer_lines(entry.text, entry.scene)
+        lines += answer_lines(entry.text, entry.scene, "", entry.references)
     else:
-        lines += answer_lines(entry.text, entry.scene, "A: ") + answer_lines(entry.other, entry.scene, "B: ")
+        for name, text in (("A: ", entry.text), ("B: ", entry.other)):
+            lines += answer_lines(text, entry.scene, name, entry.references)
     if entry.note:
         lines.append(f'<p class="faint">⚠ {escape(entry.note)}</p>')
-    if entry.reference is not None:
-        lines.append(f'<p class="faint">reference: {escape(entry.reference)}</p>')
+    if entry.references:
+        lines.append(f'<p class="faint">reference: {escape(" / ".join(entry.references))}</p>')
     if entry.scene is not None:
         lines.append(told_facts(entry.scene, entry.text))
     if entry.values and entry.other is None:
@@ -122,16 +129,17 @@ def _entry(entry: Shown) -> Entry:
     return Entry(inside, entry.tags, entry.values)
 
 
-def answer_lines(text: str, scene: Scene | None, name: str = "") -> list[str]:
-    """An answer's lines: its words, marked where the facts are known; each false statement, and how it contradicts
-    itself."""
+def answer_lines(text: str, scene: Scene | None, name: str = "", references: Sequence[str] = ()) -> list[str]:
+    """An answer's lines: its words, marked where the facts are known or several references; each false statement, and
+    how it contradicts itself."""
     if scene is None:
-        return [f'<p class="text">{name}{escape(text) or "<i>(empty)</i>"}</p>']
+        words = marked(judged_things(text, references), text) if len(references) > 1 else escape(text)
+        return [f'<p class="text">{name}{words or "<i>(empty)</i>"}</p>']
     false = [f"✗ {hint(one, scene)}" for one in judge(text, scene) if one.verdict is False]
     false += [f"✗ contradicts itself: {one}" for one in contradictions(text)]
     items = "".join(f"<li>{escape(line)}</li>" for line in dict.fromkeys(false))
     listed = [f'<ul class="errors bad">{items}</ul>'] if items else []
-    return [f'<p class="text">{name}{marked(text, scene) or "<i>(empty)</i>"}</p>', *listed]
+    return [f'<p class="text">{name}{marked(judged_parts(text, scene), text) or "<i>(empty)</i>"}</p>', *listed]
 
 
 def _question_lines(questions: Sequence[Question]) -> list[str]:
@@ -155,21 +163,21 @@ def _listed(questions: Sequence[Question], css: str) -> str:
     return f'<ul class="errors {css}">{"".join(items)}</ul>' if items else ""
 
 
-def marked(text: str, scene: Scene) -> str:
-    """The text as HTML: the words of each statement marked right, wrong or open, with the facts in a tooltip.
-
-    Where statements share words (a bare plural names a thing and says several), wrong takes precedence over right, and
-    right over open.
-    """
+def marked(parts: Iterable[tuple[int, int, str, str]], text: str) -> str:
+    """The text, in the parts of judged_parts() or judged_things(), as HTML with what is told of each in a tooltip."""
     out = []
-    for start, end, verdict, title in judged_parts(text, scene):
+    for start, end, verdict, title in parts:
         words = escape(text[start:end])
         out.append(f'<mark class="{verdict}" title="{escape(title)}">{words}</mark>' if verdict else words)
     return "".join(out)
 
 
 def judged_parts(text: str, scene: Scene) -> Iterator[tuple[int, int, str, str]]:
-    """The text from start to end in parts: (start, end, right | wrong | open or "" without a statement, the facts)."""
+    """The text from start to end in parts: (start, end, right | wrong | open or "" without a statement, the facts).
+
+    Where statements share words (a bare plural names a thing and says several), wrong takes precedence over right, and
+    right over open.
+    """
     statements = judge(text, scene)
     edges = sorted({0, len(text), *(edge for one in statements for edge in (one.start, one.end))})
     for start, end in pairwise(edges):

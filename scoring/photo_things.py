@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -93,6 +93,23 @@ def judged(text: str, references: Sequence[str]) -> tuple[list[str], list[bool],
     seen = Counter(thing for reference in references for thing in named(reference))
     absent = [not covered([thing], seen) for thing in found]
     return found, absent, [thing for thing, count in seen.items() if count >= min(SALIENT, len(references))]
+
+
+def judged_things(text: str, references: Sequence[str]) -> Iterator[tuple[int, int, str, str]]:
+    """The text in parts, as page.judged_parts() has them: a word is right if a reference names what it names, or
+    something wider or narrower, and wrong if none does."""
+    seen = {thing for reference in references for thing in named(reference)}
+    by_word: dict[tuple[int, int], list[str]] = defaultdict(list)
+    for thing, start, end in mentions(text):
+        by_word[start, end].append(thing)
+    at = 0
+    for (start, end), found in sorted(by_word.items()):
+        absent = [thing for thing in found if not covered([thing], seen)]
+        told = f"{' and '.join(absent or found)}: named by {'no' if absent else 'a'} human"
+        yield at, start, "", ""
+        yield start, end, "wrong" if absent else "right", told
+        at = end
+    yield at, len(text), "", ""
 
 
 def covered(found: Collection[str], wanted: Iterable[str]) -> int:

@@ -180,7 +180,7 @@ def shown(one: Row, other: Row) -> Shown:
     values = {"likeness": likeness((one, other))}
     values |= {f"B - A, {name}": after[name] - before[name] for name in before if name in after}
     return Shown(picture_of(one, scene), one["answer"], f"{one['picture']}: {one['prompt']}", scene,
-                 reference=" / ".join(one["references"]) or None, other=other["answer"], tags=tuple(tags),
+                 references=one["references"], other=other["answer"], tags=tuple(tags),
                  values=values)  # fmt: skip
 
 

@@ -7,7 +7,8 @@ import pytest
 from dataset.record import IMAGE, Record, Turn
 from scoring.controls import controls
 from scoring.hallucination import photo_hallucination
-from scoring.photo_things import FILE, mentions, named, photo_scores, things
+from scoring.page import answer_lines
+from scoring.photo_things import FILE, judged_things, mentions, named, photo_scores, things
 from scoring.tasks import ReferenceTask
 
 SNOW = ["a man walks his dog in the snow", "a person and a dog outside", "a dog walks beside a boy"]
@@ -79,3 +80,13 @@ def test_controls_count_absent_things_of_one_human_too():
     found = controls(task, ["a dog", "a cat"])
     assert found["human_chair_i"] == 0.5  # of a cat against a dog
     assert found["swapped_chair_i"] == 0.5  # a cat for the first, a dog for the second
+
+
+def test_words_are_marked_by_whether_a_human_named_the_thing_too():
+    parts = list(judged_things("A man, a cat & 雪", SNOW))
+    assert [("A man, a cat & 雪"[start:end], verdict) for start, end, verdict, _ in parts if verdict] == [
+        ("man", "right"), ("cat", "wrong"), ("雪", "right")]  # fmt: skip
+    assert "".join("A man, a cat & 雪"[start:end] for start, end, *_ in parts) == "A man, a cat & 雪"
+    (line,) = answer_lines("A man, a cat & 雪", None, "", SNOW)
+    assert '<mark class="wrong" title="cat: named by no human">cat</mark> &amp; <mark class="right"' in line
+    assert "<mark" not in answer_lines("A cat", None, "", SNOW[:1])[0]  # an expected answer, no caption

@@ -139,7 +139,7 @@ SCENE = Scene(0, "sea", (Thing("dog", "brown", 2, None, "medium", 0.5, 0.8, 0.3,
 
 def marks(text: str) -> str:
     """The marked text with a letter for each mark and no hints: [+right], [-wrong], [?open]."""
-    marked = page.marked(text, SCENE)
+    marked = page.marked(page.judged_parts(text, SCENE), text)
     for name, letter in (("right", "+"), ("wrong", "-"), ("open", "?")):
         marked = re.sub(f'<mark class="{name}" title="[^"<>]*">', f"[{letter}", marked)
     return marked.replace("</mark>", "]")
@@ -161,7 +161,8 @@ def test_each_word_is_marked_by_its_own_statement(text):
 
 
 def test_a_mark_tells_the_facts_and_the_facts_their_sides():
-    marked = page.marked('黑色的小狗在左边，骑着"猫"。', SCENE)
+    text = '黑色的小狗在左边，骑着"猫"。'
+    marked = page.marked(page.judged_parts(text, SCENE), text)
     assert 'title="colour of dog: black (wrong); facts: brown"' in marked
     assert 'title="side of dog: left (wrong); facts: middle (centre at 0.50)"' in marked
     assert 'title="relation of dog: riding cat (open); facts: no cat"' in marked
@@ -172,7 +173,7 @@ def test_a_mark_tells_the_facts_and_the_facts_their_sides():
 
 def test_a_page_is_one_file_that_fetches_nothing_and_runs_no_text(tmp_path):
     shown = [page.Shown(pictures(1)[0], "小狗<script>alert(1)</script>\udcff", scene=SCENE)]
-    shown.append(page.Shown(pictures(1)[0], "", title='"><b>', reference="<i>"))
+    shown.append(page.Shown(pictures(1)[0], "", title='"><b>', references=("<i>",)))
     page.write_page(tmp_path / "page.html", shown, scores={"sft3": METRICS}, command="python eval_vlm.py")
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert text.count("<script") == 1 and "alert(1)</script>" not in text and "<b>" not in text.replace("<b style", "")

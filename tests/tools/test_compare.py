@@ -53,6 +53,7 @@ def test_a_better_run_is_told_from_a_worse_one(tmp_path, capsys):
     assert {"bleu_1", "bleu_4", "cider_d", "rouge_l", "mean_length"} <= set(table)
     page = (tmp_path / "page.html").read_text("utf-8")
     assert page.count("data:image") == 40 and [page.count(f'<p class="text">{name}: ') for name in "AB"] == [40, 40]
+    page = re.sub("</?mark[^>]*>", "", page)
     assert page.index("A: a dog runs") < page.index("B: a dog runs")  # those that differ come first
 
 

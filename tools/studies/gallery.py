@@ -110,7 +110,7 @@ def prompt_lines(row: Row) -> list[str]:
 
 def answer_part(arms: Sequence[str], row: Row, scene: Scene | None) -> str:
     """One answer under the names of its arms, with how much of it is false."""
-    lines = answer_lines(row["answer"], scene if judged(row["scores"]) else None)
+    lines = answer_lines(row["answer"], scene if judged(row["scores"]) else None, "", row["references"])
     return f"<section><h3>{escape(', '.join(arms))}</h3>{verdict(row['scores'])}{''.join(lines)}</section>"
 
 
