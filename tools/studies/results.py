@@ -16,7 +16,7 @@ import numpy as np
 from dataset.bad_rows import BadRows, DataError
 from scoring.answer_file import read_answers
 from scoring.hallucination import hallucination_scores, photo_hallucination
-from scoring.metrics import Ratio, interval, p_value
+from scoring.metrics import Ratio, SampleScores, interval, p_value
 from scoring.report import aligned
 from tools.compare import scene_of
 
@@ -52,20 +52,25 @@ class Value:
 
 
 def read_scores(answers: Path) -> list[dict[str, Ratio]]:
-    """The scores of all answers about each picture of a run; those of captions with where they hallucinate what."""
+    """The scores of all answers about each picture of a run."""
     found: dict[str, dict[str, Ratio]] = {}
     for row in read_answers(answers, BadRows(0.0)):
-        scene = scene_of(row["picture"])
-        scores = dict(row["scores"])
-        if scene is not None and "statement_accuracy" in scores:
-            scores |= hallucination_scores(row["answer"], scene, row["tokens"])
-        elif "cider_d" in scores:
-            scores |= photo_hallucination(row["answer"], row["references"], row["tokens"])
+        scores = caption_scores(row)
         of_picture = found.setdefault(row["picture"], {})
         for name, (top, bottom) in scores.items():  # counts add up: answers about one picture are not independent
             before = of_picture.get(name, (0, 0))
             of_picture[name] = before[0] + top, before[1] + bottom
     return list(found.values())
+
+
+def caption_scores(row: Mapping) -> SampleScores:
+    """The scores of a row of answers; those of a caption with where it hallucinates what."""
+    scores, scene = dict(row["scores"]), scene_of(row["picture"])
+    if scene is not None and "statement_accuracy" in scores:
+        return scores | hallucination_scores(row["answer"], scene, row["tokens"])
+    if "cider_d" in scores:
+        return scores | photo_hallucination(row["answer"], row["references"], row["tokens"])
+    return scores
 
 
 def crossed(rows: Sequence[Mapping], folder: Path) -> dict[str, dict[str, Crossed]]:
