@@ -15,13 +15,15 @@ from scoring.statements import TYPES
 # Metrics of which a high value is bad.
 WORST_HIGH = ("chair_i", "chair_s", "contradiction_share", "loop_share", "unscored_share", "pope_unparsable",
               "distance from training pictures", "false_per_100_tokens", "absent_per_100_tokens", "false_first",
-              "false_at", "chair_first", "amber_hal", "amber_cog")  # fmt: skip
+              "false_at", "chair_first", "chair_to_half", "amber_hal", "amber_cog")  # fmt: skip
 # What a page shows first; the rest is folded.
 LEADING = ("statement_accuracy", "caption_true_share", "contradiction_share", "chair_i", "chair_s", "f1",
            *(f"pope_accuracy/{sampling}" for sampling in SAMPLINGS), "vqa_accuracy", "exact", "contains", "cider",
            "bleu_4", "cider_d", "rouge_l", "meteor", "mean_length", "stopped_share", "loop_share")  # fmt: skip
-BEST_HIGH = re.compile(r"(bleu|cider|rouge|meteor|exact|contains).*|.*(accuracy|accuracy_many|_exact|f1|_true_share)"
-                       r"|precision|recall|colour_binding|stopped_share|cover_first|amber_cover")  # fmt: skip
+BEST_HIGH = re.compile(
+    r"(bleu|cider|rouge|meteor|exact|contains).*|.*(accuracy|accuracy_many|_exact|f1|_true_share)"
+    r"|precision|recall|colour_binding|stopped_share|cover_first|reached_half|amber_cover"
+)
 SORTED = ("chair_i", "statement_accuracy", "f1", "recall", "colour_binding", "cider_d", "rouge_l", "contains", "exact",
           "vqa_accuracy", "pope_accuracy", "mean_length")  # fmt: skip
 ANY = "any error"
@@ -72,7 +74,7 @@ def arrow(name: str) -> str:
 
 def better(name: str) -> str:
     """Which way of a metric is better: ↑, ↓, or nothing where neither is."""
-    plain = name.removeprefix("blank_").removeprefix("question_").split("/")[0]
+    plain = name.removeprefix("blank_").removeprefix("question_").removeprefix("forced_").split("/")[0]
     return "↓" if plain in WORST_HIGH else "↑" if BEST_HIGH.fullmatch(plain) else ""
 
 

@@ -31,6 +31,8 @@ def hallucination_scores(text: str, scene: Scene, tokens: int) -> SampleScores:
     false_first/<n>: false statements among the first n / such statements: captions cut to the same length.
     chair_first/<k>, cover_first/<k>: absent mentions, and kinds covered, up to the k-th mention: hallucination at equal
     coverage. A caption with fewer mentions counts with all it has.
+    chair_to_half: absent mentions / mentions, up to the one that covers half of what is there, else of all.
+    reached_half: captions that cover half / captions.
     chair_i/<tier>: absent mentions / mentions of kinds that are common, middling or rare in training.
     amber_cover, amber_hal, amber_cog (AMBER, arXiv 2311.07397): kinds covered / kinds of the scene; captions with an
     absent kind / captions; absent kinds that one would expect at that place / kinds mentioned.
@@ -63,7 +65,7 @@ def photo_hallucination(text: str, references: Sequence[str], tokens: int) -> Sa
 
 
 def mention_scores(absent: Sequence[bool], covered: Sequence[int], total: int, tokens: int) -> SampleScores:
-    """false_at, chair_first, cover_first and absent_per_100_tokens of a caption, see hallucination_scores().
+    """The scores by mention of a caption, see hallucination_scores().
 
     absent: of each mention, in order. covered: how many of the `total` things are named up to it.
     """
@@ -72,7 +74,9 @@ def mention_scores(absent: Sequence[bool], covered: Sequence[int], total: int, t
         scores[f"false_at/{k}"] = (float(absent[k - 1]), 1) if len(absent) >= k else (0, 0)
         scores[f"chair_first/{k}"] = (sum(absent[:k]), len(absent[:k]))
         scores[f"cover_first/{k}"] = (covered[:k][-1] if covered else 0, total)
-    return scores
+    half = next((k for k, count in enumerate(covered, 1) if 2 * count >= total), len(absent))
+    reached = 2 * (covered[-1] if covered else 0) >= total
+    return scores | {"chair_to_half": (sum(absent[:half]), half), "reached_half": (float(reached), 1)}
 
 
 @cache

@@ -30,6 +30,10 @@ def test_mentions_are_counted_one_by_one(scene):
     scores = hallucination_scores(said(scene, one, "cat", two, "car"), scene, tokens=50)
     assert [scores[f"false_at/{k}"] for k in range(1, 6)] == [(0, 1), (1, 1), (0, 1), (1, 1), (0, 0)]
     assert scores["chair_first/2"] == (1, 2) and scores["chair_first/8"] == (2, 4)
+    assert scores["chair_to_half"] == (0, 1) and scores["reached_half"] == (1, 1)
+    assert hallucination_scores(said(scene, "cat", one, two), scene, 9)["chair_to_half"] == (1, 2)
+    assert hallucination_scores(said(scene, "cat", "car"), scene, 9)["chair_to_half"] == (2, 2)  # never gets there
+    assert hallucination_scores(said(scene, "cat"), scene, 9)["reached_half"] == (0, 1)
     assert scores["cover_first/1"] == (1, 2) and scores["cover_first/3"] == (2, 2)
     assert scores["false_per_100_tokens"] == (200, 50)
     assert scores["false_first/3"][0] <= scores["false_first/6"][0]
