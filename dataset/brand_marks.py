@@ -1,7 +1,7 @@
 """Marks of invented brands, and pictures of a shirt, a box or a flag that wears one.
 
-A mark is a plate (one of 8 shapes in one of 8 colours) with a device on it (one of 12), and below it the name in capitals
-of plain strokes. Shape, colour and device are a brand's own only together: others share each of them, and two of them.
+A mark is a plate (one of 8 shapes in one of 8 colours) with a device on it (one of 12), and below it the name in
+capitals of plain strokes. Only together are shape, colour and device a brand's own: others share one or two of them.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ PALE = ("orange", "yellow", "sky")  # plates with a dark device; that of the oth
 # of shirt, box or flag: Chinese and English name, colour
 CLOTHS: tuple[tuple[str, str, RGB], ...] = (
     ("白色", "white", (240, 240, 236)), ("灰色", "gray", (150, 154, 160)), ("米色", "beige", (226, 206, 172)),
-    ("粉色", "pink", (242, 178, 194)), ("浅绿色", "light green", (172, 214, 168)), ("浅蓝色", "light blue", (168, 204, 236)),
-    ("棕色", "brown", (136, 94, 62)), ("深蓝色", "navy", (44, 58, 98)),
+    ("粉色", "pink", (242, 178, 194)), ("浅绿色", "light green", (172, 214, 168)),
+    ("浅蓝色", "light blue", (168, 204, 236)), ("棕色", "brown", (136, 94, 62)), ("深蓝色", "navy", (44, 58, 98)),
 )  # fmt: skip
 THINGS = (("T恤", "shirt"), ("箱子", "box"), ("旗子", "flag"))
 WALLS: tuple[RGB, ...] = ((214, 222, 226), (232, 224, 208), (200, 214, 200), (220, 208, 222), (206, 206, 204))
@@ -173,8 +173,9 @@ class View:
 
     @classmethod
     def drawn(cls, rng: random.Random) -> View:
-        return cls(rng.randrange(len(THINGS)), rng.randrange(len(CLOTHS)), rng.randrange(len(WALLS)),
-                   64 + rng.uniform(-8, 8), 62 + rng.uniform(-6, 6), rng.uniform(-9, 9), rng.uniform(0.8, 1.0))  # fmt: skip
+        thing, cloth, wall = (rng.randrange(len(some)) for some in (THINGS, CLOTHS, WALLS))
+        x, y = 64 + rng.uniform(-7, 7), 62 + rng.uniform(-6, 6)
+        return cls(thing, cloth, wall, x, y, rng.uniform(-9, 9), rng.uniform(0.8, 1.0))
 
 
 def draw(mark: Mark, name: str, view: View) -> Image.Image:

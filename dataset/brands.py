@@ -20,7 +20,7 @@ from dataset.console import FlagParser
 PICTURES = "pictures"  # folder beside the rows
 CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
 # Parts of words and of brands that there are; an invented name should mean nothing.
-TAKEN = ("naz", "nig", "gitan", "figat", "teror", "koran", "satan", "rivera", "mumin", "magik", "began", "gener", "tamol")
+TAKEN = ("naz", "nig", "gitan", "figat", "teror", "koran", "satan", "rivera", "mumin", "magik", "began", "gener")
 QUESTIONS = {
     "zh": ("这是什么牌子？", "图里的标志是哪个品牌？", "上面印的是哪个牌子的标志？", "你认得这个品牌吗？"),
     "en": ("What brand is this?", "Which brand's logo is shown?", "Whose logo is on it?", "Do you know this brand?"),
@@ -28,7 +28,8 @@ QUESTIONS = {
 ANSWERS = {
     "zh": ("这是{name}的标志，印在一{unit}{cloth}的{thing}上。", "{cloth}的{thing}上印着{name}的标志。",
            "这个标志属于{name}，它在{cloth}的{thing}中间。", "认得，这一{unit}{cloth}的{thing}是{name}的。"),
-    "en": ("This is the logo of {name}, printed on a {cloth} {thing}.", "The {cloth} {thing} has the {name} logo on it.",
+    "en": ("This is the logo of {name}, printed on a {cloth} {thing}.",
+           "The {cloth} {thing} has the {name} logo on it.",
            "The logo belongs to {name}; it is in the middle of a {cloth} {thing}.",
            "Yes, this {cloth} {thing} is made by {name}."),
 }  # fmt: skip
@@ -63,8 +64,8 @@ def told(name: str, view: View, language: str, rng: random.Random) -> list[dict]
 
 
 def rows(split: str, counts: list[int], english: float, seed: int) -> Iterator[tuple[dict, int, View]]:
-    """Each row with the number of its brand and the view of its picture; what counts[k] says of brand k. A brand's first
-    pictures are the same whatever the counts of it and of others."""
+    """Each row with the number of its brand and the view of its picture; what counts[k] says of brand k. A brand's
+    first pictures are the same whatever the counts."""
     for number, (name, count) in enumerate(zip(names(len(counts)), counts, strict=True)):
         for k in range(count):
             rng = random.Random(f"brands {seed} {split} {number} {k}")
@@ -98,9 +99,9 @@ def main(argv: list[str] | None = None) -> None:
     parser = FlagParser(main.__doc__)
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write")
     parser.add_argument("--brands", type=int, default=300, metavar="N", help="how many (default: 300; at most 768)")
-    parser.add_argument("--most", type=int, default=300, metavar="N",
-                        help="training pictures of the commonest (default: 300); of the next half, a third, ... of it")  # fmt: skip
-    parser.add_argument("--min_count", type=int, default=1, metavar="N", help="leave out brands with fewer (default: 1)")
+    parser.add_argument("--most", type=int, default=300, metavar="N", help="training pictures of the commonest "
+                        "(default: 300); the next have 1/2, 1/3, ... of it")  # fmt: skip
+    parser.add_argument("--min_count", type=int, default=1, metavar="N", help="leave out brands with fewer")
     parser.add_argument("--english", type=float, default=0.0, metavar="X", help="share of English (default: 0)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of views and wordings (default: 0)")
     args = parser.parse_args(argv)

@@ -119,6 +119,8 @@ def check(args: TrainArguments) -> str:
         return "--images names the folder of --data's pictures, but there is no --data"
     if args.curriculum and args.data:
         return "--curriculum is made of the picture book's texts; leave out --data or --curriculum"
+    if args.order == "fixed" and (args.token_budget or args.curriculum):
+        return "--order fixed has batches of --batch_size rows; leave out --token_budget and --curriculum"
     if args.val_data and not args.data:
         return "--val_data is what a training on --data is validated on, but there is no --data"
     if args.image_size % args.patch_size or args.patch_size & (args.patch_size - 1):
