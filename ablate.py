@@ -19,8 +19,10 @@ from engine.plugin import load_plugin
 from scoring.answer_file import write_answers
 from tools.studies.arms import STUDIES, study_of
 from tools.studies.figures import draw
-from tools.studies.results import compare, crossed, study_table
-from tools.studies.runner import Plan, quick, run_study
+from tools.studies.page import write_study
+from tools.studies.results import compare, crossed, gains_table, study_table
+from tools.studies.rows import in_common, kept_rows, named
+from tools.studies.runner import PICTURES, Plan, quick, run_study
 
 FIRST_SEED = 42
 
@@ -29,6 +31,7 @@ def main(argv: list[str] | None = None) -> None:
     """python ablate.py curriculum                    all arms and seeds, one after another
     python ablate.py curriculum --arm growing --seed 43    one row of the table
     python ablate.py curriculum --jobs 2 --threads 1       two rows at a time
+    python ablate.py curriculum --report              table, plots and page of the rows that are there
 
     The arms of a study get the same number of steps and, where lengths of text are compared, of supervised tokens; the
     table states both. A study that was stopped goes on where it was. Flags that are not listed here are passed to every
@@ -40,10 +43,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--arm", action="append", metavar="NAME", help="this arm alone; may be given again")
     parser.add_argument("--seeds", type=int, default=0, metavar="N", help="so many seeds (default: as the study says)")
     parser.add_argument("--seed", type=int, metavar="N", help="this seed alone")
-    parser.add_argument("--n", type=int, default=500, metavar="N", help="test scenes to score (default: 500)")
+    parser.add_argument("--n", type=int, default=PICTURES, metavar="N", help=f"pictures to score (default: {PICTURES})")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rows made at a time (default: 1)")
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of each (default: torch's)")
     parser.add_argument("--quick", action="store_true", help="a few steps and scenes, to see whether it runs")
+    parser.add_argument("--report", action="store_true", help="train nothing: table, plots, page of the finished rows")
     parser.add_argument("--out", default="", metavar="DIR", help="folder of the runs (default: out/ablate/STUDY)")
     parser.add_argument("--plugin", default="", metavar="FILE", help="a file that registers projectors of your own")
     args, extra = parser.parse_known_args(argv)
@@ -59,30 +63,41 @@ def main(argv: list[str] | None = None) -> None:
         raise UsageError(f"--arm {unknown[0]}: {args.study} has the arms {', '.join(study.arms)}")
     if min(args.n, args.jobs) < 1 or min(args.seeds, args.threads) < 0:
         parser.error("--n and --jobs take 1 or more, --seeds and --threads 0 or more")
-    count = 1 if args.quick else args.seeds or study.seeds
+    count = args.seeds or (1 if args.quick else study.seeds)
     seeds = [args.seed] if args.seed is not None else list(range(FIRST_SEED, FIRST_SEED + count))
     out = Path(args.out or f"out/ablate/{args.study}{'-quick' if args.quick else ''}").resolve()
     plugin = ("--plugin", str(Path(args.plugin).resolve())) if args.plugin else ()
     plan = Plan(args.study, study, out, args.n, tuple(extra), plugin)
     plan = quick(plan) if args.quick else plan
-    rows = run_study(plan, arms, seeds, args.jobs, args.threads)
+    if args.report:
+        rows = kept_rows(plan, arms, seeds if args.seeds or args.seed is not None else ())
+        there = {(row["arm"], row["seed"]) for row in rows}
+        missing = [(arm, seed) for arm in arms for seed in seeds if (arm, seed) not in there]
+        print(f"not there yet: {named(missing)}" if missing else "all rows are there")
+    else:
+        rows = run_study(plan, arms, seeds, args.jobs, args.threads)
     report(plan, rows, out)
 
 
 def report(plan: Plan, rows: list[dict], out: Path) -> None:
-    """Print the table of the rows; keep rows, table and plot in the study's folder."""
+    """Print the table of the rows whose seeds all arms have; keep rows, table, plots and page in the study's folder."""
+    rows, alone = in_common(rows)
+    if alone:
+        print(f"left out, as other arms lack the seed: {named((row['arm'], row['seed']) for row in alone)}")
     reference = plan.study.reference if any(row["arm"] == plan.study.reference for row in rows) else rows[0]["arm"]
-    values = compare(crossed(rows), reference)
+    values = compare(crossed(rows, out), reference)
     budgets = {row["steps"] for row in rows if row["steps"]}
     if len(budgets) > 1:
         print(f"the arms took {' and '.join(f'{steps:,}' for steps in sorted(budgets))} steps: compare with care")
-    head = f"{plan.name}: {plan.study.question} {plan.n} test scenes; * differs from '{reference}', p < 0.05"
-    print(f"\n{head}\n\n{study_table(rows, values, plan.study.metrics)}")
+    metrics = plan.study.metrics
+    head = f"{plan.name}: {plan.study.question} {rows[0]['n']} test pictures; * differs from '{reference}', p < 0.05"
+    print(f"\n{head}\n\n{study_table(rows, values, metrics)}")
     write_answers(out / f"{plan.name}.jsonl", rows)
-    table = study_table(rows, values, plan.study.metrics, markdown=True)
-    (out / f"{plan.name}.md").write_text(f"{head}\n\n{table}\n", encoding="utf-8")
-    draw(out / f"{plan.name}.png", values, plan.study.metrics, plan.study.question)
-    print(f"\nkept as {out}/{plan.name}.jsonl, .md and .png")
+    table, gains = study_table(rows, values, metrics, markdown=True), gains_table(values, metrics, reference)
+    (out / f"{plan.name}.md").write_text(f"{head}\n\n{table}\n\n{gains}\n", encoding="utf-8")
+    draw(out / f"{plan.name}.png", values, metrics, reference, plan.study.question)
+    write_study(plan, rows, values, reference)
+    print(f"\nkept as {out}/{plan.name}.jsonl, .md, .png and .html")
 
 
 if __name__ == "__main__":

@@ -14,13 +14,14 @@ from scoring.statements import TYPES
 
 # Metrics of which a high value is bad.
 WORST_HIGH = ("chair_i", "chair_s", "contradiction_share", "loop_share", "unscored_share", "pope_unparsable",
-              "distance from training pictures")  # fmt: skip
+              "distance from training pictures", "false_per_100_tokens", "false_first", "false_at", "chair_first",
+              "amber_hal", "amber_cog")  # fmt: skip
 # What a page shows first; the rest is folded.
 LEADING = ("statement_accuracy", "caption_true_share", "contradiction_share", "chair_i", "chair_s", "f1",
            *(f"pope_accuracy/{sampling}" for sampling in SAMPLINGS), "vqa_accuracy", "exact", "contains", "cider",
            "bleu_4", "cider_d", "rouge_l", "meteor", "mean_length", "stopped_share", "loop_share")  # fmt: skip
 BEST_HIGH = re.compile(r"(bleu|cider|rouge|meteor|exact|contains).*|.*(accuracy|accuracy_many|_exact|f1|_true_share)"
-                       r"|precision|recall|colour_binding|stopped_share")  # fmt: skip
+                       r"|precision|recall|colour_binding|stopped_share|cover_first|amber_cover")  # fmt: skip
 SORTED = ("chair_i", "statement_accuracy", "f1", "recall", "colour_binding", "cider_d", "rouge_l", "contains", "exact",
           "vqa_accuracy", "pope_accuracy", "mean_length")  # fmt: skip
 ANY = "any error"
@@ -64,12 +65,24 @@ def score_cell(metrics: Mapping[str, object], name: str, top: float = 1.0) -> st
 
 
 def arrow(name: str) -> str:
-    """Which way is better: ↑, ↓, or nothing where neither is."""
+    """better() as HTML."""
+    way = better(name)
+    return way and f' <span class="faint" title="{"lower" if way == "↓" else "higher"} is better">{way}</span>'
+
+
+def better(name: str) -> str:
+    """Which way of a metric is better: ↑, ↓, or nothing where neither is."""
     plain = name.removeprefix("blank_").removeprefix("question_").split("/")[0]
-    down = plain in WORST_HIGH
-    if not down and not BEST_HIGH.fullmatch(plain):
-        return ""
-    return f' <span class="faint" title="{"lower" if down else "higher"} is better">{"↓" if down else "↑"}</span>'
+    return "↓" if plain in WORST_HIGH else "↑" if BEST_HIGH.fullmatch(plain) else ""
+
+
+def gain_signs(name: str, ci95: Sequence[float]) -> tuple[str, str]:
+    """Of a difference with this interval: the CSS class good or bad, and a triangle; "" where the interval holds 0."""
+    low, high = ci95
+    if low <= 0 <= high:
+        return "", ""
+    css = {"": "", "↑": ("good", "bad")[low < 0], "↓": ("bad", "good")[low < 0]}[better(name)]
+    return css, "▼ " if low < 0 else "▲ "
 
 
 def _top(columns: Mapping[str, Mapping[str, object]], name: str) -> float:

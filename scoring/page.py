@@ -113,8 +113,7 @@ def _entry(entry: Shown) -> Entry:
     if entry.reference is not None:
         lines.append(f'<p class="faint">reference: {escape(entry.reference)}</p>')
     if entry.scene is not None:
-        facts = facts_line(entry.scene) if draws_chinese(entry.text) else english_facts(entry.scene)
-        lines.append(f'<p class="faint">facts: {escape(facts)}</p>')
+        lines.append(told_facts(entry.scene, entry.text))
     if entry.values and entry.other is None:
         told = " · ".join(f"{name} {value:.4g}" for name, value in entry.values.items())
         lines.append(f'<p class="faint">{escape(told)}</p>')
@@ -208,6 +207,11 @@ def _facts(one: Statement, scene: Scene) -> str:
         "action": thing.action or "none",
         "size": f"{thing.size}, {thing.height / KINDS[thing.kind].height:.2f} of its usual height",
     }[one.type]
+
+
+def told_facts(scene: Scene, text: str) -> str:
+    """The facts as HTML, in the language of a text."""
+    return f'<p class="faint">facts: {escape(facts_line(scene) if draws_chinese(text) else english_facts(scene))}</p>'
 
 
 def facts_line(scene: Scene) -> str:

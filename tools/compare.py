@@ -29,7 +29,7 @@ from dataset.picturebook.world import make_scene
 from engine.command import guarded
 from engine.console import Parser
 from scoring.answer_file import Row, read_answers
-from scoring.bars import WORST_HIGH, arrow, error_tags, score_cell, sort_values
+from scoring.bars import arrow, error_tags, gain_signs, score_cell, sort_values
 from scoring.coco import CaptionScorer
 from scoring.metrics import Difference, SampleScores, differences, totals
 from scoring.page import SHOWN, Shown, preview, write_page
@@ -133,13 +133,11 @@ def html_table(compared: Sequence[Compared]) -> str:
     """The comparison with bars; a triangle stands where a difference's interval does not hold 0."""
     rows = ["<tr>" + "".join(f"<th>{escape(head)}</th>" for head in HEADS) + "</tr>"]
     for name, one, changed in compared:
-        low, high = one.ci95 or (0.0, 0.0)
-        better = "" if low <= 0 <= high or not arrow(name) else "bad" if (low < 0) != (name in WORST_HIGH) else "good"
-        sign = "" if low <= 0 <= high else "▼ " if low < 0 else "▲ "
+        css, sign = gain_signs(name, one.ci95 or (0.0, 0.0))
         top = max(1.0, one.first or 0.0, one.second or 0.0)
         _, _, _, gain, p, number = cells(name, one, changed)
         bars = "".join(f"<td>{score_cell({name: value}, name, top)}</td>" for value in (one.first, one.second))
-        rows.append(f'<tr><td>{escape(name)}{arrow(name)}</td>{bars}<td class="{better}">{sign}{gain}</td>'
+        rows.append(f'<tr><td>{escape(name)}{arrow(name)}</td>{bars}<td class="{css}">{sign}{gain}</td>'
                     f"<td>{p}</td><td>{number}</td></tr>")  # fmt: skip
     return f'<div class="wide"><table class="scores">{"".join(rows)}</table></div>'
 

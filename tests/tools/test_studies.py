@@ -71,7 +71,9 @@ def test_a_row_is_made_of_its_commands_and_made_once(commands, tmp_path):
     assert "--weights" in scored and str(tmp_path / "one-43" / "run2") in scored
     assert (row["steps"], row["tokens"], row["supervised"], row["seconds"]) == (14, 400, 100, 120.0)
     assert run_row(plan, "one", 43) == row and len(commands.called) == 4
-    assert row["commands"][-1] == shlex.join(scored)
+    assert row["commands"][-1] == shlex.join(["python", *scored]).replace(str(tmp_path), "out/ablate/s")
+    assert row["command"] == "python ablate.py s --arm one --seed 43 --n 4 --english 1"
+    assert row["answers"] == "one-43/answers.jsonl" and str(tmp_path) not in json.dumps(row)
 
 
 def test_a_command_that_fails_is_told_and_what_was_made_is_kept(commands, tmp_path):
@@ -88,7 +90,7 @@ def test_a_study_makes_all_rows_and_its_table_has_budgets_and_differences(comman
     plan = Plan("s", STUDY, tmp_path, 4)
     rows = run_study(plan, ["one", "two"], [42, 43], 2, 1)
     assert [(row["arm"], row["seed"]) for row in rows] == [("one", 42), ("two", 42), ("one", 43), ("two", 43)]
-    values = compare(crossed(rows), "two")
+    values = compare(crossed(rows, tmp_path), "two")
     assert values["one"]["f1"].gain == pytest.approx(0.1) and values["one"]["f1"].p < 0.05
     table = study_table(rows, values, ("f1",), markdown=True)
     assert "| one" in table and "0.600 [0.600, 0.600]*" in table and "| 14 " in table and "| 100 " in table
@@ -98,7 +100,7 @@ def test_arms_with_other_seeds_are_refused(commands, tmp_path):
     plan = Plan("s", STUDY, tmp_path, 4)
     rows = run_study(plan, ["one", "two"], [42], 1, 0) + run_study(plan, ["one"], [43], 1, 0)
     with pytest.raises(DataError, match="expected seeds"):
-        crossed(rows)
+        crossed(rows, tmp_path)
 
 
 def test_values_and_intervals_are_those_of_seeds_and_scenes_crossed():

@@ -63,12 +63,15 @@ def read_scores(answers: Path) -> list[dict[str, Ratio]]:
     return found
 
 
-def crossed(rows: Sequence[Mapping]) -> dict[str, dict[str, Crossed]]:
-    """arm -> metric -> its counts. DataError where an arm lacks a seed, or answers, that another has."""
+def crossed(rows: Sequence[Mapping], folder: Path) -> dict[str, dict[str, Crossed]]:
+    """arm -> metric -> its counts, of rows whose answers lie in the study's folder.
+
+    DataError where an arm lacks a seed, or answers, that another has.
+    """
     seeds = sorted({row["seed"] for row in rows})
     table: dict[str, dict[str, Crossed]] = {}
     for arm in dict.fromkeys(row["arm"] for row in rows):
-        of_arm = {row["seed"]: read_scores(Path(row["answers"])) for row in rows if row["arm"] == arm}
+        of_arm = {row["seed"]: read_scores(folder / row["answers"]) for row in rows if row["arm"] == arm}
         lengths = {len(scores) for scores in of_arm.values()}
         if sorted(of_arm) != seeds or len(lengths) != 1:
             found = f"seeds {sorted(of_arm)} and {sorted(lengths)} answers"
@@ -117,6 +120,26 @@ def study_table(
                   f"{np.mean([row['seconds'] for row in own]) / 60:.1f}"]  # fmt: skip
         lines.append([arm, *budget, *(cell(of_arm.get(name)) for name in metrics)])
     return aligned(lines, markdown)
+
+
+def gains_table(values: Mapping[str, Mapping[str, Value]], metrics: Sequence[str], reference: str) -> str:
+    """In Markdown each arm less the reference arm, with the interval and p of the paired test; "" of a single arm."""
+    others = {arm: of_arm for arm, of_arm in values.items() if arm != reference}
+    if not others:
+        return ""
+    lines = [["arm", *metrics]]
+    lines += [[arm, *(gain_of(of_arm.get(name)) for name in metrics)] for arm, of_arm in others.items()]
+    head = f"Less '{reference}', with the 95% interval and p of the difference over the same pictures and seeds:"
+    return f"{head}\n\n{aligned(lines, markdown=True)}"
+
+
+def gain_of(value: Value | None) -> str:
+    """A difference as "+0.021 [+0.003, +0.040], p 0.024"; "-" where there is none."""
+    if value is None or value.gain is None or value.gain_ci95 is None or value.p is None:
+        return "-"
+    digits = 1 if value.value is not None and abs(value.value) >= 10 else 3
+    low, high = value.gain_ci95
+    return f"{value.gain:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}], p {value.p:.3f}"
 
 
 def cell(value: Value | None) -> str:

@@ -11,15 +11,20 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from engine.checkpoint import Run, RunError
 from model.checkpoints import read_json, write_json
+from scoring.metrics import summarise
 from tools.studies.arms import Study
+from tools.studies.results import read_scores
 
 ROOT = Path(__file__).resolve().parents[2]
+PICTURES = 500  # of the test split, by default
+ROW = "row.json"  # in the folder of an arm and seed
+DIGITS = 5  # of a metric in a row
 
 
 class ArmError(RunError):
@@ -33,12 +38,24 @@ class Plan:
     name: str
     study: Study
     folder: Path
-    n: int  # scenes to score
+    n: int = PICTURES  # to score
     extra: tuple[str, ...] = ()
     plugin: tuple[str, ...] = ()  # for the commands that have a projector
+    quick: bool = False
 
     def path(self, arm: str, seed: int) -> Path:
         return self.folder / f"{re.sub(r'[^a-z0-9]+', '-', arm.lower()).strip('-')}-{seed}"
+
+    def typed(self, *flags: str) -> str:
+        """The command of the study, or with flags of a part of it, as one would type it."""
+        size = ("--quick",) if self.quick else ("--n", str(self.n)) if self.n != PICTURES else ()
+        return self.told(["ablate.py", self.name, *flags, *size, *self.plugin, *self.extra])
+
+    def told(self, words: Iterable[str]) -> str:
+        """A command as one would type it, the study in its usual folder, the plugin in the current one."""
+        usual = f"out/ablate/{self.name}{'-quick' if self.quick else ''}"
+        names = {word: Path(word).name for word in self.plugin[1:]}
+        return shlex.join(["python", *(names.get(word, word.replace(str(self.folder), usual)) for word in words)])
 
 
 def steps_of(plan: Plan, commands: Iterable[str], folder: Path, seed: int, shared: Path | None) -> list[list[str]]:
@@ -94,9 +111,9 @@ def run_row(plan: Plan, arm: str, seed: int, threads: int = 0) -> dict:
     answers, scores = folder / "answers.jsonl", folder / "scores.json"
     scored = [*plan.study.scored.format(n=plan.n).split(), *plan.plugin, "--weights", str(weights),
               "--answers", str(answers), "--scores", str(scores)]  # fmt: skip
-    file = folder / "row.json"
+    file, told = folder / ROW, [plan.told(words) for words in (*training, scored)]
     row = read_json(file) if file.is_file() else {}
-    if row.get("commands") == [shlex.join(words) for words in (*training, scored)]:
+    if row.get("commands") == told:
         return row
     missing = [words for words in training if not Run(Path(words[-1])).is_finished()]
     make([*missing, scored], folder / "log.txt", threads)
@@ -106,11 +123,21 @@ def run_row(plan: Plan, arm: str, seed: int, threads: int = 0) -> dict:
         "steps": sum(one["steps"] for one in summaries), "tokens": sum(one["tokens"] for one in summaries),
         "supervised": sum(supervised(Path(words[-1])) for words in training),
         "seconds": round(sum(one["seconds"] for one in summaries), 1),
-        "answers": str(answers), "metrics": read_json(scores)["metrics"],
-        "commands": [shlex.join(words) for words in (*training, scored)],
+        "command": plan.typed("--arm", arm, "--seed", str(seed)), "commands": told,
+        "answers": answers.relative_to(plan.folder).as_posix(),
+        "metrics": rounded(summarise(read_scores(answers)) | read_json(scores)["metrics"]),
     }  # fmt: skip
     write_json(file, row)
     return row
+
+
+def rounded(value: Any) -> Any:
+    """Metrics and their intervals in DIGITS digits after the point."""
+    if isinstance(value, dict):
+        return {name: rounded(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [rounded(one) for one in value]
+    return round(value, DIGITS) if isinstance(value, float) else value
 
 
 def supervised(run: Path) -> int:
@@ -160,4 +187,4 @@ def quick(plan: Plan) -> Plan:
 
     arms = {arm: tuple(map(shorter, commands)) for arm, commands in plan.study.arms.items()}
     study = replace(plan.study, arms=arms, shared=tuple(map(shorter, plan.study.shared)))
-    return replace(plan, study=study, n=8)
+    return replace(plan, study=study, n=8, quick=True)
