@@ -67,7 +67,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--plugin", default="", metavar="FILE", help="the file that registers the run's projector, if it is your own")
     add = parser.add_argument_group("what to ask and to score").add_argument
     add("--n", type=int, default=1000, help="scenes or rows to score (default: 1000; 0: all rows)")
-    add("--prompt", help="the question (default: what the run was trained on last)")
+    add("--prompt", help="the question (default: of --data its own, else what the run was trained on last)")
     add("--language", choices=("zh", "en"), help="of the default prompt (default: that of the run)")
     add("--questions", type=int, default=300, metavar="N", help="scenes of --split to ask about, too (default: 300)")
     add("--max_bad", type=float, default=0.01, help="stop when more than this share of rows is bad (default: 0.01)")
@@ -79,6 +79,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     add("--page", metavar="FILE", help="write an HTML page of pictures and answers, errors marked")
     add = parser.add_argument_group("answers").add_argument
     add("--max_new_tokens", type=int, default=256, help="longest answer in tokens (default: 256)")
+    add("--min_new_tokens", type=int, default=0, help="shortest answer: none ends before (default: 0)")
     add("--batch_size", type=int, default=64, help="answers generated at once (default: 64)")
     add("--temperature", type=float, default=0.0, help="0: greedy decoding (default: 0)")
     add("--top_p", type=float, default=1.0, help="with a temperature: nucleus sampling's mass (default: 1)")
@@ -132,7 +133,8 @@ def load_looker(args: argparse.Namespace) -> Looker:
     note_change(args.plugin, path)
     trained = load_trained(path, args.vision, args.tokenizer, device, dtype, args.fast)
     decoding = Decoding(
-        args.max_new_tokens, args.batch_size, args.temperature, args.top_p, args.repetition_penalty, args.seed, dtype
+        args.max_new_tokens, args.batch_size, args.temperature, args.top_p, args.repetition_penalty, args.seed, dtype,
+        args.min_new_tokens,
     )
     counts = {part: sum(numbers) for part, numbers in count_parameters(trained.model).items()}
     without, vision = counts["llm"] + counts["projector"], counts["vision"] / 1e6
@@ -227,12 +229,12 @@ def score_split(looker: Looker, args: argparse.Namespace, command: str) -> None:
 
 
 def score_data(looker: Looker, args: argparse.Namespace, command: str) -> None:
-    """Score answers to a data set's own prompts against its references, and against its labels if there are any."""
+    """Score answers to a data set's own prompts, or to --prompt, against its references and against labels, if any."""
     bad = BadRows(args.max_bad)
     source = read_name(args.data)
     file = source.files[0] if source.files else Path(args.data)
     subset = source.subset or default_subset(splits_of(file), "test")
-    task = reference_task(read_records(file, args.images, bad, subset), args.n or None)
+    task = reference_task(read_records(file, args.images, bad, subset), args.n or None, args.prompt)
     made = looker.say(task.asks(), bad=bad)
     bad.finish()
     kept = [i for i, one in enumerate(made) if one is not None]

@@ -20,6 +20,7 @@ import train_vision
 from dataset.curriculum import curriculum
 from dataset.encoding import encode_record
 from dataset.splits import stage_data
+from dataset.told import Told
 from dataset.views import stage_records
 from engine.arguments import TrainArguments, UsageError, with_projector_rate
 from engine.build import check_vocabulary, get_tokenizer, run_encoder
@@ -66,15 +67,16 @@ def main(argv: list[str] | None = None) -> None:
         model = load_vlm(start, encoder.module)
     check_vocabulary(model.config.lm.vocab_size, tokenizer.vocab_size, str(start or args.runs))
     data = stage_data(args, f"sft{args.stage}", TEXTS[args.stage])
-    if args.data:
+    if args.curriculum:
+        encode = partial(encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=512)
+        parts_in_order = curriculum(args, encode, data.train if args.data else None)
+        print(*parts_in_order.lines(), sep="\n")
+        val = Told(data.val, "final", len(data.val), args.seed) if args.data and len(data.val) else data.val
+        data = dataclasses.replace(data, train=parts_in_order, val=val)
+    elif args.data:
         length = lambda text: len(tokenizer.encode(text))  # noqa: E731
         train, val = (stage_records(some, args.stage, args.fit, length, args.seed) for some in (data.train, data.val))
         data = dataclasses.replace(data, train=train, val=val)
-    if args.curriculum:
-        encode = partial(encode_record, tokenizer=tokenizer, image_tokens=model.image_tokens, max_seq_len=512)
-        parts_in_order = curriculum(args, encode)
-        print(*parts_in_order.lines(), sep="\n")
-        data = dataclasses.replace(data, train=parts_in_order)
     train_vlm(args, model, encoder, tokenizer, data, ("projector", "llm"), here)
 
 

@@ -15,11 +15,12 @@ from typing import Protocol
 import numpy as np
 from torch.utils.data import ConcatDataset, Subset
 
-from dataset.bad_rows import DataError
+from dataset.bad_rows import BadRow, DataError
 from dataset.batching import Examples, Records, batch_plan
 from dataset.mixture import share_out
 from dataset.picturebook.book import MIXES, PictureBook
 from dataset.record import Example, Record
+from dataset.told import TOLD, Told
 from dataset.views import SENTENCE_END, Changed, change_answers
 
 SHORT, MIDDLE, LONG = {"phrase": 0.5, "sentence": 0.5}, {"paragraph": 1.0}, {"long": 1.0}
@@ -83,34 +84,54 @@ class CurriculumArguments(Protocol):
     seed: int
 
 
-def curriculum(args: CurriculumArguments, encode: Callable[[Record], Example]) -> Curriculum:
-    """The parts of a training on the picture book, of equal numbers of steps; none sees the scenes of another before
-    all were seen.
+def curriculum(
+    args: CurriculumArguments, encode: Callable[[Record], Example], captions: Records | None = None
+) -> Curriculum:
+    """The parts of a training on the picture book, or on captions, of equal numbers of steps; none sees the pictures of
+    another before all were seen.
 
-    encode: counts the tokens. DataError for a part that there is not, and for fewer steps than parts.
+    encode: counts the tokens. captions: records with several each (dataset/told.py). DataError for a part that there is
+    not, and for fewer steps than parts.
     """
     names = [name.strip() for name in args.curriculum.split(",")]
-    unknown = next((name for name in names if name not in PARTS), None)
+    known = PARTS if captions is None else TOLD
+    unknown = next((name for name in names if name not in known), None)
     if unknown is not None:
-        raise DataError(f"--curriculum {args.curriculum}: found {unknown!r}, expected parts of {', '.join(PARTS)}")
+        raise DataError(f"--curriculum {args.curriculum}: found {unknown!r}, expected parts of {', '.join(known)}")
     if args.steps < len(names):
         raise DataError(f"--curriculum {args.curriculum} --steps {args.steps}: expected {len(names)} steps or more")
     parts: list[Part] = []
     records: list[Subset] = []
     start = 0
     for name, steps in zip(names, share_out(args.steps, [1 / len(names)] * len(names)), strict=True):
-        sample = texts_of(name, args, SAMPLED)
-        length = sum(encode(sample[i]).supervised_tokens for i in range(SAMPLED)) / SAMPLED
+        texts = partial(texts_of, name, args, captions)
+        sample = texts(SAMPLED)
+        length = mean_supervised(sample, encode)
         part = Part(name, steps, max(round(args.supervised_tokens / length), 1), length)
         stop = start + part.steps * part.batch_size
-        records.append(Subset(texts_of(name, args, stop), range(start, stop)))  # type: ignore[arg-type]
+        records.append(Subset(texts(stop), range(start, stop)))  # type: ignore[arg-type]
         parts.append(part)
         start = stop
     return Curriculum(parts, records)
 
 
-def texts_of(name: str, args: CurriculumArguments, size: int) -> Records:
+def mean_supervised(records: Records, encode: Callable[[Record], Example]) -> float:
+    """The supervised tokens of a record that can be used, on average. DataError if none can."""
+    found, reason = [], "no rows"
+    for i in range(len(records)):
+        try:
+            found.append(encode(records[i]).supervised_tokens)
+        except BadRow as error:  # counted when all are read
+            reason = f"{error.row_id}: {error}"
+    if not found:
+        raise DataError(f"--curriculum: no row of --data can be used, as in {reason}")
+    return sum(found) / len(found)
+
+
+def texts_of(name: str, args: CurriculumArguments, captions: Records | None, size: int) -> Records:
     """`size` records of a part."""
+    if captions is not None:
+        return Told(captions, name, size, args.seed)
     book = PictureBook("train", args.scenes, size, PARTS[name], args.english, args.seed)
     return Changed(book, partial(beginning, count=SENTENCES[name])) if name in SENTENCES else book
 

@@ -78,6 +78,15 @@ def with_caption(record: Record, number: int) -> Record:
     return replace(record, turns=(*record.turns[:-1], Turn("assistant", (record.references[number],))))
 
 
+def with_prompt(record: Record, prompt: str) -> Record:
+    """The record with another text in its last question, after that question's pictures."""
+    turns = list(record.turns)
+    last = max(i for i, turn in enumerate(turns) if turn.role == "user")
+    slots = [part for part in turns[last].parts if part is IMAGE]
+    turns[last] = Turn("user", (*slots, f"\n{prompt}" if slots else prompt))
+    return replace(record, turns=tuple(turns))
+
+
 def without_pictures(record: Record) -> Record:
     """The record's text only, for a language model; a line break that only set off a picture goes too."""
     turns = tuple(

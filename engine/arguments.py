@@ -84,7 +84,7 @@ class TrainArguments:
     stage: int = flag(0, "stage of the curriculum", choices=(1, 2, 3), group="curriculum")
     fit: str = flag("cut", "answers too long for the stage: cut after a sentence, or dropped", choices=("cut", "drop"))
     curriculum: str = flag("", "parts of the training in order, as short,middle,long,final, with --steps in all "
-                           "(picture book; dataset/curriculum.py)", metavar="PARTS")  # fmt: skip
+                           "(dataset/curriculum.py; of captions: dataset/told.py)", metavar="PARTS")  # fmt: skip
     supervised_tokens: int = flag(1_500, "of a step of the --curriculum, about", AT_LEAST_1)
     keep: str = flag("last", "the last weights, or those of the lowest validation loss", choices=("last", "best"),
                      group="which step is kept")  # fmt: skip

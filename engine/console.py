@@ -117,8 +117,6 @@ def check(args: TrainArguments) -> str:
             return f"--{item.name} {value}: expected {expected}"
     if args.images and not args.data:
         return "--images names the folder of --data's pictures, but there is no --data"
-    if args.curriculum and args.data:
-        return "--curriculum is made of the picture book's texts; leave out --data or --curriculum"
     if args.order == "fixed" and (args.token_budget or args.curriculum):
         return "--order fixed has batches of --batch_size rows; leave out --token_budget and --curriculum"
     if args.val_data and not args.data:

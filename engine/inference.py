@@ -51,6 +51,7 @@ class Decoding:
     repetition_penalty: float = 1.0
     seed: int = 42
     dtype: torch.dtype = torch.float32  # of matmuls
+    min_new_tokens: int = 0
 
     def __post_init__(self):
         try:
@@ -114,8 +115,8 @@ def generate_batch(
         try:
             made = generate(
                 model, batch, max_new_tokens=decoding.max_new_tokens, end_id=tokenizer.end_ids,
-                temperature=decoding.temperature, top_p=decoding.top_p, repetition_penalty=decoding.repetition_penalty,
-                generator=generator, stream=stream,
+                min_new_tokens=decoding.min_new_tokens, temperature=decoding.temperature, top_p=decoding.top_p,
+                repetition_penalty=decoding.repetition_penalty, generator=generator, stream=stream,
             )  # fmt: skip
         except FloatingPointError as error:
             part = part_of(first_not_finite(model, lambda: model.logits(batch)) or "llm")

@@ -72,15 +72,16 @@ def _check_prompt(vlm: VLM, ids: Tensor, attention_mask: Tensor, max_new_tokens:
 
 @torch.no_grad()  # not inference_mode, under which autocast casts every weight again at every step
 def generate(
-    vlm: VLM, batch, *, max_new_tokens: int, end_id: int | Collection[int],
+    vlm: VLM, batch, *, max_new_tokens: int, end_id: int | Collection[int], min_new_tokens: int = 0,
     temperature: float = 0.0, top_p: float = 1.0, repetition_penalty: float = 1.0,
     generator: torch.Generator | None = None, stream: Callable[[int, int], None] | None = None,
 ) -> Generated:  # fmt: skip
     """Generates an answer to each prompt of a left-padded batch, whose labels are not used.
 
-    Each row stops at its first end token (any one of `end_id`); finished rows leave the batch once they make up half
-    of it. The repetition penalty covers a row's real text, prompt included, but not its images. stream(row, token) is
-    called for every new token except end tokens. A temperature above 0 needs a generator on the model's device.
+    Each row stops at its first end token (any one of `end_id`), none of which is chosen before min_new_tokens others;
+    finished rows leave the batch once they make up half of it. The repetition penalty covers a row's real text, prompt
+    included, but not its images. stream(row, token) is called for every new token except end tokens. A temperature
+    above 0 needs a generator on the model's device.
     ValueError for a right-padded prompt or one that is too long, FloatingPointError for logits that are not finite.
     """
     end_ids = [end_id] if isinstance(end_id, int) else list(end_id)
@@ -110,6 +111,8 @@ def generate(
     for step in range(max_new_tokens):
         if not bool(logits.sum(dtype=torch.float32).isfinite()):
             raise FloatingPointError(f"the logits of new token {step + 1} are not finite")
+        if step < min_new_tokens:
+            logits = logits.index_fill(1, torch.tensor(end_ids, device=ids.device), -torch.inf)
         tokens = choose(logits, seen, temperature, top_p, repetition_penalty, generator)  # (B,)
         for row, token in zip(rows, tokens.tolist(), strict=True):
             if stopped[row] or token in end_ids:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from dataset.bad_rows import BadRow, DataError
 from dataset.curation.quality import is_chinese
 from dataset.formats.sources import RecordFile
 from dataset.mixture import read_names
 from scoring.answers import normalise
-from scoring.coco import CaptionScorer
 from scoring.metrics import SampleScores, differences, summarise, with_prefix
 from scoring.report import aligned, cell
-from scoring.tasks import ReferenceTask, Task
+from scoring.tasks import ReferenceTask, Task, caption_samples
 
-COMPARED = {"bleu_1": "BLEU-1", "bleu_4": "BLEU-4", "cider_d": "CIDEr-D"}
+COMPARED = {"bleu_1": "BLEU-1", "bleu_4": "BLEU-4", "cider_d": "CIDEr-D", "chair_i": "absent things"}
 CONTROLS = {
     "": "the model", "blank_": "the model, picture blanked", "swapped_": "its answers, pictures swapped",
     "commonest_": "the commonest caption of {}", "random_": "a random caption of {}",
@@ -39,7 +39,7 @@ READ = 100_000  # rows of the training data that are read, spread over each file
 def controls(
     task: ReferenceTask, texts: Sequence[str], training: Sequence[str] = (), seed: int = 0
 ) -> dict[str, object]:
-    """METEOR where it is installed, and what other answers earn in BLEU-1, BLEU-4 and CIDEr-D, with intervals.
+    """METEOR where it is installed, and what other answers earn in those of COMPARED, with intervals.
 
     swapped_: the same answers, each given to another picture (a cyclic permutation).
     commonest_, random_: captions of training in the references' script, else of these references: the commonest for
@@ -57,13 +57,14 @@ def controls(
     other = _another(len(texts), rng)
     everyday = pool or [caption for captions in task.references for caption in captions]
     drawn = [rng.choice(pool or task.references[other[i]]) for i in range(len(texts))]
-    samples = {"commonest_": scorer.samples([commonest(everyday)[0]] * len(texts)), "random_": scorer.samples(drawn)}
+    rated = partial(caption_samples, references=task.references, scorer=scorer)
+    samples = {"commonest_": rated([commonest(everyday)[0]] * len(texts)), "random_": rated(drawn)}
     if len(texts) > 1:
-        samples["swapped_"] = scorer.samples([texts[i] for i in other])
-        found |= gains("swapped", scorer.samples(texts), samples["swapped_"], seed)
+        samples["swapped_"] = rated([texts[i] for i in other])
+        found |= gains("swapped", rated(texts), samples["swapped_"], seed)
     several = [rng.sample(captions, len(captions)) for captions in task.references if len(captions) > 1]
     if several:
-        samples["human_"] = CaptionScorer([rest for _, *rest in several]).samples([first for first, *_ in several])
+        samples["human_"] = caption_samples([first for first, *_ in several], [rest for _, *rest in several])
     for prefix, scores in samples.items():
         summary = summarise(scores, seed)
         kept = {name: summary[name] for name in summary if name.removesuffix("_ci95") in COMPARED}
@@ -140,7 +141,8 @@ def control_table(metrics: Mapping[str, object]) -> str:
             title = title.format("these references" if prefix == "commonest_" and source != "training" else source)
             rows.append([title, *(cell(metrics, f"{prefix}{name}") for name in COMPARED)])
     lines = [aligned(rows), f"\n{metrics['different_answers']:,} different answers among {metrics['answers']:,}."]
-    lines.append("Tokens: Chinese by characters, else as COCO's PTBTokenizer; cider_plain is CIDEr without its D.")
+    lines.append("Tokens: Chinese by characters, else as COCO's PTBTokenizer; cider_plain is CIDEr without its D. "
+                 "Absent things: share of the things named that no human names (scoring/photo_things.py).")
     if "meteor" not in metrics:
         lines.append("No METEOR: it takes java and pip install pycocoevalcap.")
     return "\n".join(lines)

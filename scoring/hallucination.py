@@ -5,6 +5,7 @@ All are ratios of counts, as in scoring/metrics.py.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
@@ -12,9 +13,9 @@ import numpy as np
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.questions import popularity
 from dataset.picturebook.world import kind_weights
-from scoring.claims import Mention
 from scoring.mentions import read_caption
 from scoring.metrics import SampleScores
+from scoring.photo_things import covered, judged
 from scoring.statements import judge
 
 MENTIONS = 8  # of a caption that are looked at one by one
@@ -25,7 +26,7 @@ TIERS = ("common", "middle", "rare")
 def hallucination_scores(text: str, scene: Scene, tokens: int) -> SampleScores:
     """Scores of a caption of so many tokens against the facts of its scene:
 
-    false_per_100_tokens: false statements / tokens, times 100.
+    false_per_100_tokens, absent_per_100_tokens: false statements, mentions of what is absent / tokens, times 100.
     false_at/<k>: k-th mentions of an object that is absent / captions with k mentions.
     false_first/<n>: false statements among the first n / such statements: captions cut to the same length.
     chair_first/<k>, cover_first/<k>: absent mentions, and kinds covered, up to the k-th mention: hallucination at equal
@@ -39,13 +40,11 @@ def hallucination_scores(text: str, scene: Scene, tokens: int) -> SampleScores:
     present = {thing.kind for thing in scene.things}
     absent = [mention.kind not in present for mention in said.mentions]
     named = set(said.kinds)
+    so_far = [len({mention.kind for mention in said.mentions[:k]} & present) for k in range(1, len(absent) + 1)]
     scores: SampleScores = {"false_per_100_tokens": (100 * verdicts.count(False), tokens)}
     for n in STATEMENTS:
         scores[f"false_first/{n}"] = (verdicts[:n].count(False), len(verdicts[:n]))
-    for k in range(1, MENTIONS + 1):
-        scores[f"false_at/{k}"] = (float(absent[k - 1]), 1) if len(absent) >= k else (0, 0)
-        scores[f"chair_first/{k}"] = (sum(absent[:k]), len(absent[:k]))
-        scores[f"cover_first/{k}"] = (_covered(said.mentions[:k], present), len(present))
+    scores |= mention_scores(absent, so_far, len(present), tokens)
     for tier in TIERS:
         of_tier = [gone for gone, mention in zip(absent, said.mentions, strict=True) if tier_of(mention.kind) == tier]
         scores[f"chair_i/{tier}"] = (sum(of_tier), len(of_tier))
@@ -56,8 +55,24 @@ def hallucination_scores(text: str, scene: Scene, tokens: int) -> SampleScores:
     return scores
 
 
-def _covered(mentions: tuple[Mention, ...], present: set[str]) -> int:
-    return len({mention.kind for mention in mentions} & present)
+def photo_hallucination(text: str, references: Sequence[str], tokens: int) -> SampleScores:
+    """The scores by mention of a caption of a photograph, by what its references name (scoring/photo_things.py)."""
+    found, absent, salient = judged(text, references)
+    along = [covered(found[:k], salient) for k in range(1, len(found) + 1)]
+    return mention_scores(absent, along, len(salient), tokens)
+
+
+def mention_scores(absent: Sequence[bool], covered: Sequence[int], total: int, tokens: int) -> SampleScores:
+    """false_at, chair_first, cover_first and absent_per_100_tokens of a caption, see hallucination_scores().
+
+    absent: of each mention, in order. covered: how many of the `total` things are named up to it.
+    """
+    scores: SampleScores = {"absent_per_100_tokens": (100 * sum(absent), tokens)}
+    for k in range(1, MENTIONS + 1):
+        scores[f"false_at/{k}"] = (float(absent[k - 1]), 1) if len(absent) >= k else (0, 0)
+        scores[f"chair_first/{k}"] = (sum(absent[:k]), len(absent[:k]))
+        scores[f"cover_first/{k}"] = (covered[:k][-1] if covered else 0, total)
+    return scores
 
 
 @cache

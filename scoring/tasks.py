@@ -22,11 +22,12 @@ from dataset.picturebook.book import prompt_for
 from dataset.picturebook.facts import Scene
 from dataset.picturebook.questions import SAMPLINGS, pope_questions, questions
 from dataset.picturebook.world import make_scene
-from dataset.record import IMAGE, IMAGE_TAG, Ask, Picture, Record, Turn
+from dataset.record import IMAGE, IMAGE_TAG, Ask, Picture, Record, Turn, with_prompt
 from scoring import metrics
 from scoring.cider import cider
 from scoring.coco import CaptionScorer
 from scoring.metrics import SampleScores
+from scoring.photo_things import photo_scores
 
 TURNS = 3  # questions per conversation
 
@@ -93,8 +94,8 @@ class PictureBookTask(Task):
 class ReferenceTask(Task):
     """Answer as a data set does: its references are a record's, else its last assistant turn.
 
-    Scores: exact and contains, by label if any; where records have references BLEU, CIDEr-D, CIDEr and ROUGE-L against
-    all of them, else CIDEr-D if there are several answers to compute IDF weights from.
+    Scores: exact and contains, by label if any; where records have references those of caption_samples(), else CIDEr-D
+    if there are several answers to compute IDF weights from.
     """
 
     records: tuple[Record, ...]
@@ -126,12 +127,22 @@ class ReferenceTask(Task):
             for text, (record, wanted) in _pairs(texts, list(zip(self.records, self.references, strict=True)))
         ]
         if self.captions is not None:
-            return [score | more for score, more in zip(scores, self.captions.samples(texts), strict=True)]
+            captioned = caption_samples(texts, self.references, self.captions)
+            return [score | more for score, more in zip(scores, captioned, strict=True)]
         first = [wanted[0] for wanted in self.references]
         if len(set(first)) > 1:
             for score, value in zip(scores, cider(texts, first), strict=True):
                 score["cider"] = (value, 1)
         return scores
+
+
+def caption_samples(
+    texts: Sequence[str], references: Sequence[Sequence[str]], scorer: CaptionScorer | None = None
+) -> list[SampleScores]:
+    """BLEU, CIDEr-D, CIDEr and ROUGE-L of a caption of each picture, and what it names that no reference does."""
+    scorer = scorer or CaptionScorer(references)
+    things = map(photo_scores, texts, references)
+    return [scores | named for scores, named in zip(scorer.samples(texts), things, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -240,13 +251,16 @@ def _pope(scene: Scene, rng: random.Random, language: str) -> list[AskedQuestion
     ]
 
 
-def reference_task(records: Iterable[Record], limit: int | None = None) -> ReferenceTask:
-    """The task of the first `limit` records that have an answer. DataError if there are none."""
+def reference_task(
+    records: Iterable[Record], limit: int | None = None, prompt: str | None = None
+) -> ReferenceTask:
+    """The task of the first `limit` records that have an answer, asked by `prompt` or as they ask. DataError if there
+    are none."""
     answered = (record for record in records if any(turn.role == "assistant" for turn in record.turns))
     kept = tuple(islice(answered, limit))
     if not kept:
         raise DataError("no record has an answer to compare with; expected at least one assistant turn in the data")
-    return ReferenceTask(kept)
+    return ReferenceTask(tuple(with_prompt(record, prompt) for record in kept) if prompt else kept)
 
 
 def _scene_id(split: str, index: int) -> str:

@@ -5,7 +5,7 @@ import pickle
 
 import torch
 
-from dataset.record import IGNORE, IMAGE, Batch, Turn, turn_from_text
+from dataset.record import IGNORE, IMAGE, Batch, Record, Turn, turn_from_text, with_prompt
 
 
 def test_image_tags_of_a_data_set_become_slots_in_reading_order():
@@ -20,6 +20,13 @@ def test_a_turn_shows_its_text_as_the_data_set_wrote_it():
     text = "看<image>\n和<image>"
     assert turn_from_text("user", text).text == text
     assert turn_from_text("user", text).image_count == 2
+
+
+def test_another_prompt_keeps_the_pictures_and_the_turns_before():
+    turns = (Turn("user", (IMAGE, "\nfirst?")), Turn("assistant", ("yes",)), Turn("user", ("what?", IMAGE)))
+    changed = with_prompt(Record("1", (b"", b""), turns), "where?")
+    assert changed.turns[:2] == turns[:2] and changed.turns[2].parts == (IMAGE, "\nwhere?")
+    assert with_prompt(Record("1", (), (Turn("user", ("what?",)),)), "where?").turns[0].parts == ("where?",)
 
 
 def test_typed_text_that_looks_like_a_tag_is_not_a_slot():

@@ -137,6 +137,16 @@ def test_a_row_stops_at_the_first_of_several_end_tokens():
     assert done.stopped == [at < 20 for at in cut] and cut[0] <= 4 and cut[1] <= 2
 
 
+def test_no_row_ends_before_the_shortest_answer():
+    vlm, ids = seeded(), prompt(5, rows=3)
+    free = say(vlm, ids, new=8).ids
+    end = free[0][2]  # which the first row would say third
+    shorter, longer = (say(vlm, ids, new=8, end=end, min_new_tokens=least) for least in (0, 5))
+    assert len(shorter.ids[0]) == 2 and shorter.stopped[0]
+    assert len(longer.ids[0]) >= 5 and longer.ids[0][:2] == free[0][:2] and end not in longer.ids[0]
+    assert say(vlm, ids, new=8, end=end, min_new_tokens=1).ids[0] == shorter.ids[0]  # its first two were no end
+
+
 def test_generation_ends_when_every_row_has(monkeypatch):
     vlm, ids = seeded(), prompt(5)
     first = say(vlm, ids, new=1).ids[0][0]

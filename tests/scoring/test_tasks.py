@@ -183,3 +183,10 @@ def test_every_question_of_the_book_has_an_answer_that_says_something(language):
 )  # fmt: skip
 def test_answers_are_compared_by_what_they_say(answer, reference, question, kind, expected):
     assert same_answer(answer, reference, question, kind) is expected
+
+
+def test_rows_are_asked_as_they_ask_or_by_the_given_prompt():
+    turns = (Turn("user", (IMAGE, "\nWhat is it?")), Turn("assistant", ("a dog",)))
+    rows = [Record("1", (b"",), turns), Record("2", (b"",), turns)]
+    asked = [reference_task(rows, 1, prompt).about()[0].prompt for prompt in (None, "Describe it.")]
+    assert asked == ["What is it?", "Describe it."]

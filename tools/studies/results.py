@@ -15,7 +15,7 @@ import numpy as np
 
 from dataset.bad_rows import BadRows, DataError
 from scoring.answer_file import read_answers
-from scoring.hallucination import hallucination_scores
+from scoring.hallucination import hallucination_scores, photo_hallucination
 from scoring.metrics import Ratio, interval, p_value
 from scoring.report import aligned
 from tools.compare import scene_of
@@ -52,13 +52,15 @@ class Value:
 
 
 def read_scores(answers: Path) -> list[dict[str, Ratio]]:
-    """The scores of each answer of a run; those of captions of scenes with where and of what they hallucinate."""
+    """The scores of each answer of a run; those of captions with where and of what they hallucinate."""
     found = []
     for row in read_answers(answers, BadRows(0.0)):
         scene = scene_of(row["picture"])
         scores = dict(row["scores"])
         if scene is not None and "statement_accuracy" in scores:
             scores |= hallucination_scores(row["answer"], scene, row["tokens"])
+        elif "cider_d" in scores:
+            scores |= photo_hallucination(row["answer"], row["references"], row["tokens"])
         found.append(scores)
     return found
 
