@@ -197,7 +197,7 @@ def draw(mark: Mark, name: str, view: View) -> Image.Image:
 
 def shirt(pen: Pen, cloth: RGB) -> None:
     """A T-shirt around the origin."""
-    half = [(9, 48), (22, 46), (36, 40), (58, 14), (44, 2), (35, 12), (36, -56)]
+    half: list[Point] = [(9, 48), (22, 46), (36, 40), (58, 14), (44, 2), (35, 12), (36, -56)]
     outline = [*half, *((-x, y) for x, y in reversed(half))]
     pen.shape(outline, cloth)
     pen.outline(outline, 1.2, edge(cloth))

@@ -57,7 +57,8 @@ def told(name: str, view: View, language: str, rng: random.Random) -> list[dict]
     """A conversation of a question, in one of its wordings, and its answer in one of those that fit it."""
     asked = rng.randrange(4)
     said = asked if asked == 3 else rng.randrange(3)  # a question of yes or no has an answer of its own
-    thing, cloth = (both[("zh", "en").index(language)] for both in (THINGS[view.thing], CLOTHS[view.cloth]))
+    column = ("zh", "en").index(language)
+    thing, cloth = THINGS[view.thing][column], CLOTHS[view.cloth][column]
     answer = ANSWERS[language][said].format(name=name, cloth=cloth, thing=thing, unit=UNITS.get(thing, ""))
     return [{"role": "user", "content": f"<image>\n{QUESTIONS[language][asked]}"},
             {"role": "assistant", "content": answer}]  # fmt: skip

@@ -87,7 +87,8 @@ def test_a_run_that_was_killed_loses_no_snapshot_and_leaves_no_half(parts, whole
     train_pretrain.main(argv)
     for name in ("", "epoch1", "epoch3"):
         assert same(weights(out / name), weights(whole / name))
-    assert {path.name for path in out.iterdir()} - {"loss.png"} == {path.name for path in whole.iterdir()} - {"loss.png"}
+    names = [{path.name for path in folder.iterdir()} for folder in (out, whole)]
+    assert names[0] - {"loss.png"} == names[1] - {"loss.png"}
 
 
 def test_the_best_weights_are_kept_apart_from_those_of_the_epochs(parts, whole):
