@@ -118,7 +118,8 @@ STUDIES: dict[str, Study] = {
         scored="-m tools.studies.epochs --data {data}/all/test.jsonl --counts {data}/all/train.jsonl --n {n}",
         metrics=("accuracy", "best_accuracy", "accuracy_seen", "accuracy/common", "accuracy/middle", "accuracy/rare",
                  "train_accuracy", "gap", "best_epoch", "lost_since_best"),
-        data=("-m dataset.brands {data}/all --most 300", "-m dataset.brands {data}/from5 --most 300 --min_count 5"),
+        data=("-m dataset.brands {data}/all --brands 300 --most 300",
+              "-m dataset.brands {data}/from5 --brands 300 --most 300 --min_count 5"),
     ),
     "data-order": Study(
         "Is a jump of the loss from one epoch to the next the work of a fixed order of the data?",

@@ -73,7 +73,7 @@ def _by_epoch(axis, curves: Sequence[Sequence[Point]]) -> None:
     epochs = [point["epoch"] for point in curves[0]]
     for number, name in enumerate(names):
         values = [[curve[k][name] for curve in curves if k < len(curve)] for k in range(len(epochs))]
-        axis.plot(epochs, [fmean(some) for some in values], "o-", markersize=4, color=f"C{number}", label=name,
+        axis.plot(epochs, [fmean(some) for some in values], marker="o", markersize=4, color=f"C{number}", label=name,
                   linestyle="--" if name == "train" else "-")  # fmt: skip
         axis.fill_between(epochs, [min(some) for some in values], [max(some) for some in values], color=f"C{number}",
                           alpha=0.15)  # fmt: skip

@@ -206,6 +206,6 @@ def quick(plan: Plan) -> Plan:
         return f"{command} --scenes 64{cells}"
 
     arms = {arm: tuple(map(shorter, commands)) for arm, commands in plan.study.arms.items()}
-    data = tuple(re.sub(r"--most \d+", "--most 9", command) for command in plan.study.data)
+    data = tuple(re.sub(r"--(brands|most) \d+", r"--\1 9", command) for command in plan.study.data)
     study = replace(plan.study, arms=arms, shared=tuple(map(shorter, plan.study.shared)), data=data)
     return replace(plan, study=study, n=8, quick=True)
