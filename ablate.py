@@ -18,9 +18,10 @@ from engine.console import Parser
 from engine.plugin import load_plugin
 from scoring.answer_file import write_answers
 from tools.studies.arms import STUDIES, study_of
+from tools.studies.curves import draw_curves
 from tools.studies.figures import draw
 from tools.studies.page import write_study
-from tools.studies.results import compare, crossed, gains_table, study_table
+from tools.studies.results import gains_table, study_table, values_of
 from tools.studies.rows import in_common, kept_rows, named
 from tools.studies.runner import PICTURES, Plan, quick, run_study
 
@@ -85,7 +86,7 @@ def report(plan: Plan, rows: list[dict], out: Path) -> None:
     if alone:
         print(f"left out, as other arms lack the seed: {named((row['arm'], row['seed']) for row in alone)}")
     reference = plan.study.reference if any(row["arm"] == plan.study.reference for row in rows) else rows[0]["arm"]
-    values = compare(crossed(rows, out), reference)
+    values = values_of(rows, out, reference)
     budgets = {row["steps"] for row in rows if row["steps"]}
     if len(budgets) > 1:
         print(f"the arms took {' and '.join(f'{steps:,}' for steps in sorted(budgets))} steps: compare with care")
@@ -96,8 +97,9 @@ def report(plan: Plan, rows: list[dict], out: Path) -> None:
     table, gains = study_table(rows, values, metrics, markdown=True), gains_table(values, metrics, reference)
     (out / f"{plan.name}.md").write_text(f"{head}\n\n{table}\n\n{gains}\n", encoding="utf-8")
     draw(out / f"{plan.name}.png", values, metrics, reference, plan.study.question)
+    curves = draw_curves(out / f"{plan.name}_curves.png", rows, plan.study.question)
     write_study(plan, rows, values, reference)
-    print(f"\nkept as {out}/{plan.name}.jsonl, .md, .png and .html")
+    print(f"\nkept as {out}/{plan.name}.jsonl, .md, {'_curves.png, ' if curves else ''}.png and .html")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,7 @@ class TrainArguments:
     steps: int = flag(0, "optimizer steps, in place of --epochs (0: use that)", AT_LEAST_0)
     batch_size: int = flag(32, "samples per step (per micro-batch when accumulating)", AT_LEAST_1)
     token_budget: int = flag(0, "tokens per micro-batch, padded, in place of --batch_size (0: use that)", AT_LEAST_0)
+    order: str = flag("shuffled", "rows shuffled each epoch, or fixed, as in the data", choices=("shuffled", "fixed"))
     accumulation_steps: int = flag(1, "micro-batches per step", AT_LEAST_1)
     learning_rate: float = flag(1e-3, "peak of the schedule: linear warm-up, then cosine decay", ABOVE_0)
     learning_rates: str = flag("", "peak rates by module prefix, as projector=1e-3,llm=1e-4; the longest prefix counts")
@@ -86,6 +87,7 @@ class TrainArguments:
     supervised_tokens: int = flag(1_500, "of a step of the --curriculum, about", AT_LEAST_1)
     keep: str = flag("last", "the last weights, or those of the lowest validation loss", choices=("last", "best"),
                      group="which step is kept")  # fmt: skip
+    snapshots: str = flag("", "epochs after which weights are kept too: 1,2,5 (OUT/epoch1, ...)", metavar="EPOCHS")
     patience: int = flag(0, "stop after so many validations without a lower loss (0: never)", AT_LEAST_0)
     seed: int = flag(42, "random seed", AT_LEAST_0, group="run")
     save_interval: int = flag(200, "steps between checkpoints", AT_LEAST_1)
@@ -111,8 +113,8 @@ class TrainArguments:
 # The flags of every command, beside its own.
 SHARED = (
     "out", "runs", "data", "val_data", "max_bad", "samples", "scenes", "english", "tokenizer", "epochs", "steps",
-    "batch_size", "token_budget", "accumulation_steps", "learning_rate", "learning_rates", "min_lr_ratio",
-    "warmup_ratio", "optimizer", "weight_decay", "grad_clip", "keep", "patience", "seed", "save_interval",
+    "batch_size", "token_budget", "order", "accumulation_steps", "learning_rate", "learning_rates", "min_lr_ratio",
+    "warmup_ratio", "optimizer", "weight_decay", "grad_clip", "keep", "snapshots", "patience", "seed", "save_interval",
     "eval_interval", "log_interval", "num_workers", "device", "dtype", "fast", "use_wandb", "wandb_project", "dry_run",
 )  # fmt: skip
 # Settings that do not change what is learned, so a run may be resumed with others.
@@ -120,8 +122,8 @@ COSMETIC = ("save_interval", "eval_interval", "log_interval", "num_workers", "ca
             "gradient_checkpointing", "fsdp", "use_wandb", "wandb_project", "dry_run", "out", "runs",
             "recipe", "plugin")  # fmt: skip
 # Settings newer than some runs: where a run.json lacks one, the run was made with its default.
-ADDED = ("token_budget", "learning_rates", "lora_rank", "lora_alpha", "lora_targets", "keep", "patience",
-         "feature_layer", "init", "cell_steps", "doubt", "dropout", "curriculum", "supervised_tokens")  # fmt: skip
+ADDED = ("token_budget", "learning_rates", "lora_rank", "lora_alpha", "lora_targets", "keep", "patience", "init",
+         "feature_layer", "cell_steps", "doubt", "dropout", "curriculum", "supervised_tokens", "order", "snapshots")
 
 
 class UsageError(ValueError):

@@ -8,6 +8,7 @@ lora.safetensors       the adapters alone, if there are any
 familiar.safetensors   statistics of the training images' features (engine/familiar.py), if there are enough
 tokenizer.json, tokenizer_config.json
 best-N.safetensors     with --keep best: the trainable weights after step N, the best so far
+epochK/                with --snapshots: the run as after epoch K; epochK.safetensors until it has trained
 log.jsonl              a line per log interval and per validation
 samples.json, samples/   answers to validation records of the finished model, and their pictures
 loss.png, bad_rows.json
@@ -253,7 +254,7 @@ def load_state(run: Run, model: torch.nn.Module, optimizer: Optimizer) -> tuple[
             raise RunError(f"{damaged}, nor is there one before; delete {run.path} to start this run anew")
         return 0, {}
     weights = {name: tensors.pop(name) for name in list(tensors) if name.startswith("weight.")}
-    _load_weights(model, {name.removeprefix("weight."): weight for name, weight in weights.items()}, file)
+    load_weights(model, {name.removeprefix("weight."): weight for name, weight in weights.items()}, file)
     fused = optimizer.defaults.get("fused")
     for entry, value in tensors.items():
         key, _, name = entry.partition(".")
@@ -264,8 +265,8 @@ def load_state(run: Run, model: torch.nn.Module, optimizer: Optimizer) -> tuple[
     return step, progress
 
 
-def _load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], file: Path) -> None:
-    """Load the trainable weights; RunError unless `weights`, from the file, are exactly these."""
+def load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], file: Path) -> None:
+    """Load the weights that train; RunError unless `weights`, from the file, are exactly these."""
     wanted = {name: p for name, p in model.named_parameters() if p.requires_grad}
     odd = sorted(weights.keys() ^ wanted.keys())
     if odd:
@@ -275,16 +276,21 @@ def _load_weights(model: torch.nn.Module, weights: dict[str, torch.Tensor], file
             parameter.copy_(distributed.shard_like(weights[name], parameter))
 
 
-def save_best(run: Run, step: int, model: torch.nn.Module) -> None:
-    """Save the trainable weights as the best so far; older ones stay until drop_best(). All ranks call this."""
+def save_weights(file: Path, model: torch.nn.Module) -> None:
+    """Save the weights that train, for load_weights(). All ranks call this, the main process writes."""
     tensors = distributed.gather((name, p) for name, p in model.named_parameters() if p.requires_grad)
     if distributed.is_main():
-        save_safetensors(run.best_file(step), tensors)
+        save_safetensors(file, tensors)
+
+
+def save_best(run: Run, step: int, model: torch.nn.Module) -> None:
+    """Save the trainable weights as the best so far; older ones stay until drop_best(). All ranks call this."""
+    save_weights(run.best_file(step), model)
 
 
 def load_best(run: Run, step: int, model: torch.nn.Module) -> None:
     """Load what save_best wrote after `step` steps."""
-    _load_weights(model, read_tensors(run.best_file(step)), run.best_file(step))
+    load_weights(model, read_tensors(run.best_file(step)), run.best_file(step))
 
 
 def drop_best(run: Run, but: int = 0) -> None:

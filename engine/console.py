@@ -117,6 +117,8 @@ def check(args: TrainArguments) -> str:
             return f"--{item.name} {value}: expected {expected}"
     if args.images and not args.data:
         return "--images names the folder of --data's pictures, but there is no --data"
+    if args.order == "fixed" and (args.token_budget or args.curriculum):
+        return "--order fixed has batches of --batch_size rows; leave out --token_budget and --curriculum"
     if args.val_data and not args.data:
         return "--val_data is what a training on --data is validated on, but there is no --data"
     if args.image_size % args.patch_size or args.patch_size & (args.patch_size - 1):

@@ -57,6 +57,7 @@ class Feed:
     processes: int = field(default_factory=distributed.world_size)
     change: Callable[[int, Batch], Batch] | None = None  # (step, batch) -> the batch to train on in its place
     rows: int = 1  # that change makes of one
+    fixed: bool = False  # the rows in their own order, in every epoch
 
     def plan(self, epoch: int) -> list:
         """The batches of an epoch as example indices: one of each row, or as a weighted mixture samples them."""
@@ -65,7 +66,9 @@ class Feed:
         numbers = self.examples.epoch(self.seed, epoch)
         if self._weighted:
             names, shares, of = self._weighted
-            numbers = numbers[draw(of, shares, self.seed, epoch)]
+            numbers = numbers[draw(of, shares, self.seed, 0 if self.fixed else epoch)]
+        if self.fixed:
+            return [numbers[i : i + self.batch_size] for i in range(0, len(numbers), self.batch_size)]
         lengths = self.examples.lengths[numbers]
         batches = batch_plan(lengths, self.batch_size, self.seed, epoch, self.token_budget or None)
         return [numbers[batch] for batch in batches]
@@ -167,7 +170,8 @@ def make_feeds(
 
     def feed(records: Records, what: str) -> Feed:
         examples = make_examples(records, encode, data.bad, what)
-        return Feed(examples, args.batch_size, args.seed, tokenizer.pad_id, load, data.bad, workers, args.token_budget)
+        return Feed(examples, args.batch_size, args.seed, tokenizer.pad_id, load, data.bad, workers, args.token_budget,
+                    fixed=args.order == "fixed")  # fmt: skip
 
     return [feed(data.train, "samples"), *([feed(data.val, "validation")] if len(data.val) else [])]
 

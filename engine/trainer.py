@@ -24,7 +24,7 @@ from dataset.encoding import encode_record
 from dataset.features import FeatureCache
 from dataset.record import Batch
 from dataset.splits import Data
-from engine import distributed
+from engine import distributed, snapshots
 from engine.arguments import TrainArguments, UsageError, rates_of, settings
 from engine.board import log_samples, wandb_run
 from engine.build import Encoder, encoder_note
@@ -174,17 +174,14 @@ def run_training(
     if plan.learning_rates:
         print(rate_table(model, plan.learning_rate, rates_of(plan.learning_rates)))
     if not validation and (args.keep == "best" or args.patience):
-        raise UsageError(
-            f"--keep {args.keep} --patience {args.patience} go by the validation loss, and the data is too little to "
-            "keep some apart; give --val_data, or leave them out"
-        )
+        raise UsageError(f"--keep {args.keep} --patience {args.patience} go by the validation loss, and the data is "
+                         "too little to keep some apart; give --val_data, or leave them out")  # fmt: skip
+    due = snapshots.snapshot_steps(plan, feed, model) if plan.snapshots else {}
     if args.dry_run:
         for each, what in zip(feeds, ("samples", "validation rows"), strict=False):
             print("".join(f"{line}\n" for line in each.open_pictures(what)), end="")
-    memory = memory_plan(
-        model, feed, here.dtype, args.optimizer, args.gradient_checkpointing, distributed.world_size(),
-        here.device.type == "cuda", args.fsdp,
-    )  # fmt: skip
+    memory = memory_plan(model, feed, here.dtype, args.optimizer, args.gradient_checkpointing, distributed.world_size(),
+                         here.device.type == "cuda", args.fsdp)  # fmt: skip
     print(describe(plan, feed, model, here, memory))
     if args.dry_run:
         return None
@@ -202,7 +199,7 @@ def run_training(
         with wandb_run(run, project, settings(plan)) as board:
             frozen = frozen_sums(model)
             try:
-                summary = fit(plan, model, feeds, run, here, board, memory)
+                summary = fit(plan, model, feeds, run, here, board, memory, due)
             except DataError:  # too many unreadable pictures, which are opened while training
                 if distributed.is_main():
                     feed.bad.write(run.path / "bad_rows.json")
@@ -210,6 +207,8 @@ def run_training(
             check_frozen(model, frozen)
             if distributed.is_main():
                 feed.bad.write(run.path / "bad_rows.json")
+                if due:
+                    snapshots.write_snapshots(run, due, model, save, None if args.fsdp else show)
                 if LORA in trained:
                     about = {"rank": str(args.lora_rank), "alpha": str(args.lora_alpha), "targets": args.lora_targets}
                     save_safetensors(run.path / "lora.safetensors", lora_tensors(model), about)
@@ -238,11 +237,12 @@ def run_training(
 
 
 def fit(
-    plan: TrainArguments, model: Trainee, feeds: list[Feed], run: Run, here: Machine, board: Any, memory: dict[str, int]
-) -> Summary:
+    plan: TrainArguments, model: Trainee, feeds: list[Feed], run: Run, here: Machine, board: Any,
+    memory: dict[str, int], due: dict[int, int],
+) -> Summary:  # fmt: skip
     """Run the loop on the device: on the model itself, or with --fsdp on a copy sharded over all ranks.
 
-    memory: of memory_plan(). What a CPU process has freed beyond it goes back to the system between steps.
+    memory: of memory_plan(); what a CPU process has freed beyond it goes back to the system. due: of snapshot_steps().
     """
     feed, *validation = feeds
     planned = sum(memory.values()) + program_memory(here.dtype, here.device)
@@ -253,7 +253,9 @@ def fit(
             module.checkpointing = plan.gradient_checkpointing
 
     def steps_from(start: int) -> Iterator[list[Batch]]:
-        for batches in feed.steps_from(start, plan.accumulation_steps):
+        for step, batches in enumerate(feed.steps_from(start, plan.accumulation_steps), start):
+            if step in due:
+                snapshots.save_snapshot(run, due[step], trainee)
             if here.device.type == "cpu":
                 release_memory(planned)
             yield batches

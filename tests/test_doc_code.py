@@ -146,8 +146,9 @@ def test_every_command_of_a_study_has_the_flags_that_it_is_given(name, parsing_o
     plan = Plan(name, study, tmp_path, 8)
     training = [words for arm in (study.shared, *study.arms.values())
                 for words in steps_of(plan, arm, tmp_path / "arm", 42, tmp_path / "shared")]  # fmt: skip
-    scored = study.scored.format(n=8).split()
-    assert training and {shlex.join(words): problem for words in (*training, scored)
+    data = [command.format(data=plan.data).split() for command in study.data]
+    scored = [*study.scored.format(n=8, data=plan.data).split(), "--weights", "x", "--answers", "y", "--scores", "z"]
+    assert training and {shlex.join(words): problem for words in (*data, *training, scored)
                          if (problem := wrong(["python", *words]))} == {}  # fmt: skip
 
 

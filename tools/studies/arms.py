@@ -1,7 +1,8 @@
 """The studies: what each asks, its arms, and what every arm is scored on.
 
 An arm is a list of commands, run one after another, each with a folder of its own. In a command {seed} is the seed,
-{shared} the folder of what all arms of a seed start from, {before} that of the command before in the same arm.
+{shared} the folder of what all arms of a seed start from, {before} that of the command before in the same arm, {data}
+that of what the study's own data commands make.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ QUESTIONS = "eval_vlm.py --split test --n {n} --questions {n} --prompt 描述一
 @dataclass(frozen=True)
 class Study:
     """arms: name -> commands. reference: the arm that the others are compared with. shared: commands of which all arms
-    of a seed use the results; {before} is the one before."""
+    of a seed use the results; {before} is the one before. data: commands that make {data}, once. scored: scores a row;
+    it may leave `scalars`, of which a row has one each, and a `curve` of points in its --scores (curves.py)."""
 
     question: str
     arms: Mapping[str, tuple[str, ...]]
@@ -29,6 +31,7 @@ class Study:
     scored: str = LONG
     seeds: int = 3
     metrics: tuple[str, ...] = CAPTIONS
+    data: tuple[str, ...] = ()
 
 
 ALIGNED = "train_pretrain.py --samples 3200 --seed {seed}"
@@ -44,6 +47,10 @@ def in_parts(*names: str) -> tuple[str, ...]:
 LM_STEPS, ALIGN_STEPS = 320, 160
 OWN = "train_pretrain.py --seed {seed} --cell_steps 0 --steps"
 RANDOM = "--llm random --init matching"
+
+NAMING = ("train_pretrain.py --llm random:4x256 --init matching --train projector,llm --cell_steps 0 --seed {{seed}} "
+          "--data {{data}}/{}/train.jsonl --val_data {{data}}/all/test.jsonl --steps 1120 --snapshots 1,2,5,10,15")
+REPEATED = "train_sft.py --stage 3 --from {shared} --scenes 512 --samples 512 --epochs 6 --log_interval 1 --seed {seed}"
 
 STUDIES: dict[str, Study] = {
     "curriculum": Study(
@@ -103,6 +110,22 @@ STUDIES: dict[str, Study] = {
         "before",
         (ALIGNED, "train_sft.py --stage 1 --from {before} --samples 3200 --seed {seed}"),
         scored=QUESTIONS, metrics=("vqa_accuracy", "pope_accuracy", *CAPTIONS),
+    ),
+    "brands": Study(
+        "Does naming brands get worse with more epochs, and do names that are seen a few times only do harm?",
+        {"all names": (NAMING.format("all"),), "names seen 5 times or more": (NAMING.format("from5"),)},
+        "all names",
+        scored="-m tools.studies.epochs --data {data}/all/test.jsonl --counts {data}/all/train.jsonl --n {n}",
+        metrics=("accuracy", "best_accuracy", "accuracy_seen", "accuracy/common", "accuracy/middle", "accuracy/rare",
+                 "train_accuracy", "gap", "best_epoch", "lost_since_best"),
+        data=("-m dataset.brands {data}/all --brands 300 --most 300",
+              "-m dataset.brands {data}/from5 --brands 300 --most 300 --min_count 5"),
+    ),
+    "data-order": Study(
+        "Is a jump of the loss from one epoch to the next the work of a fixed order of the data?",
+        {order: (f"{REPEATED} --order {order}",) for order in ("shuffled", "fixed")},
+        "shuffled", (ALIGNED,), scored=LONG.replace("eval_vlm.py", "-m tools.studies.order"),
+        metrics=("jump", "within", "loss", "val_loss", "statement_accuracy", "false_per_100_tokens", "f1"),
     ),
 }  # fmt: skip
 

@@ -2,11 +2,13 @@
 
 All arms answer for the same scenes from the same seeds, so seeds and scenes are crossed: a resample draws seeds and,
 independently, scenes, each with replacement, the same for both arms that are compared. With few seeds the intervals are
-too narrow, as percentiles of so few draws are.
+too narrow, as percentiles of so few draws are. Of what a row has one number (its `scalars`, as an epoch), means over
+the seeds have Student's t intervals, and arms are compared by the paired t test.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +98,12 @@ def crossed(rows: Sequence[Mapping], folder: Path) -> dict[str, dict[str, Crosse
     return table
 
 
+def values_of(rows: Sequence[Mapping], folder: Path, reference: str) -> dict[str, dict[str, Value]]:
+    """arm -> metric or scalar -> its value with a 95% interval, and against the reference arm."""
+    values, scalars = compare(crossed(rows, folder), reference), over_seeds(rows, reference)
+    return {arm: of_arm | scalars[arm] for arm, of_arm in values.items()}
+
+
 def compare(table: Mapping[str, Mapping[str, Crossed]], reference: str, seed: int = 0) -> dict[str, dict[str, Value]]:
     """arm -> metric -> its value with a 95% interval, and against the reference arm."""
     shape = next(iter(table[reference].values())).tops.shape
@@ -116,6 +124,50 @@ def compare(table: Mapping[str, Mapping[str, Crossed]], reference: str, seed: in
             gain = value - (base.value() or 0.0)
             found[arm][name] = Value(value, interval(drawn), gain, interval(gains), p_value(gains))
     return found
+
+
+def over_seeds(rows: Sequence[Mapping], reference: str) -> dict[str, dict[str, Value]]:
+    """arm -> name of a scalar -> its mean over the seeds, and against the same seeds of the reference arm."""
+    of_arms: dict[str, dict[int, dict[str, float]]] = {}
+    for row in rows:
+        of_arms.setdefault(row["arm"], {})[row["seed"]] = row.get("scalars") or {}
+    found: dict[str, dict[str, Value]] = {}
+    for arm, seeds in of_arms.items():
+        found[arm] = {}
+        for name in next(iter(seeds.values())):
+            values = np.array([seeds[seed].get(name, np.nan) for seed in sorted(seeds)], float)
+            base = np.array([of_arms[reference].get(seed, {}).get(name, np.nan) for seed in sorted(seeds)], float)
+            if np.isnan(values).any():
+                continue
+            mean, ci95, _ = student(values)
+            paired = arm != reference and not np.isnan(base).any()
+            found[arm][name] = Value(mean, ci95, *student(values - base)) if paired else Value(mean, ci95)
+    return found
+
+
+def student(values: np.ndarray) -> tuple[float, list[float] | None, float | None]:
+    """The mean of a sample (n,), its 95% interval by Student's t, and the two-sided p of a mean of 0; of one None."""
+    mean, freedom = float(values.mean()), len(values) - 1
+    if not freedom:
+        return mean, None, None
+    error = float(values.std(ddof=1)) / math.sqrt(freedom + 1)
+    low, high = 0.0, 1e4
+    for _ in range(60):  # the t that is exceeded with p = 0.05
+        middle = (low + high) / 2
+        low, high = (middle, high) if student_p(middle, freedom) > 0.05 else (low, middle)
+    p = student_p(mean / error, freedom) if error else float(not mean)
+    return mean, [mean - high * error, mean + high * error], p
+
+
+def student_p(t: float, freedom: int) -> float:
+    """The two-sided p of Student's t, by the finite series in the angle (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    angle, odd = math.atan(abs(t) / math.sqrt(freedom)), freedom % 2
+    term, total = math.cos(angle) if odd else 1.0, 0.0
+    for k in range(odd, freedom - 1 + odd, 2):
+        total += term
+        term *= (k + 1) / (k + 2) * math.cos(angle) ** 2
+    within = math.sin(angle) * total
+    return 1 - (2 / math.pi * (angle + within) if odd else within)
 
 
 def study_table(

@@ -46,6 +46,11 @@ class Plan:
     def path(self, arm: str, seed: int) -> Path:
         return self.folder / f"{re.sub(r'[^a-z0-9]+', '-', arm.lower()).strip('-')}-{seed}"
 
+    @property
+    def data(self) -> Path:
+        """What the study's own data commands make."""
+        return self.folder / "data"
+
     def typed(self, *flags: str) -> str:
         """The command of the study, or with flags of a part of it, as one would type it."""
         size = ("--quick",) if self.quick else ("--n", str(self.n)) if self.n != PICTURES else ()
@@ -59,11 +64,12 @@ class Plan:
 
 
 def steps_of(plan: Plan, commands: Iterable[str], folder: Path, seed: int, shared: Path | None) -> list[list[str]]:
-    """The commands as lists of words, each with --out, and with what {seed}, {shared}, {before} and {n} stand for."""
+    """The commands as lists of words, each with --out, and with what {seed}, {shared}, {before}, {data} and {n} stand
+    for."""
     made, before = [], shared
     for number, command in enumerate(commands, 1):
         out = folder / f"run{number}"
-        words = command.format(seed=seed, shared=shared, before=before, n=plan.n).split()
+        words = command.format(seed=seed, shared=shared, before=before, data=plan.data, n=plan.n).split()
         plugin = () if words[0] == "train_lm.py" else plan.plugin
         made.append([*words, *plan.extra, *plugin, "--out", str(out)])
         before = out
@@ -86,8 +92,18 @@ def make(commands: list[list[str]], log: Path, threads: int) -> None:
 def called(words: list[str], log: TextIO, threads: int) -> int:
     """The exit status of a command, in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)} if threads else dict(os.environ)
-    command = [sys.executable, str(ROOT / words[0]), *words[1:]]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), environment.get("PYTHONPATH"))))  # for -m
+    command = [sys.executable, *(words if words[0] == "-m" else (str(ROOT / words[0]), *words[1:]))]
     return subprocess.call(command, stdout=log, stderr=log, env=environment)
+
+
+def make_data(plan: Plan, threads: int) -> None:
+    """What all rows of the study read, once."""
+    commands = [command.format(data=plan.data).split() for command in plan.study.data]
+    file, told = plan.data / "made.json", {"commands": [plan.told(words) for words in commands]}
+    if commands and not (file.is_file() and read_json(file) == told):
+        make(commands, plan.data / "log.txt", threads)
+        write_json(file, told)
 
 
 def make_shared(plan: Plan, seed: int, threads: int) -> Path | None:
@@ -103,13 +119,14 @@ def make_shared(plan: Plan, seed: int, threads: int) -> Path | None:
 def run_row(plan: Plan, arm: str, seed: int, threads: int = 0) -> dict:
     """Train and score one arm from one seed: what it took, and its metrics. A finished row is not made again."""
     folder = plan.path(arm, seed)
+    make_data(plan, threads)
     shared = make_shared(plan, seed, threads)
     training = steps_of(plan, plan.study.arms[arm], folder, seed, shared)
     weights = Path(training[-1][-1]) if training else shared
     if weights is None:
         raise ArmError(f"{arm}: no run to score; give the arm a command, or the study a shared one")
     answers, scores = folder / "answers.jsonl", folder / "scores.json"
-    scored = [*plan.study.scored.format(n=plan.n).split(), *plan.plugin, "--weights", str(weights),
+    scored = [*plan.study.scored.format(n=plan.n, data=plan.data).split(), *plan.plugin, "--weights", str(weights),
               "--answers", str(answers), "--scores", str(scores)]  # fmt: skip
     file, told = folder / ROW, [plan.told(words) for words in (*training, scored)]
     row = read_json(file) if file.is_file() else {}
@@ -117,15 +134,16 @@ def run_row(plan: Plan, arm: str, seed: int, threads: int = 0) -> dict:
         return row
     missing = [words for words in training if not Run(Path(words[-1])).is_finished()]
     make([*missing, scored], folder / "log.txt", threads)
-    summaries = [Run(Path(words[-1])).summary() for words in training]
+    summaries, found = [Run(Path(words[-1])).summary() for words in training], read_json(scores)
     row = {
-        "study": plan.name, "arm": arm, "seed": seed, "n": plan.n,
+        "study": plan.name, "arm": arm, "seed": seed, "n": found.get("n", plan.n),
         "steps": sum(one["steps"] for one in summaries), "tokens": sum(one["tokens"] for one in summaries),
         "supervised": sum(supervised(Path(words[-1])) for words in training),
         "seconds": round(sum(one["seconds"] for one in summaries), 1),
         "command": plan.typed("--arm", arm, "--seed", str(seed)), "commands": told,
         "answers": answers.relative_to(plan.folder).as_posix(),
-        "metrics": rounded(summarise(read_scores(answers)) | read_json(scores)["metrics"]),
+        "metrics": rounded(summarise(read_scores(answers)) | found["metrics"]),
+        **{key: rounded(found[key]) for key in ("scalars", "curve") if key in found},
     }  # fmt: skip
     write_json(file, row)
     return row
@@ -149,6 +167,7 @@ def supervised(run: Path) -> int:
 def run_study(plan: Plan, arms: Iterable[str], seeds: Iterable[int], jobs: int, threads: int) -> list[dict]:
     """The rows of these arms and seeds, `jobs` at a time, with a progress bar; the first ArmError stops the rest."""
     todo = [(arm, seed) for seed in seeds for arm in arms]
+    make_data(plan, threads)
     for seed in dict.fromkeys(seed for _, seed in todo):  # before the arms, as several would make it at once
         make_shared(plan, seed, threads)
     rows: dict[tuple[str, int], dict] = {}
@@ -182,9 +201,11 @@ def quick(plan: Plan) -> Plan:
 
     def shorter(command: str) -> str:
         command = re.sub(r"--steps \d+", "--steps 8", re.sub(r"--samples \d+", "--samples 64", command))
+        command = re.sub(r"--snapshots \S+", "--snapshots 1", command)
         cells = " --cell_steps 2" if "train_pretrain" in command and "--cell_steps" not in command else ""
         return f"{command} --scenes 64{cells}"
 
     arms = {arm: tuple(map(shorter, commands)) for arm, commands in plan.study.arms.items()}
-    study = replace(plan.study, arms=arms, shared=tuple(map(shorter, plan.study.shared)))
+    data = tuple(re.sub(r"--(brands|most) \d+", r"--\1 9", command) for command in plan.study.data)
+    study = replace(plan.study, arms=arms, shared=tuple(map(shorter, plan.study.shared)), data=data)
     return replace(plan, study=study, n=8, quick=True)
