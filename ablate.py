@@ -23,7 +23,7 @@ from tools.studies.figures import draw
 from tools.studies.page import write_study
 from tools.studies.results import gains_table, study_table, values_of
 from tools.studies.rows import in_common, kept_rows, named
-from tools.studies.runner import PICTURES, Plan, quick, run_study
+from tools.studies.runner import PICTURES, ROOT, Plan, quick, run_study
 
 FIRST_SEED = 42
 
@@ -50,14 +50,20 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--quick", action="store_true", help="a few steps and scenes, to see whether it runs")
     parser.add_argument("--report", action="store_true", help="train nothing: table, plots, page of the finished rows")
     parser.add_argument("--out", default="", metavar="DIR", help="folder of the runs (default: out/ablate/STUDY)")
+    parser.add_argument("--recipe", default="", metavar="FILE", help="of every command: the photographs of "
+                        "photos-curriculum, or a recipe for another study")  # fmt: skip
     parser.add_argument("--plugin", default="", metavar="FILE", help="a file that registers projectors of your own")
     args, extra = parser.parse_known_args(argv)
     known = {flag_of(item) for item in dataclasses.fields(TrainArguments)}
     for word in extra:
         if word.startswith("-") and word.lstrip("-").partition("=")[0] not in known:
             parser.error(parser.unknown(word, extra))
+    args.plugin = args.plugin or (str(ROOT / file) if (file := STUDIES[args.study].plugin) else "")
     load_plugin(args.plugin)
     study = study_of(args.study)
+    if study.photos and not args.recipe:
+        raise UsageError(f"{args.study} needs photographs with several captions each: name a recipe of yours, "
+                         "made of recipes/photos.toml, with --recipe")  # fmt: skip
     arms = args.arm or list(study.arms)
     unknown = [arm for arm in arms if arm not in study.arms]
     if unknown:
@@ -68,7 +74,8 @@ def main(argv: list[str] | None = None) -> None:
     seeds = [args.seed] if args.seed is not None else list(range(FIRST_SEED, FIRST_SEED + count))
     out = Path(args.out or f"out/ablate/{args.study}{'-quick' if args.quick else ''}").resolve()
     plugin = ("--plugin", str(Path(args.plugin).resolve())) if args.plugin else ()
-    plan = Plan(args.study, study, out, args.n, tuple(extra), plugin)
+    recipe = ("--recipe", args.recipe) if args.recipe else ()
+    plan = Plan(args.study, study, out, args.n, tuple(extra), plugin, recipe)
     plan = quick(plan) if args.quick else plan
     if args.report:
         rows = kept_rows(plan, arms, seeds if args.seeds or args.seed is not None else ())

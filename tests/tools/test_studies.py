@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import ablate
 from dataset.bad_rows import DataError
 from engine.arguments import UsageError
 from engine.command import guarded
+from engine.plugin import load_plugin
+from model.checkpoints import save_safetensors
+from model.config import ProjectorConfig
+from model.projector import build_projector
 from scoring.answer_file import write_answers
 from tools.studies import runner
-from tools.studies.arms import STUDIES, Study
+from tools.studies.arms import STUDIES, Study, study_of
 from tools.studies.results import Crossed, compare, crossed, read_scores, study_table
 from tools.studies.runner import ArmError, Plan, quick, run_row, run_study
 
@@ -45,6 +51,8 @@ class Commands:
         else:
             run = Path(words[-1])
             run.mkdir(parents=True)
+            weights = {"projector.weight": torch.zeros(2, 3), "llm.weight": torch.ones(1)}
+            save_safetensors(run / "model.safetensors", weights)
             (run / "finished.json").write_text(json.dumps({"steps": 7, "tokens": 200, "seconds": 60.0}))
             facts = {"samples, tokens, supervised": [1, 100, 25]}
             (run / "run.json").write_text(json.dumps({"format": 1, "settings": {}, "facts": facts}))
@@ -69,11 +77,39 @@ def test_a_row_is_made_of_its_commands_and_made_once(commands, tmp_path):
     assert first[:4] == ["train_sft.py", "--from", str(tmp_path / "shared-43" / "run1"), "--seed"]
     assert second[:3] == ["train_sft.py", "--from", str(tmp_path / "one-43" / "run1")]
     assert "--weights" in scored and str(tmp_path / "one-43" / "run2") in scored
+    assert row["projector"] == 6
     assert (row["steps"], row["tokens"], row["supervised"], row["seconds"]) == (14, 400, 100, 120.0)
     assert run_row(plan, "one", 43) == row and len(commands.called) == 4
     assert row["commands"][-1] == shlex.join(["python", *scored]).replace(str(tmp_path), "out/ablate/s")
     assert row["command"] == "python ablate.py s --arm one --seed 43 --n 4 --english 1"
     assert row["answers"] == "one-43/answers.jsonl" and str(tmp_path) not in json.dumps(row)
+
+
+def test_a_recipe_and_a_plugin_reach_the_commands_and_values_may_hold_spaces(commands, tmp_path):
+    study = replace(STUDY, scored="eval_vlm.py --n {n} --prompt 'in detail'")
+    folder = tmp_path / "with a space"
+    plan = Plan("s", study, folder, 4, plugin=("--plugin", str(tmp_path / "p.py")), recipe=("--recipe", "r.toml"))
+    row = run_row(plan, "two", 42)
+    (shared, scored) = commands.called
+    assert all(words[words.index("--recipe") + 1] == "r.toml" for words in (shared, scored))
+    assert scored[:5] == ["eval_vlm.py", "--n", "4", "--prompt", "in detail"]
+    assert str(folder / "shared-42" / "run1") in scored
+    assert row["command"] == "python ablate.py s --arm two --seed 42 --n 4 --recipe r.toml --plugin p.py"
+
+
+def test_the_projectors_study_has_each_kind_at_both_numbers_of_tokens():
+    load_plugin(str(runner.ROOT / STUDIES["projector"].plugin))
+    arms = study_of("projector").arms
+    assert {"linear", "linear-pooled", "mlp", "mlp-pooled", "ldp", "ldp-full"} <= set(arms)
+    tokens = {kind: ProjectorConfig(kind, 8, 8).tokens_out(64) for kind in arms}
+    assert sorted(tokens[kind] for kind in ("linear", "linear-pooled", "ldp", "ldp-full")) == [16, 16, 64, 64]
+    for kind, count in tokens.items():
+        assert build_projector(ProjectorConfig(kind, 8, 8))(torch.zeros(1, 64, 8)).shape == (1, count, 8)
+
+
+def test_photographs_are_asked_for():
+    with pytest.raises(UsageError, match="recipes/photos.toml"):
+        ablate.main(["photos-curriculum"])
 
 
 def test_a_command_that_fails_is_told_and_what_was_made_is_kept(commands, tmp_path):

@@ -10,12 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from dataset.told import PROMPTS
 from model.registry import PROJECTORS
 
 CAPTIONS = ("statement_accuracy", "caption_true_share", "false_per_100_tokens", "chair_i", "chair_s", "recall", "f1",
             "amber_cog", "mean_tokens")  # fmt: skip
+LENGTHS = ("statement_accuracy", "false_per_100_tokens", "chair_i", "recall", "mean_tokens", "false_first/6",
+           "chair_to_half", "forced_statement_accuracy", "forced_chair_i", "forced_recall", "amber_cog",
+           "pope_accuracy")  # fmt: skip
+PHOTOS = ("chair_i", "chair_s", "recall", "absent_per_100_tokens", "mean_tokens", "chair_to_half", "forced_chair_i",
+          "forced_recall", "cider_d")  # fmt: skip
 LONG = "eval_vlm.py --split test --n {n} --questions 0 --prompt 描述一下这个图像的内容。"
-QUESTIONS = "eval_vlm.py --split test --n {n} --questions {n} --prompt 描述一下这个图像的内容。"
+QUESTIONS = LONG.replace("--questions 0", "--questions {n}")
+BOTH_LENGTHS = LONG.replace("eval_vlm.py", "-m tools.studies.lengths").replace("--questions 0", "--questions 100")
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class Study:
     seeds: int = 3
     metrics: tuple[str, ...] = CAPTIONS
     data: tuple[str, ...] = ()
+    plugin: str = ""  # of the projectors that it compares
+    photos: bool = False  # about the photographs of a recipe, which --recipe names
 
 
 ALIGNED = "train_pretrain.py --samples 3200 --seed {seed}"
@@ -44,6 +53,7 @@ def in_parts(*names: str) -> tuple[str, ...]:
     return (SFT + ",".join(names),)
 
 
+TELL = "train_sft.py --stage 1 --from {shared} --steps 240 --augment none --seed {seed} --curriculum "
 LM_STEPS, ALIGN_STEPS = 320, 160
 OWN = "train_pretrain.py --seed {seed} --cell_steps 0 --steps"
 RANDOM = "--llm random --init matching"
@@ -64,7 +74,21 @@ STUDIES: dict[str, Study] = {
             "long only": in_parts("long", "long", "long", "long"),
             "short only": in_parts("short", "short", "short", "short"),
         },
-        "final at once", (ALIGNED,), seeds=5,
+        "final at once", (ALIGNED,), BOTH_LENGTHS, seeds=5, metrics=LENGTHS,
+    ),
+    "photos-curriculum": Study(
+        "Does growing the text slowly lower hallucination about photographs?",
+        {
+            "growing": (TELL + "short,middle,long,final",),
+            "final at once": (TELL + "final,final,final,final",),
+            "shuffled": (TELL + "all,all,all,final",),
+            "reversed": (TELL + "long,middle,short,final",),
+            "long only": (TELL + "long,long,long,long",),
+            "short only": (TELL + "short,short,short,short",),
+        },
+        "final at once", ("train_pretrain.py --steps 47 --seed {seed}",),
+        scored=f"-m tools.studies.lengths --n {{n}} --page '' --max_new_tokens 96 --prompt '{PROMPTS[4][0]}'",
+        metrics=PHOTOS, photos=True,
     ),
     "random-init": Study(
         "What does the language model's own training bring?",
@@ -82,6 +106,7 @@ STUDIES: dict[str, Study] = {
         "Does the kind of projector matter, or the number of image tokens?",
         {},  # one for each kind that there is, see study_of()
         "ldp", scored="eval_vlm.py --split test --n {n} --questions 0 --max_new_tokens 64", seeds=5,
+        plugin="tools/studies/projectors.py",
     ),
     "freeze": Study(
         "Which weights have to train, at the same steps?",
@@ -100,12 +125,12 @@ STUDIES: dict[str, Study] = {
         "Does captioning unlearn question answering, and what brings it back?",
         {
             "before": (),
-            "captions": (SFT + "long",),
-            "captions, low rate": (SFT + "long --learning_rate 1e-4 --learning_rates projector=3e-5",),
-            "5% questions": (SFT + "replay5",),
-            "20% questions": (SFT + "replay20",),
-            "captions by LoRA": (SFT + "long --train projector,lora",),
-            "captions, then questions": (SFT + "long", SFT.replace("{shared}", "{before}") + "questions"),
+            "captions": (SFT + "captions",),
+            "captions, low rate": (SFT + "captions --learning_rate 1e-4 --learning_rates projector=3e-5",),
+            "5% questions": (SFT + "captions5",),
+            "20% questions": (SFT + "captions20",),
+            "captions by LoRA": (SFT + "captions --train projector,lora",),
+            "captions, then questions": (SFT + "captions", SFT.replace("{shared}", "{before}") + "questions"),
         },
         "before",
         (ALIGNED, "train_sft.py --stage 1 --from {before} --samples 3200 --seed {seed}"),

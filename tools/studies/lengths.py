@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     eval_vlm.main(argv)
     file = args.answers.with_name("forced.jsonl")
     length = ("--min_new_tokens", str(TOKENS), "--max_new_tokens", str(TOKENS))
-    eval_vlm.main([*rest, *length, "--questions", "0", "--no-blank", "--answers", str(file)])
+    eval_vlm.main([*rest, *length, "--questions", "0", "--no-blank", "--scores", "", "--answers", str(file)])
     rows, forced = (read_answers(one, BadRows(0.0)) for one in (args.answers, file))
     samples: list[SampleScores] = []
     for row, other in zip(rows, forced, strict=False):  # captions come first, questions after them

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import shlex
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Any
 
 from dataset.bad_rows import BadRows
@@ -16,7 +15,7 @@ from scoring.page import LEGEND
 from tools.compare import scene_of
 from tools.studies import gallery
 from tools.studies.figures import Values, svg
-from tools.studies.results import RESAMPLES, Value, gain_of
+from tools.studies.results import RESAMPLES, Value, budget, gain_of
 from tools.studies.runner import Plan
 
 NARROW = 700  # pixels of the window up to which the plots stand in one column
@@ -68,20 +67,17 @@ def data_of(plan: Plan) -> str:
 
 def budgets(rows: Sequence[Mapping[str, Any]], values: Values, reference: str) -> str:
     """What each arm was given, and the commands that made its first row."""
-    heads = ("arm", "seeds", "steps", "tokens", "supervised tokens", "minutes")
+    given = {arm: budget(rows, arm) for arm in values}
+    heads = ("arm", *next(iter(given.values())))
     lines = ["<tr>" + "".join(f"<th>{head}</th>" for head in heads) + "</tr>"]
     commands = []
-    for arm in values:
+    for arm, cells in given.items():
         own = [row for row in rows if row["arm"] == arm]
-        seeds = ", ".join(str(row["seed"]) for row in own)
-        steps = " or ".join(f"{steps:,}" for steps in sorted({row["steps"] for row in own}))
-        means = [f"{fmean(row[key] for row in own):,.0f}" for key in ("tokens", "supervised")]
-        minutes = f"{fmean(row['seconds'] for row in own) / 60:.1f}"
-        cells = (named(arm, reference), seeds, steps, *means, minutes)
-        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        whole = "".join(f"<td>{cell}</td>" for cell in (named(arm, reference), *cells.values()))
+        lines.append(f"<tr>{whole}</tr>")
         told = "\n".join([f"# {own[0]['command']}", *own[0]["commands"]])
         commands.append(f"<h3>{escape(arm)}</h3><pre>{escape(told)}</pre>")
-    note = '<p class="faint">Tokens and minutes are means over the seeds.</p>'
+    note = '<p class="faint">Tokens, those of them that are supervised, and minutes are means over the seeds.</p>'
     more = f"<details><summary>the commands of each arm, of its first seed</summary>{''.join(commands)}</details>"
     return f'<div class="wide"><table>{"".join(lines)}</table></div>{note}{more}'
 

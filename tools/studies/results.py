@@ -175,13 +175,24 @@ def study_table(
 ) -> str:
     """A line for each arm: its budget, and each metric with its interval and, where p < 0.05 against the reference, a
     star."""
-    lines = [["arm", "seeds", "steps", "supervised tokens", "minutes", *metrics]]
+    budgets = {arm: budget(rows, arm) for arm in values}
+    lines = [["arm", *next(iter(budgets.values())), *metrics]]
     for arm, of_arm in values.items():
-        own = [row for row in rows if row["arm"] == arm]
-        budget = [str(len(own)), f"{own[0]['steps']:,}", f"{np.mean([row['supervised'] for row in own]):,.0f}",
-                  f"{np.mean([row['seconds'] for row in own]) / 60:.1f}"]  # fmt: skip
-        lines.append([arm, *budget, *(cell(of_arm.get(name)) for name in metrics)])
+        lines.append([arm, *budgets[arm].values(), *(cell(of_arm.get(name)) for name in metrics)])
     return aligned(lines, markdown)
+
+
+def budget(rows: Sequence[Mapping], arm: str) -> dict[str, str]:
+    """What an arm was given, on average over its seeds; the projector's weights where those of arms differ."""
+    own = [row for row in rows if row["arm"] == arm]
+    mean = lambda key: float(np.mean([row[key] for row in own]))  # noqa: E731
+    told = {
+        "seeds": str(len(own)), "steps": " or ".join(f"{steps:,}" for steps in sorted({row["steps"] for row in own})),
+        "tokens": f"{mean('tokens'):,.0f}", "supervised": f"{mean('supervised'):,.0f}",
+        "minutes": f"{mean('seconds') / 60:.1f}",
+    }  # fmt: skip
+    differ = len({row.get("projector") for row in rows}) > 1
+    return told | ({"projector": f"{own[0]['projector']:,}"} if differ else {})
 
 
 def gains_table(values: Mapping[str, Mapping[str, Value]], metrics: Sequence[str], reference: str) -> str:

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from engine.checkpoint import Run, RunError
-from model.checkpoints import read_json, write_json
+from model.checkpoints import read_json, read_tensors, write_json
 from scoring.metrics import summarise
 from tools.studies.arms import Study
 from tools.studies.results import read_scores
@@ -24,6 +24,7 @@ from tools.studies.results import read_scores
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = 500  # of the test split, by default
 ROW = "row.json"  # in the folder of an arm and seed
+PROJECTOR = re.compile(r"projector\.")
 DIGITS = 5  # of a metric in a row
 
 
@@ -41,6 +42,7 @@ class Plan:
     n: int = PICTURES  # to score
     extra: tuple[str, ...] = ()
     plugin: tuple[str, ...] = ()  # for the commands that have a projector
+    recipe: tuple[str, ...] = ()  # for all commands
     quick: bool = False
 
     def path(self, arm: str, seed: int) -> Path:
@@ -54,12 +56,13 @@ class Plan:
     def typed(self, *flags: str) -> str:
         """The command of the study, or with flags of a part of it, as one would type it."""
         size = ("--quick",) if self.quick else ("--n", str(self.n)) if self.n != PICTURES else ()
-        return self.told(["ablate.py", self.name, *flags, *size, *self.plugin, *self.extra])
+        return self.told(["ablate.py", self.name, *flags, *size, *self.recipe, *self.plugin, *self.extra])
 
     def told(self, words: Iterable[str]) -> str:
-        """A command as one would type it, the study in its usual folder, the plugin in the current one."""
+        """A command as one would type it, the study in its usual folder, a plugin of one's own in the current one."""
         usual = f"out/ablate/{self.name}{'-quick' if self.quick else ''}"
-        names = {word: Path(word).name for word in self.plugin[1:]}
+        names = {word: os.path.relpath(word, ROOT) if Path(word).is_relative_to(ROOT) else Path(word).name
+                 for word in self.plugin[1:]}  # fmt: skip
         return shlex.join(["python", *(names.get(word, word.replace(str(self.folder), usual)) for word in words)])
 
 
@@ -69,11 +72,16 @@ def steps_of(plan: Plan, commands: Iterable[str], folder: Path, seed: int, share
     made, before = [], shared
     for number, command in enumerate(commands, 1):
         out = folder / f"run{number}"
-        words = command.format(seed=seed, shared=shared, before=before, data=plan.data, n=plan.n).split()
+        words = filled(command, seed=seed, shared=shared, before=before, data=plan.data, n=plan.n)
         plugin = () if words[0] == "train_lm.py" else plan.plugin
-        made.append([*words, *plan.extra, *plugin, "--out", str(out)])
+        made.append([*words, *plan.recipe, *plan.extra, *plugin, "--out", str(out)])
         before = out
     return made
+
+
+def filled(command: str, **values: object) -> list[str]:
+    """The words of a command, each with the values that it names in it."""
+    return [word.format(**values) for word in shlex.split(command)]
 
 
 def make(commands: list[list[str]], log: Path, threads: int) -> None:
@@ -99,7 +107,7 @@ def called(words: list[str], log: TextIO, threads: int) -> int:
 
 def make_data(plan: Plan, threads: int) -> None:
     """What all rows of the study read, once."""
-    commands = [command.format(data=plan.data).split() for command in plan.study.data]
+    commands = [filled(command, data=plan.data) for command in plan.study.data]
     file, told = plan.data / "made.json", {"commands": [plan.told(words) for words in commands]}
     if commands and not (file.is_file() and read_json(file) == told):
         make(commands, plan.data / "log.txt", threads)
@@ -126,8 +134,8 @@ def run_row(plan: Plan, arm: str, seed: int, threads: int = 0) -> dict:
     if weights is None:
         raise ArmError(f"{arm}: no run to score; give the arm a command, or the study a shared one")
     answers, scores = folder / "answers.jsonl", folder / "scores.json"
-    scored = [*plan.study.scored.format(n=plan.n, data=plan.data).split(), *plan.plugin, "--weights", str(weights),
-              "--answers", str(answers), "--scores", str(scores)]  # fmt: skip
+    scored = [*filled(plan.study.scored, n=plan.n, data=plan.data), *plan.recipe, *plan.plugin,
+              "--weights", str(weights), "--answers", str(answers), "--scores", str(scores)]  # fmt: skip
     file, told = folder / ROW, [plan.told(words) for words in (*training, scored)]
     row = read_json(file) if file.is_file() else {}
     if row.get("commands") == told:
@@ -139,6 +147,7 @@ def run_row(plan: Plan, arm: str, seed: int, threads: int = 0) -> dict:
         "study": plan.name, "arm": arm, "seed": seed, "n": found.get("n", plan.n),
         "steps": sum(one["steps"] for one in summaries), "tokens": sum(one["tokens"] for one in summaries),
         "supervised": sum(supervised(Path(words[-1])) for words in training),
+        "projector": projector_weights(weights),
         "seconds": round(sum(one["seconds"] for one in summaries), 1),
         "command": plan.typed("--arm", arm, "--seed", str(seed)), "commands": told,
         "answers": answers.relative_to(plan.folder).as_posix(),
@@ -156,6 +165,11 @@ def rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [rounded(one) for one in value]
     return round(value, DIGITS) if isinstance(value, float) else value
+
+
+def projector_weights(run: Path) -> int:
+    """How many the projector of a run has."""
+    return sum(tensor.numel() for tensor in read_tensors(run / "model.safetensors", PROJECTOR.match).values())
 
 
 def supervised(run: Path) -> int:
