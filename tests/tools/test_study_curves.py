@@ -12,6 +12,7 @@ from PIL import Image
 from test_studies import Commands
 
 import tools.studies.epochs as epochs
+import tools.studies.order as order
 from model.checkpoints import read_json
 from tools.studies import runner
 from tools.studies.arms import STUDIES, Study
@@ -140,6 +141,29 @@ def test_a_studys_data_is_made_once_and_its_rows_hold_scalars_and_curves(tmp_pat
     assert draw_curves(tmp_path / "c.png", rows, "?") and Image.open(tmp_path / "c.png").width > 800
 
 
+def test_the_order_of_the_data_is_scored_by_captions_and_by_the_runs_log(tmp_path, monkeypatch):
+    losses = [9, 9, 8, 8, 7, 7, 6, 6, 8, 8, 7, 7, 6, 6, 5, 5]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, entries(*losses))), "utf-8")
+    record = {"format": 1, "settings": {"batch_size": 2, "accumulation_steps": 1},
+              "facts": {"samples, tokens, supervised": [16, 9, 9]}}  # fmt: skip
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    (tmp_path / "finished.json").write_text(json.dumps({"loss": 5.0, "val_loss": 6.0}))
+    passed_on = []
+
+    def evaluate(argv):
+        passed_on.extend(argv)
+        (tmp_path / "s.json").write_text('{"metrics": {"f1": 0.5}}')
+
+    monkeypatch.setattr("eval_vlm.main", evaluate)
+    argv = ["--split", "test", "--weights", str(tmp_path), "--scores", str(tmp_path / "s.json")]
+    order.main(argv)
+    scores = read_json(tmp_path / "s.json")
+    assert passed_on == argv and scores["metrics"] == {"f1": 0.5}
+    assert scores["scalars"] == {"jump": 2.0, "within": -3.0, "loss": 5.0, "val_loss": 6.0}
+    assert [point["loss"] for point in scores["curve"]] == losses
+    assert [point["step"] for point in scores["curve"] if "end" in point] == [8]
+
+
 def test_losses_by_step_are_plotted_and_rows_without_curves_are_not(tmp_path):
     curve = [{"step": step, "loss": 1 / step, **({"end": 1} if step == 4 else {})} for step in range(1, 9)]
     assert draw_curves(tmp_path / "c.png", [{"arm": "a", "seed": 42, "curve": curve}], "?")
@@ -150,5 +174,5 @@ def test_losses_by_step_are_plotted_and_rows_without_curves_are_not(tmp_path):
 def test_the_arms_of_brands_take_the_same_steps_on_the_same_test():
     study = STUDIES["brands"]
     one, two = (arms[0] for arms in study.arms.values())
-    assert one.replace("/all/train", "/from5/train") == two and "--steps 1120" in one
+    assert one.replace("/all/train", "/from5/train") == two and "--steps 840" in one
     assert all("{data}" in command for command in study.data) and study.reference in study.arms

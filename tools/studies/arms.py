@@ -59,7 +59,7 @@ OWN = "train_pretrain.py --seed {seed} --cell_steps 0 --steps"
 RANDOM = "--llm random --init matching"
 
 NAMING = ("train_pretrain.py --llm random:4x256 --init matching --train projector,llm --cell_steps 0 --seed {{seed}} "
-          "--data {{data}}/{}/train.jsonl --val_data {{data}}/all/test.jsonl --steps 1120 --snapshots 1,2,5,10,15")
+          "--data {{data}}/{}/train.jsonl --val_data {{data}}/all/test.jsonl --steps 840 --snapshots 1,2,4,7,10")
 REPEATED = "train_sft.py --stage 3 --from {shared} --scenes 512 --samples 512 --epochs 6 --log_interval 1 --seed {seed}"
 
 STUDIES: dict[str, Study] = {

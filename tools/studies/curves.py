@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import ceil
 from pathlib import Path
 from statistics import fmean
@@ -44,9 +45,9 @@ def draw_curves(file: Path, rows: Sequence[Mapping[str, Any]], title: str) -> bo
     """Plot the curves of the rows, an arm in each column; whether there were any to plot.
 
     Points by "epoch" are drawn as mean and range over the seeds; points by "step" as the loss of each seed, smoothed,
-    with lines where its "epochs" end.
+    within each epoch, with lines where they end.
     """
-    arms = {arm: [row["curve"] for row in rows if row["arm"] == arm and row.get("curve")]
+    arms = {arm: {row["seed"]: row["curve"] for row in rows if row["arm"] == arm and row.get("curve")}
             for arm in dict.fromkeys(row["arm"] for row in rows)}  # fmt: skip
     arms = {arm: curves for arm, curves in arms.items() if curves}
     if not arms:
@@ -56,8 +57,11 @@ def draw_curves(file: Path, rows: Sequence[Mapping[str, Any]], title: str) -> bo
     figure = Figure(figsize=(4.8 * len(arms), 4.2), dpi=110, layout="constrained")
     axes = figure.subplots(1, len(arms), sharey=True, squeeze=False)[0]
     for axis, (arm, curves) in zip(axes, arms.items(), strict=True):
-        by_epoch = "epoch" in curves[0][0]
-        (_by_epoch if by_epoch else _by_step)(axis, curves)
+        by_epoch = "epoch" in next(iter(curves.values()))[0]
+        if by_epoch:
+            _by_epoch(axis, list(curves.values()))
+        else:
+            _by_step(axis, curves)
         axis.set_title(arm, fontsize=10)
         axis.set_xlabel("epoch" if by_epoch else "step")
         axis.grid(alpha=0.3)
@@ -80,10 +84,13 @@ def _by_epoch(axis, curves: Sequence[Sequence[Point]]) -> None:
     axis.set_ylim(-0.02, 1.02)
 
 
-def _by_step(axis, curves: Sequence[Sequence[Point]]) -> None:
-    for number, curve in enumerate(curves):
+def _by_step(axis, curves: Mapping[int, Sequence[Point]]) -> None:
+    for number, (seed, curve) in enumerate(curves.items()):
+        ends = [0, *(k for k, point in enumerate(curve, 1) if point.get("end")), len(curve)]
         steps, losses = [point["step"] for point in curve], [point["loss"] for point in curve]
         axis.plot(steps, losses, linewidth=0.6, alpha=0.35, color=f"C{number}")
-        axis.plot(steps, smooth(losses), linewidth=1.2, color=f"C{number}", label=f"seed {number + 1}")
-    for end in [point["step"] for point in curves[0] if point.get("end")]:
-        axis.axvline(end + 0.5, color="gray", linewidth=0.8, linestyle=":")
+        for start, end in pairwise(ends):
+            axis.plot(steps[start:end], smooth(losses[start:end]), linewidth=1.3, color=f"C{number}",
+                      label="" if start else f"seed {seed}")  # fmt: skip
+        for end in () if number else ends[1:-1]:
+            axis.axvline(steps[end - 1] + 0.5, color="gray", linewidth=0.8, linestyle=":")
