@@ -24,7 +24,7 @@ from dataset.formats.sources import read_records
 from dataset.record import IMAGE
 from engine.command import MENDABLE
 from tools.studies.arms import STUDIES, study_of
-from tools.studies.runner import Plan, steps_of
+from tools.studies.runner import Plan, filled, steps_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
@@ -143,11 +143,12 @@ def test_a_command_that_is_wrong_is_found(command, told, parsing_only, capsys):
 def test_every_command_of_a_study_has_the_flags_that_it_is_given(name, parsing_only, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     study = study_of(name)
-    plan = Plan(name, study, tmp_path, 8)
+    plan = Plan(name, study, tmp_path, 8, recipe=("--recipe", "photos") if study.photos else ())
     training = [words for arm in (study.shared, *study.arms.values())
                 for words in steps_of(plan, arm, tmp_path / "arm", 42, tmp_path / "shared")]  # fmt: skip
-    data = [command.format(data=plan.data).split() for command in study.data]
-    scored = [*study.scored.format(n=8, data=plan.data).split(), "--weights", "x", "--answers", "y", "--scores", "z"]
+    data = [filled(command, data=plan.data) for command in study.data]
+    scored = [*filled(study.scored, n=8, data=plan.data), *plan.recipe]
+    scored += ["--weights", "x", "--answers", "y", "--scores", "z"]
     assert training and {shlex.join(words): problem for words in (*data, *training, scored)
                          if (problem := wrong(["python", *words]))} == {}  # fmt: skip
 
