@@ -58,7 +58,8 @@ LONG = {"--split": ["--n", "4", "--questions", "2"], "projector": ["--arm", "lin
 SKIPPED = ("make ", "python -m venv", "pip install", "git ", ".venv/")  # make's are what CI runs
 SERVES = "python -m tools.web"  # until it is stopped; tests/tools/test_web_page.py has it
 # of studies two are run; the commands of all go through their parsers in tests/test_doc_code.py
-STUDIES = tuple(f"python ablate.py {name}" for name in ("curriculum", "freeze", "forgetting", "brands", "data-order"))
+STUDIES = tuple(f"python ablate.py {name}" for name in
+                ("curriculum", "photos-curriculum", "freeze", "forgetting", "brands", "data-order"))  # fmt: skip
 
 
 def commands(readme: str) -> list[str]:

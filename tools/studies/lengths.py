@@ -6,6 +6,11 @@ model says about a picture when it has to go on.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from engine.start import begin
+
+    begin()
+
 import argparse
 import sys
 from pathlib import Path

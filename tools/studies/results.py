@@ -183,11 +183,12 @@ def study_table(
 
 
 def budget(rows: Sequence[Mapping], arm: str) -> dict[str, str]:
-    """What an arm was given, on average over its seeds; the projector's weights where those of arms differ."""
+    """What an arm was given, on average over these seeds; the projector's weights where those of arms differ."""
     own = [row for row in rows if row["arm"] == arm]
     mean = lambda key: float(np.mean([row[key] for row in own]))  # noqa: E731
     told = {
-        "seeds": str(len(own)), "steps": " or ".join(f"{steps:,}" for steps in sorted({row["steps"] for row in own})),
+        "seeds": ", ".join(str(row["seed"]) for row in own),
+        "steps": " or ".join(f"{steps:,}" for steps in sorted({row["steps"] for row in own})),
         "tokens": f"{mean('tokens'):,.0f}", "supervised": f"{mean('supervised'):,.0f}",
         "minutes": f"{mean('seconds') / 60:.1f}",
     }  # fmt: skip
