@@ -64,18 +64,18 @@ def photo_hallucination(text: str, references: Sequence[str], tokens: int) -> Sa
     return mention_scores(absent, along, len(salient), tokens)
 
 
-def mention_scores(absent: Sequence[bool], covered: Sequence[int], total: int, tokens: int) -> SampleScores:
+def mention_scores(absent: Sequence[bool], so_far: Sequence[int], total: int, tokens: int) -> SampleScores:
     """The scores by mention of a caption, see hallucination_scores().
 
-    absent: of each mention, in order. covered: how many of the `total` things are named up to it.
+    absent: of each mention, in order. so_far: how many of the `total` things are named up to it.
     """
     scores: SampleScores = {"absent_per_100_tokens": (100 * sum(absent), tokens)}
     for k in range(1, MENTIONS + 1):
         scores[f"false_at/{k}"] = (float(absent[k - 1]), 1) if len(absent) >= k else (0, 0)
         scores[f"chair_first/{k}"] = (sum(absent[:k]), len(absent[:k]))
-        scores[f"cover_first/{k}"] = (covered[:k][-1] if covered else 0, total)
-    half = next((k for k, count in enumerate(covered, 1) if 2 * count >= total), len(absent))
-    reached = 2 * (covered[-1] if covered else 0) >= total
+        scores[f"cover_first/{k}"] = (so_far[:k][-1] if so_far else 0, total)
+    half = next((k for k, count in enumerate(so_far, 1) if 2 * count >= total), len(absent))
+    reached = 2 * (so_far[-1] if so_far else 0) >= total
     return scores | {"chair_to_half": (sum(absent[:half]), half), "reached_half": (float(reached), 1)}
 
 

@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     eval_vlm.main([*rest, *length, "--questions", "0", "--no-blank", "--scores", "", "--answers", str(file)])
     rows, forced = (read_answers(one, BadRows(0.0)) for one in (args.answers, file))
     samples: list[SampleScores] = []
-    for row, other in zip(rows, forced, strict=False):  # captions come first, questions after them
+    for row, other in zip(rows[: len(forced)], forced, strict=True):  # captions come first, questions after them
         scores = caption_scores(other)
         samples.append(with_prefix("forced_", {name: scores[name] for name in FORCED if name in scores}))
         row["scores"] |= samples[-1]
