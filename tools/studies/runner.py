@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -182,11 +183,12 @@ def run_study(plan: Plan, arms: Iterable[str], seeds: Iterable[int], jobs: int, 
     """The rows of these arms and seeds, `jobs` at a time, with a progress bar; the first ArmError stops the rest."""
     todo = [(arm, seed) for seed in seeds for arm in arms]
     make_data(plan, threads)
-    for seed in dict.fromkeys(seed for _, seed in todo):  # before the arms, as several would make it at once
-        make_shared(plan, seed, threads)
     rows: dict[tuple[str, int], dict] = {}
     pool = ThreadPoolExecutor(jobs) if jobs > 1 else None
     try:
+        shared = partial(make_shared, plan, threads=threads)
+        for _ in (pool.map if pool else map)(shared, dict.fromkeys(seed for _, seed in todo)):
+            pass  # before the arms, as several of a seed would make it at once
         with tqdm(total=len(todo), unit="arm", desc=plan.name) as bar:
             for key, row in made(plan, todo, threads, pool):
                 rows[key] = row
