@@ -72,11 +72,11 @@ def test_a_row_is_made_of_its_commands_and_made_once(commands, tmp_path):
     plan = Plan("s", STUDY, tmp_path, 4, ("--english", "1"))
     row = run_row(plan, "one", 43)
     shared, first, second, scored = commands.called
-    out = ["--out", str(tmp_path / "shared-43" / "run1")]
+    out = ["--out", str(tmp_path / "runs" / "shared-43-1")]
     assert shared == ["train_pretrain.py", "--seed", "43", "--english", "1", *out]
-    assert first[:4] == ["train_sft.py", "--from", str(tmp_path / "shared-43" / "run1"), "--seed"]
-    assert second[:3] == ["train_sft.py", "--from", str(tmp_path / "one-43" / "run1")]
-    assert "--weights" in scored and str(tmp_path / "one-43" / "run2") in scored
+    assert first[:4] == ["train_sft.py", "--from", str(tmp_path / "runs" / "shared-43-1"), "--seed"]
+    assert second[:3] == ["train_sft.py", "--from", str(tmp_path / "runs" / "one-43-1")]
+    assert "--weights" in scored and str(tmp_path / "runs" / "one-43-2") in scored
     assert row["projector"] == 6
     assert (row["steps"], row["tokens"], row["supervised"], row["seconds"]) == (14, 400, 100, 120.0)
     assert run_row(plan, "one", 43) == row and len(commands.called) == 4
@@ -93,7 +93,7 @@ def test_a_recipe_and_a_plugin_reach_the_commands_and_values_may_hold_spaces(com
     (shared, scored) = commands.called
     assert all(words[words.index("--recipe") + 1] == "r.toml" for words in (shared, scored))
     assert scored[:5] == ["eval_vlm.py", "--n", "4", "--prompt", "in detail"]
-    assert str(folder / "shared-42" / "run1") in scored
+    assert str(folder / "runs" / "shared-42-1") in scored
     assert row["command"] == "python ablate.py s --arm two --seed 42 --n 4 --recipe r.toml --plugin p.py"
 
 

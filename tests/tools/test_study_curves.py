@@ -135,7 +135,7 @@ def test_a_studys_data_is_made_once_and_its_rows_hold_scalars_and_curves(tmp_pat
     make_data(plan, 0)
     assert [words for words in commands.called if words[0] == "-m"] == [["-m", "made", f"{tmp_path}/data/x"]]
     assert rows[0]["scalars"] == {"gap": 0} and rows[0]["n"] == 4 and len(rows[0]["curve"]) == 2
-    assert f"--data {tmp_path}" not in json.dumps(rows) and rows[0]["commands"][0].endswith("one-42/run1")
+    assert f"--data {tmp_path}" not in json.dumps(rows) and rows[0]["commands"][0].endswith("runs/one-42-1")
     values = values_of(rows, tmp_path, "two")
     assert values["one"]["gap"].value == 0.5 and values["one"]["f1"].gain == pytest.approx(0.1)
     assert draw_curves(tmp_path / "c.png", rows, "?") and Image.open(tmp_path / "c.png").width > 800

@@ -72,7 +72,7 @@ def steps_of(plan: Plan, commands: Iterable[str], folder: Path, seed: int, share
     for."""
     made, before = [], shared
     for number, command in enumerate(commands, 1):
-        out = folder / f"run{number}"
+        out = folder.parent / "runs" / f"{folder.name}-{number}"  # beside the others, with which it shares a cache
         words = filled(command, seed=seed, shared=shared, before=before, data=plan.data, n=plan.n)
         plugin = () if words[0] == "train_lm.py" else plan.plugin
         made.append([*words, *plan.recipe, *plan.extra, *plugin, "--out", str(out)])
