@@ -47,5 +47,5 @@ def test_the_core_tests_pass(plain):
 @pytest.mark.slow
 def test_a_command_trains_by_the_plain_model(plain, tmp_path):
     flags = ["--steps", 2, "--samples", 64, "--batch_size", 4, "--scenes", 20, "--num_workers", 0]
-    said = run(plain, "train_lm.py", *flags, "--out", tmp_path / "lm")
+    said = run(plain, "train_lm.py", "--llm", "random:1x64", *flags, "--out", tmp_path / "lm")
     assert "by the plain model" in said and (tmp_path / "lm" / "finished.json").is_file()

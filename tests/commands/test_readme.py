@@ -53,13 +53,12 @@ QUICK = {
 }
 SHORT = '[data]\nsteps = 2\nbatch_size = 4\nnum_workers = 0\ndevice = "cpu"\ndtype = "float32"\n'  # of a recipe
 # what adds to what is to be done -> what keeps it short
-LONG = {"--split": ["--n", "4", "--questions", "2"], "projector": ["--arm", "linear"],
-        "random-init": ["--arm", "random, frozen"]}  # fmt: skip
+LONG = {"--split": ["--n", "4", "--questions", "2"], "projector": ["--arm", "linear"]}
 SKIPPED = ("make ", "python -m venv", "pip install", "git ", ".venv/")  # make's are what CI runs
 SERVES = "python -m tools.web"  # until it is stopped; tests/tools/test_web_page.py has it
-# of studies two are run; the commands of all go through their parsers in tests/test_doc_code.py
-STUDIES = tuple(f"python ablate.py {name}" for name in
-                ("curriculum", "photos-curriculum", "freeze", "forgetting", "brands", "data-order"))  # fmt: skip
+# of studies one is run; the commands of all go through their parsers in tests/test_doc_code.py
+STUDIES = tuple(f"python ablate.py {name}" for name in ("curriculum", "photos-curriculum", "random-init", "freeze",
+                                                        "forgetting", "brands", "data-order"))  # fmt: skip
 
 
 def commands(readme: str) -> list[str]:
@@ -163,7 +162,7 @@ def test_every_command_of_the_readme_runs_to_its_end(tmp_path, monkeypatch, caps
     monkeypatch.setattr("engine.build.LMConfig", partial(LMConfig, 32, 1, 2, 1, 48))  # of --llm random
     monkeypatch.setattr("tools.studies.runner.called", called)
     found = commands("README.md") + commands("docs/photographs.md")
-    assert len(found) > 30
+    assert len(found) >= 30
     for command in found:
         if "--runs out/en" in command:  # its first stages, which it would run at full length
             for stage in ("pretrain", "sft1", "sft2"):
