@@ -44,8 +44,8 @@ class Study:
 
 
 ALIGNED = "train_pretrain.py --samples 3200 --seed {seed}"
-STEPS = 200
-SFT = f"train_sft.py --stage 3 --from {{shared}} --steps {STEPS} --seed {{seed}} --curriculum "
+STEPS = 100
+SFT = f"train_sft.py --stage 3 --from {{shared}} --steps {STEPS} --batch_size 16 --seed {{seed}} --curriculum "
 
 
 def in_parts(*names: str) -> tuple[str, ...]:
