@@ -44,7 +44,7 @@ class Study:
 
 
 ALIGNED = "train_pretrain.py --samples 3200 --seed {seed}"
-STEPS = 100
+STEPS = 64
 SFT = f"train_sft.py --stage 3 --from {{shared}} --steps {STEPS} --batch_size 16 --seed {{seed}} --curriculum "
 
 
