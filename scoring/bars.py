@@ -15,7 +15,7 @@ from scoring.statements import TYPES
 # Metrics of which a high value is bad.
 WORST_HIGH = ("chair_i", "chair_s", "contradiction_share", "loop_share", "unscored_share", "pope_unparsable",
               "distance from training pictures", "false_per_100_tokens", "absent_per_100_tokens", "false_first",
-              "false_at", "chair_first", "chair_to_half", "amber_hal", "amber_cog")  # fmt: skip
+              "false_at", "later_less_earlier", "chair_first", "chair_to_half", "amber_hal", "amber_cog")  # fmt: skip
 # What a page shows first; the rest is folded.
 LEADING = ("statement_accuracy", "caption_true_share", "contradiction_share", "chair_i", "chair_s", "f1",
            *(f"pope_accuracy/{sampling}" for sampling in SAMPLINGS), "vqa_accuracy", "exact", "contains", "cider",

@@ -31,6 +31,8 @@ def hallucination_scores(text: str, scene: Scene, tokens: int) -> SampleScores:
     false_first/<n>: false statements among the first n / such statements: captions cut to the same length.
     chair_first/<k>, cover_first/<k>: absent mentions, and kinds covered, up to the k-th mention: hallucination at equal
     coverage. A caption with fewer mentions counts with all it has.
+    later_less_earlier: the absent share of the later half of the mentions less that of the earlier half, the middle
+    one of an odd number left out; of captions with two mentions or more.
     chair_to_half: absent mentions / mentions, up to the one that covers half of what is there, else of all.
     reached_half: captions that cover half / captions.
     chair_i/<tier>: absent mentions / mentions of kinds that are common, middling or rare in training.
@@ -74,6 +76,10 @@ def mention_scores(absent: Sequence[bool], so_far: Sequence[int], total: int, to
         scores[f"false_at/{k}"] = (float(absent[k - 1]), 1) if len(absent) >= k else (0, 0)
         scores[f"chair_first/{k}"] = (sum(absent[:k]), len(absent[:k]))
         scores[f"cover_first/{k}"] = (so_far[:k][-1] if so_far else 0, total)
+    middle = len(absent) // 2
+    if middle:
+        later = sum(absent[-middle:]) - sum(absent[:middle])
+        scores["later_less_earlier"] = (later / middle, 1)
     half = next((k for k, count in enumerate(so_far, 1) if 2 * count >= total), len(absent))
     reached = 2 * (so_far[-1] if so_far else 0) >= total
     return scores | {"chair_to_half": (sum(absent[:half]), half), "reached_half": (float(reached), 1)}
