@@ -44,8 +44,9 @@ class Study:
 
 
 ALIGNED = "train_pretrain.py --samples 3200 --seed {seed}"
-STEPS = 64
-SFT = f"train_sft.py --stage 3 --from {{shared}} --steps {STEPS} --batch_size 16 --seed {{seed}} --curriculum "
+STEPS = 120
+SFT = (f"train_sft.py --stage 3 --from {{shared}} --steps {STEPS} --supervised_tokens 750 --seed {{seed}} "
+       "--curriculum ")
 
 
 def in_parts(*names: str) -> tuple[str, ...]:
