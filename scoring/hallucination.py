@@ -77,9 +77,8 @@ def mention_scores(absent: Sequence[bool], so_far: Sequence[int], total: int, to
         scores[f"chair_first/{k}"] = (sum(absent[:k]), len(absent[:k]))
         scores[f"cover_first/{k}"] = (so_far[:k][-1] if so_far else 0, total)
     middle = len(absent) // 2
-    if middle:
-        later = sum(absent[-middle:]) - sum(absent[:middle])
-        scores["later_less_earlier"] = (later / middle, 1)
+    more = sum(absent[len(absent) - middle :]) - sum(absent[:middle])
+    scores["later_less_earlier"] = (more / middle, 1) if middle else (0, 0)
     half = next((k for k, count in enumerate(so_far, 1) if 2 * count >= total), len(absent))
     reached = 2 * (so_far[-1] if so_far else 0) >= total
     return scores | {"chair_to_half": (sum(absent[:half]), half), "reached_half": (float(reached), 1)}
