@@ -63,7 +63,7 @@ class TrainArguments:
     cell_steps: int = flag(0, "warm-up of the projector on the words of each cell, in steps (picture book)", AT_LEAST_0)
     epochs: int = flag(1, "passes over the data", AT_LEAST_1, group="optimisation")
     steps: int = flag(0, "optimizer steps, in place of --epochs (0: use that)", AT_LEAST_0)
-    batch_size: int = flag(32, "samples per step (per micro-batch when accumulating); not of a --curriculum", AT_LEAST_1)
+    batch_size: int = flag(32, "samples per step (per micro-batch when accumulating); not in --curriculum", AT_LEAST_1)
     token_budget: int = flag(0, "tokens per micro-batch, padded, in place of --batch_size (0: use that)", AT_LEAST_0)
     order: str = flag("shuffled", "rows shuffled each epoch, or fixed, as in the data", choices=("shuffled", "fixed"))
     accumulation_steps: int = flag(1, "micro-batches per step", AT_LEAST_1)

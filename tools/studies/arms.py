@@ -44,7 +44,7 @@ class Study:
 
 
 ALIGNED = "train_pretrain.py --samples 3200 --seed {seed}"
-STEPS = 120
+STEPS = 80
 SFT = (f"train_sft.py --stage 3 --from {{shared}} --steps {STEPS} --supervised_tokens 750 --seed {{seed}} "
        "--curriculum ")
 
