@@ -104,9 +104,10 @@ def report(plan: Plan, rows: list[dict], out: Path) -> None:
     table, gains = study_table(rows, values, metrics, markdown=True), gains_table(values, metrics, reference)
     (out / f"{plan.name}.md").write_text(f"{head}\n\n{table}\n\n{gains}\n", encoding="utf-8")
     draw(out / f"{plan.name}.png", values, metrics, reference, plan.study.question)
-    curves = draw_curves(out / f"{plan.name}_curves.png", rows, plan.study.question)
-    write_study(plan, rows, values, reference)
-    print(f"\nkept as {out}/{plan.name}.jsonl, .md, {'_curves.png, ' if curves else ''}.png and .html")
+    curves = out / f"{plan.name}_curves.png"
+    drawn = draw_curves(curves, rows, plan.study.question)
+    write_study(plan, rows, values, reference, curves if drawn else None)
+    print(f"\nkept as {out}/{plan.name}.jsonl, .md, {'_curves.png, ' if drawn else ''}.png and .html")
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ class Counted(Commands):
         code = super().__call__(["eval_vlm.py", *words[2:]] if words[0] == "-m" else words, log, threads)
         if words[0] == "-m":
             given = dict(zip(words, words[1:], strict=False))
-            seed = int(given["--weights"].split("-")[-1].split("/")[0])
+            seed = int(given["--weights"].split("-")[-2])
             curve = [{"epoch": 1.0, "train": 0.5, "test": 0.25}, {"epoch": 2.0, "train": 1.0, "test": 0.2}]
             Path(given["--scores"]).write_text(
                 json.dumps({"metrics": {}, "n": 4, "scalars": {"gap": seed - 42}, "curve": curve}))

@@ -24,6 +24,7 @@ from scoring.bars import ANY, gain_signs
 from scoring.tasks import ReferenceTask, picture_book_task, question_task
 from tools.studies import gallery
 from tools.studies.arms import Study
+from tools.studies.curves import draw_curves
 from tools.studies.figures import INK, PAPER, svg
 from tools.studies.page import write_study
 from tools.studies.results import Value, compare, crossed, gain_of, gains_table
@@ -142,7 +143,10 @@ def test_no_more_pictures_than_fit_in_a_page_are_shown_and_it_says_so(scenes, tm
     monkeypatch.setattr("tools.studies.page.svg", lambda *given: "")
     plan = replace(scenes, folder=Path(shutil.copytree(scenes.folder, tmp_path / "copy")))
     rows = kept_rows(plan, ARMS, ())
-    write_study(plan, rows, compare(crossed(rows, plan.folder), ARMS[0]), ARMS[0])
+    curves = plan.folder / "curves.png"
+    assert draw_curves(curves, [{"arm": "plain", "seed": 42, "curve": [{"epoch": 1, "test": 0.5}]}], "?")
+    write_study(plan, rows, compare(crossed(rows, plan.folder), ARMS[0]), ARMS[0], curves)
+    assert base64.b64encode(curves.read_bytes()).decode() in page_of(plan)
     page = page_of(plan)
     assert len(entries_of(page)) == 3 and "the first 3 of 4" in page
 

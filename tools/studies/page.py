@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from dataset.bad_rows import BadRows
@@ -26,8 +27,10 @@ STYLE = """
 """
 
 
-def write_study(plan: Plan, rows: Sequence[Mapping[str, Any]], values: Values, reference: str) -> None:
-    """Write FOLDER/STUDY.html, which needs no other file. rows: those compared; values: of compare()."""
+def write_study(
+    plan: Plan, rows: Sequence[Mapping[str, Any]], values: Values, reference: str, curves: Path | None = None
+) -> None:
+    """Write FOLDER/STUDY.html, which needs no other file. rows: those compared; values: of compare(); curves: a PNG."""
     metrics, seed = plan.study.metrics, min(row["seed"] for row in rows)
     answers = {row["arm"]: read_answers(plan.folder / row["answers"], BadRows(0.0)) for row in rows
                if row["seed"] == seed}  # fmt: skip
@@ -39,7 +42,7 @@ def write_study(plan: Plan, rows: Sequence[Mapping[str, Any]], values: Values, r
         f"<h1>{escape(title)}</h1>",
         f"<p><code>{escape(command_of(rows[0]))}</code></p>",
         "<h2>Arms</h2>", budgets(rows, values, reference),
-        "<h2>Results</h2>", plots(values, metrics, reference, title),
+        "<h2>Results</h2>", plots(values, metrics, reference, title), image_of(curves) if curves else "",
         f'<p class="faint">95% intervals and p values are of {RESAMPLES:,} resamples that draw seeds and, '
         "independently, pictures, the same for both arms that are compared. With few seeds the intervals are too "
         f"narrow. Dots are filled and triangles stand where an arm differs from “{escape(reference)}”, p &lt; "
@@ -96,6 +99,12 @@ def plots(values: Values, metrics: Sequence[str], reference: str, title: str) ->
         f'<picture class="plots"><source media="(max-width:{NARROW}px)" srcset="{narrow}">'
         f'<img alt="{escape(f"plots of {title}; the table below has the same numbers")}" src="{wide}"></picture>'
     )
+
+
+def image_of(curves: Path) -> str:
+    """The curves of the trainings inline."""
+    data = base64.b64encode(curves.read_bytes()).decode()
+    return f'<p class="plots"><img alt="what the trainings did, step by step" src="data:image/png;base64,{data}"></p>'
 
 
 def further(values: Values, names: Sequence[str], reference: str) -> str:
