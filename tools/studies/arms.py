@@ -87,7 +87,7 @@ STUDIES: dict[str, Study] = {
             "long only": (TELL + "long,long,long,long",),
             "short only": (TELL + "short,short,short,short",),
         },
-        "final at once", ("train_pretrain.py --steps 47 --seed {seed}",),
+        "final at once", ("train_pretrain.py --steps 47 --augment none --seed {seed}",),
         scored=f"-m tools.studies.lengths --n {{n}} --page '' --max_new_tokens 96 --prompt '{PROMPTS[4][0]}'",
         metrics=PHOTOS, photos=True,
     ),

@@ -186,8 +186,10 @@ def run_study(plan: Plan, arms: Iterable[str], seeds: Iterable[int], jobs: int, 
     rows: dict[tuple[str, int], dict] = {}
     pool = ThreadPoolExecutor(jobs) if jobs > 1 else None
     try:
-        shared = partial(make_shared, plan, threads=threads)
-        for _ in (pool.map if pool else map)(shared, dict.fromkeys(seed for _, seed in todo)):
+        shared, own = partial(make_shared, plan, threads=threads), list(dict.fromkeys(seed for _, seed in todo))
+        if plan.recipe:
+            shared(own[0])  # alone, as it makes the recipe's encoder and language model where they are not there
+        for _ in (pool.map if pool else map)(shared, own):
             pass  # before the arms, as several of a seed would make it at once
         with tqdm(total=len(todo), unit="arm", desc=plan.name) as bar:
             for key, row in made(plan, todo, threads, pool):
