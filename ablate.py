@@ -49,6 +49,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=0, metavar="N", help="threads of each (default: torch's)")
     parser.add_argument("--quick", action="store_true", help="a few steps and scenes, to see whether it runs")
     parser.add_argument("--report", action="store_true", help="train nothing: table, plots, page of the finished rows")
+    parser.add_argument("--reference", default="", metavar="NAME",
+                        help="arm that the others are compared with (default: as the study says)")  # fmt: skip
     parser.add_argument("--out", default="", metavar="DIR", help="folder of the runs (default: out/ablate/STUDY)")
     parser.add_argument("--recipe", default="", metavar="FILE", help="of every command: the photographs of "
                         "photos-curriculum, or a recipe for another study")  # fmt: skip
@@ -65,9 +67,12 @@ def main(argv: list[str] | None = None) -> None:
         raise UsageError(f"{args.study} needs photographs with several captions each: name a recipe of yours, "
                          "made of recipes/photos.toml, with --recipe")  # fmt: skip
     arms = args.arm or list(study.arms)
-    unknown = [arm for arm in arms if arm not in study.arms]
+    unknown = [f"--arm {arm}" for arm in arms if arm not in study.arms]
+    if args.reference and args.reference not in study.arms:
+        unknown.append(f"--reference {args.reference}")
     if unknown:
-        raise UsageError(f"--arm {unknown[0]}: {args.study} has the arms {', '.join(study.arms)}")
+        raise UsageError(f"{unknown[0]}: {args.study} has the arms {', '.join(study.arms)}")
+    study = dataclasses.replace(study, reference=args.reference or study.reference)
     if min(args.n, args.jobs) < 1 or min(args.seeds, args.threads) < 0:
         parser.error("--n and --jobs take 1 or more, --seeds and --threads 0 or more")
     count = args.seeds or (1 if args.quick else study.seeds)

@@ -159,6 +159,16 @@ def test_values_and_intervals_are_those_of_seeds_and_scenes_crossed():
     assert high - low == pytest.approx(2 * 1.96 * expected, rel=0.15)
 
 
+def test_what_forced_captions_have_more_is_drawn_together_with_what_they_are_compared_with():
+    tops = np.random.default_rng(0).uniform(0, 1, (3, 30))
+    plain, forced = (Crossed(some, np.ones_like(some)) for some in (tops, tops + 0.1))
+    of_arms = {arm: {"m": plain, "forced_m": Crossed(forced.tops + more, forced.bottoms), "n": plain}
+               for arm, more in (("a", 0), ("b", 0.2))}  # fmt: skip
+    found = compare(of_arms, "a")
+    assert found["a"]["forced_rise/m"].ci95 == pytest.approx([0.1, 0.1]) and "forced_rise/n" not in found["a"]
+    assert found["b"]["forced_rise/m"].gain == pytest.approx(0.2)
+
+
 def test_every_arm_of_every_study_is_quick_to_try_and_differs_from_the_others():
     for name, study in STUDIES.items():
         plan = quick(Plan(name, study, Path("x"), 500))
@@ -168,7 +178,9 @@ def test_every_arm_of_every_study_is_quick_to_try_and_differs_from_the_others():
         assert study.reference in study.arms or name == "projector"
 
 
-@pytest.mark.parametrize("argv", [["curriculum", "--arm", "none"], ["curriculum", "--n", "0"], ["none"]])
+@pytest.mark.parametrize(
+    "argv", [["curriculum", "--arm", "none"], ["curriculum", "--reference", "none"], ["curriculum", "--n", "0"], ["none"]]
+)
 def test_what_there_is_not_is_told(argv, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["ablate.py", *argv])
     try:

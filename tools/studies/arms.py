@@ -17,9 +17,9 @@ CAPTIONS = ("statement_accuracy", "caption_true_share", "false_per_100_tokens", 
             "amber_cog", "mean_tokens")  # fmt: skip
 LENGTHS = ("statement_accuracy", "false_per_100_tokens", "chair_i", "recall", "mean_tokens", "later_less_earlier",
            "false_first/6", "chair_to_half", "forced_statement_accuracy", "forced_chair_i", "forced_recall",
-           "amber_cog", "pope_accuracy")  # fmt: skip
+           "forced_rise/chair_i", "amber_cog", "pope_accuracy")  # fmt: skip
 PHOTOS = ("chair_i", "chair_s", "recall", "absent_per_100_tokens", "mean_tokens", "later_less_earlier", "chair_to_half",
-          "forced_chair_i", "forced_recall", "cider_d")  # fmt: skip
+          "forced_chair_i", "forced_recall", "forced_rise/chair_i", "cider_d")  # fmt: skip
 LONG = "eval_vlm.py --split test --n {n} --questions 0 --prompt 描述一下这个图像的内容。"
 QUESTIONS = LONG.replace("--questions 0", "--questions {n}")
 BOTH_LENGTHS = LONG.replace("eval_vlm.py", "-m tools.studies.lengths").replace("--questions 0", "--questions 100")

@@ -43,6 +43,28 @@ class Crossed:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """One metric of an arm less another of it, over the same seeds and pictures."""
+
+    one: Crossed
+    other: Crossed
+
+    def value(self) -> float | None:
+        one, other = self.one.value(), self.other.value()
+        return None if one is None or other is None else one - other
+
+    def drawn(self, weights: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        return self.one.drawn(weights) - self.other.drawn(weights)
+
+
+def with_rises(metrics: Mapping[str, Crossed]) -> dict[str, Crossed | Difference]:
+    """The metrics of an arm, and of each that captions of a forced length have too, what these have more."""
+    rises = {f"forced_rise/{name}": Difference(metrics[f"forced_{name}"], counts)
+             for name, counts in metrics.items() if f"forced_{name}" in metrics}  # fmt: skip
+    return {**metrics, **rises}
+
+
+@dataclass(frozen=True)
 class Value:
     """A metric of an arm; against the reference arm its difference, that one's interval and p."""
 
@@ -111,11 +133,12 @@ def compare(table: Mapping[str, Mapping[str, Crossed]], reference: str, seed: in
     weights = tuple(generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(float) for n in shape)
     assert len(weights) == 2
     found: dict[str, dict[str, Value]] = {}
+    bases = with_rises(table[reference])
     for arm, metrics in table.items():
         found[arm] = {}
-        for name, counts in metrics.items():
+        for name, counts in with_rises(metrics).items():
             value, drawn = counts.value(), counts.drawn(weights)
-            base = table[reference].get(name)
+            base = bases.get(name)
             if arm == reference or base is None or value is None or base.value() is None:
                 found[arm][name] = Value(value, interval(drawn))
                 continue
