@@ -179,7 +179,8 @@ def test_every_arm_of_every_study_is_quick_to_try_and_differs_from_the_others():
 
 
 @pytest.mark.parametrize(
-    "argv", [["curriculum", "--arm", "none"], ["curriculum", "--reference", "none"], ["curriculum", "--n", "0"], ["none"]]
+    "argv",
+    [["curriculum", "--arm", "none"], ["curriculum", "--reference", "none"], ["curriculum", "--n", "0"], ["none"]],
 )
 def test_what_there_is_not_is_told(argv, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["ablate.py", *argv])
