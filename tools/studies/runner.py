@@ -23,7 +23,7 @@ from tools.studies.arms import Study
 from tools.studies.results import read_scores
 
 ROOT = Path(__file__).resolve().parents[2]
-PICTURES = 500  # of the test split, by default
+PICTURES = 300  # of the test split, by default
 ROW = "row.json"  # in the folder of an arm and seed
 PROJECTOR = re.compile(r"projector\.")
 DIGITS = 5  # of a metric in a row
