@@ -59,7 +59,7 @@ def tiny_run(tiny, tmp_path_factory) -> Path:
     return out
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def kinds_of_projectors():
     """What projectors a test registers is forgotten after it."""
     from model.registry import MODULES, PROJECTORS

@@ -95,7 +95,7 @@ def wrong(words: list[str]) -> str:
 
 
 @pytest.fixture
-def parsing_only(monkeypatch, kinds_of_projectors):
+def parsing_only(monkeypatch):
     for kind in (argparse.ArgumentParser, FlagParser):
 
         def parse(self, *given, take=kind.parse_args):

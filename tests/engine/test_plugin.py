@@ -21,7 +21,6 @@ from model.checkpoints import WeightsError, load_vlm
 from model.registry import MODULES, PROJECTORS, warms_up
 from tools.studies.arms import study_of
 
-pytestmark = pytest.mark.usefixtures("kinds_of_projectors")
 PAIRS = """
 from torch import nn
 from model.registry import register_projector

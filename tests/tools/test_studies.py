@@ -97,7 +97,6 @@ def test_a_recipe_and_a_plugin_reach_the_commands_and_values_may_hold_spaces(com
     assert row["command"] == "python ablate.py s --arm two --seed 42 --n 4 --recipe r.toml --plugin p.py"
 
 
-@pytest.mark.usefixtures("kinds_of_projectors")
 def test_the_projectors_study_has_each_kind_at_both_numbers_of_tokens():
     load_plugin(str(runner.ROOT / STUDIES["projector"].plugin))
     arms = study_of("projector").arms
