@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from dataset.picturebook import captions_zh
 from dataset.told import PROMPTS
 from model.registry import PROJECTORS
 
@@ -20,7 +21,7 @@ LENGTHS = ("statement_accuracy", "false_per_100_tokens", "chair_i", "recall", "m
            "forced_rise/chair_i", "amber_cog", "pope_accuracy")  # fmt: skip
 PHOTOS = ("chair_i", "chair_s", "recall", "absent_per_100_tokens", "mean_tokens", "later_less_earlier", "chair_to_half",
           "forced_chair_i", "forced_recall", "forced_rise/chair_i", "cider_d")  # fmt: skip
-LONG = "eval_vlm.py --split test --n {n} --questions 0 --prompt 请详细描述这张图片。"
+LONG = f"eval_vlm.py --split test --n {{n}} --questions 0 --prompt {captions_zh.PROMPTS['long'][0]}"
 QUESTIONS = LONG.replace("--questions 0", "--questions {n}")
 BOTH_LENGTHS = LONG.replace("eval_vlm.py", "-m tools.studies.lengths").replace("--questions 0", "--questions 100")
 

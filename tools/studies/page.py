@@ -92,7 +92,7 @@ def named(arm: str, reference: str) -> str:
 def plots(values: Values, metrics: Sequence[str], reference: str, title: str) -> str:
     """The plots inline, in one column on a narrow window and in three on others."""
     narrow, wide = (
-        "data:image/svg+xml;base64," + base64.b64encode(svg(values, metrics, reference, columns).encode()).decode()
+        data_uri("image/svg+xml", svg(values, metrics, reference, columns).encode())
         for columns in (1, 3)
     )
     return (
@@ -103,8 +103,12 @@ def plots(values: Values, metrics: Sequence[str], reference: str, title: str) ->
 
 def image_of(curves: Path) -> str:
     """The curves of the trainings inline."""
-    data = base64.b64encode(curves.read_bytes()).decode()
-    return f'<p class="plots"><img alt="what the trainings did, step by step" src="data:image/png;base64,{data}"></p>'
+    source = data_uri("image/png", curves.read_bytes())
+    return f'<p class="plots"><img alt="what the trainings did, step by step" src="{source}"></p>'
+
+
+def data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def further(values: Values, names: Sequence[str], reference: str) -> str:
