@@ -139,6 +139,18 @@ def test_answers_about_one_picture_are_resampled_together(tmp_path):
     assert read_scores(tmp_path / "a.jsonl") == [{"vqa_accuracy": (1, 2)}, {"vqa_accuracy": (0, 1)}]
 
 
+def test_a_rise_along_a_caption_stands_beside_that_under_another_picture_and_a_humans(tmp_path):
+    row = {"prompt": "", "answer": "A man with a dog.", "stopped": True, "tokens": 6, "scores": {"cider_d": [0, 1]}}
+    seen = {"a": ["A man near a tree.", "A man."], "b": ["A dog."]}
+    write_answers(tmp_path / "a.jsonl", [{**row, "picture": name, "references": texts} for name, texts in seen.items()])
+    of_a, of_b = read_scores(tmp_path / "a.jsonl")
+    names = [f"{control}later_less_earlier" for control in ("", "swapped_", "human_")]
+    assert [of_a[name] for name in names] == [(1, 1), (-1, 1), (1, 1)]  # the dog, the man, the tree
+    assert [of_b.get(name) for name in names] == [(-1, 1), (1, 1), None]
+    counts = {name: Crossed(np.array([[of_a[name][0]]]), np.array([[1]])) for name in names[:2]}
+    assert compare({"arm": counts}, "arm")["arm"]["gain_over_swapped/later_less_earlier"].value == 2
+
+
 def test_arms_with_other_seeds_are_refused(commands, tmp_path):
     plan = Plan("s", STUDY, tmp_path, 4)
     rows = run_study(plan, ["one", "two"], [42], 1, 0) + run_study(plan, ["one"], [43], 1, 0)

@@ -19,8 +19,9 @@ CAPTIONS = ("statement_accuracy", "caption_true_share", "false_per_100_tokens", 
 LENGTHS = ("statement_accuracy", "false_per_100_tokens", "chair_i", "recall", "mean_tokens", "later_less_earlier",
            "false_first/6", "chair_to_half", "forced_statement_accuracy", "forced_chair_i", "forced_recall",
            "forced_rise/chair_i", "amber_cog", "pope_accuracy")  # fmt: skip
-PHOTOS = ("chair_i", "chair_s", "recall", "absent_per_100_tokens", "mean_tokens", "later_less_earlier", "chair_to_half",
-          "forced_chair_i", "forced_recall", "forced_rise/chair_i", "cider_d")  # fmt: skip
+PHOTOS = ("chair_i", "chair_s", "recall", "absent_per_100_tokens", "mean_tokens", "later_less_earlier",
+          "gain_over_swapped/later_less_earlier", "human_later_less_earlier", "chair_to_half", "forced_chair_i",
+          "forced_recall", "forced_rise/chair_i", "cider_d")  # fmt: skip
 LONG = f"eval_vlm.py --split test --n {{n}} --questions 0 --prompt {captions_zh.PROMPTS['long'][0]}"
 QUESTIONS = LONG.replace("--questions 0", "--questions {n}")
 BOTH_LENGTHS = LONG.replace("eval_vlm.py", "-m tools.studies.lengths").replace("--questions 0", "--questions 100")

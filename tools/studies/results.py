@@ -18,11 +18,12 @@ import numpy as np
 from dataset.bad_rows import BadRows, DataError
 from scoring.answer_file import read_answers
 from scoring.hallucination import hallucination_scores, photo_hallucination
-from scoring.metrics import Ratio, SampleScores, interval, p_value
+from scoring.metrics import Ratio, SampleScores, interval, p_value, with_prefix
 from scoring.report import aligned
 from tools.compare import scene_of
 
 RESAMPLES = 1000
+RISE = "later_less_earlier"
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,16 @@ class Difference:
         return self.one.drawn(weights) - self.other.drawn(weights)
 
 
-def with_rises(metrics: Mapping[str, Crossed]) -> dict[str, Crossed | Difference]:
-    """The metrics of an arm, and of each that captions of a forced length have too, what these have more."""
-    rises = {f"forced_rise/{name}": Difference(metrics[f"forced_{name}"], counts)
-             for name, counts in metrics.items() if f"forced_{name}" in metrics}  # fmt: skip
-    return {**metrics, **rises}
+def with_differences(metrics: Mapping[str, Crossed]) -> dict[str, Crossed | Difference]:
+    """The metrics of an arm, and of each what captions of a forced length have more than those of natural length, and
+    what captions of the right picture have more than the same of another."""
+    found: dict[str, Crossed | Difference] = dict(metrics)
+    for name, counts in metrics.items():
+        if f"forced_{name}" in metrics:
+            found[f"forced_rise/{name}"] = Difference(metrics[f"forced_{name}"], counts)
+        if f"swapped_{name}" in metrics:
+            found[f"gain_over_swapped/{name}"] = Difference(counts, metrics[f"swapped_{name}"])
+    return found
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,10 @@ class Value:
 def read_scores(answers: Path) -> list[dict[str, Ratio]]:
     """The scores of all answers about each picture of a run."""
     found: dict[str, dict[str, Ratio]] = {}
-    for row in read_answers(answers, BadRows(0.0)):
+    rows = read_answers(answers, BadRows(0.0))
+    for row, other in zip(rows, [*rows[1:], *rows[:1]], strict=True):
         scores = caption_scores(row)
+        scores |= unseen_scores(row, other) if RISE in scores else {}
         of_picture = found.setdefault(row["picture"], {})
         for name, (top, bottom) in scores.items():  # counts add up: answers about one picture are not independent
             before = of_picture.get(name, (0, 0))
@@ -95,6 +103,24 @@ def caption_scores(row: Mapping) -> SampleScores:
     if "cider_d" in scores:
         return scores | photo_hallucination(row["answer"], row["references"], row["tokens"])
     return scores
+
+
+def unseen_scores(row: Mapping, other: Mapping) -> SampleScores:
+    """How much of the rise from earlier to later mentions needs no picture, as things that come late are rarer ones.
+
+    swapped_<metric>: of RISE and false_at/<k> of the same caption, judged by another picture. human_<metric>: of the
+    first of a photograph's references, judged by the others.
+    """
+    swapped = {**row, "picture": other["picture"], "references": other.get("references", [])}
+    scores = with_prefix("swapped_", _along(caption_scores(swapped)))
+    first, *rest = row.get("references") or [""]
+    if rest:
+        scores |= with_prefix("human_", _along(photo_hallucination(first, rest, row["tokens"])))
+    return scores
+
+
+def _along(scores: SampleScores) -> SampleScores:
+    return {name: counts for name, counts in scores.items() if name == RISE or name.startswith("false_at/")}
 
 
 def crossed(rows: Sequence[Mapping], folder: Path) -> dict[str, dict[str, Crossed]]:
@@ -133,10 +159,10 @@ def compare(table: Mapping[str, Mapping[str, Crossed]], reference: str, seed: in
     weights = tuple(generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(float) for n in shape)
     assert len(weights) == 2
     found: dict[str, dict[str, Value]] = {}
-    bases = with_rises(table[reference])
+    bases = with_differences(table[reference])
     for arm, metrics in table.items():
         found[arm] = {}
-        for name, counts in with_rises(metrics).items():
+        for name, counts in with_differences(metrics).items():
             value, drawn = counts.value(), counts.drawn(weights)
             base = bases.get(name)
             if arm == reference or base is None or value is None or base.value() is None:
