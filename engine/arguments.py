@@ -55,7 +55,7 @@ class TrainArguments:
                           metavar="DIR")  # fmt: skip
     projector: str = flag("ldp", "the map from image features to tokens; --plugin adds your own", choices=PROJECTORS)
     plugin: str = flag("", "a Python file that registers a projector of your own (docs/tutorial.md)", metavar="FILE")
-    train: str = flag("", "prefixes of the modules to train, as projector,llm.layers.-1 or projector,lora",
+    train: str = flag("", "prefixes of the modules to train, as projector,llm.layers.-1, llm.layers.*.mlp or lora",
                       metavar="PREFIXES")  # fmt: skip
     lora_rank: int = flag(8, "rank of the language model's LoRA adapters, which --train lora trains", AT_LEAST_1)
     lora_alpha: float = flag(16.0, "scale of the adapters: their output is multiplied by alpha / rank", ABOVE_0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 
@@ -33,13 +34,14 @@ def resolve(prefix: str, layers: int) -> str:
 
 
 def weights_under(model: nn.Module, prefixes: Iterable[str], flag: str) -> dict[str, set[str]]:
-    """The names of the weights at or below each prefix; FreezeError, naming the flag, where there are none."""
+    """The names of the weights under each prefix, in which * is any one name; FreezeError where there are none."""
     names = [name for name, _ in model.named_parameters()]
     layers = 1 + max((int(n.split(".")[3]) for n in names if n.startswith("llm.model.layers.")), default=-1)
     found = {}
     for prefix in prefixes:
         path = resolve(prefix, layers)
-        is_under = is_adapter if path == LORA else lambda name, path=path: f"{name}.".startswith(f"{path}.")
+        below = re.compile(re.escape(path).replace(r"\*", "[^.]+") + r"(\.|$)")
+        is_under = is_adapter if path == LORA else below.match
         found[prefix] = set(filter(is_under, names))
         if not found[prefix]:
             modules = sorted({name.split(".")[0] for name in names})
@@ -74,10 +76,7 @@ def add_adapters(args: TrainArguments, model: nn.Module) -> None:
 
 
 def peak_rates(model: nn.Module, default: float, rates: dict[str, float]) -> dict[str, float]:
-    """The peak learning rate of every trainable parameter: that of the longest matching prefix, or the default.
-
-    FreezeError for a prefix under which nothing trains.
-    """
+    """Each trainable parameter's peak rate: its longest prefix's, else the default; FreezeError for an idle prefix."""
     found = weights_under(model, rates, "--learning_rates")
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     for prefix, names in found.items():

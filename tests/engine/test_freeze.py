@@ -58,11 +58,13 @@ def test_exactly_what_lies_under_the_prefixes_trains():
     assert trainable("llm.layers.-1", "projector") == names(LAYER + "1.", "projector.")
     assert trainable("llm.layers.-1.mlp") == names(LAYER + "1.mlp.")
     assert trainable("llm.model.embed_tokens.weight") == {"llm.model.embed_tokens.weight"}
+    assert trainable("llm.layers.*.self_attn") == names(LAYER + "0.self_attn.", LAYER + "1.self_attn.")
+    assert trainable("llm.layers.*.mlp.up_proj") == {f"{LAYER}{i}.mlp.up_proj.weight" for i in range(2)}
     assert trainable("vision", "projector", "llm") == names("")
 
 
 def test_a_prefix_is_a_path_and_not_the_start_of_a_name():
-    for prefix in ("proj", "llm.layers.", "llm.model.layer"):
+    for prefix in ("proj", "llm.layers.", "llm.model.layer", "llm.*.self_attn", "llm.layers.*.self_att"):
         with pytest.raises(FreezeError):
             trainable(prefix)
 

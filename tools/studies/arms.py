@@ -119,6 +119,8 @@ STUDIES: dict[str, Study] = {
             for name, trained in {
                 "projector": "projector", "projector, language model": "projector,llm",
                 "projector, encoder": "projector,vision", "all": "projector,llm,vision",
+                "attention": "projector,llm.layers.*.self_attn",
+                "gate and up": "projector,llm.layers.*.mlp.gate_proj,llm.layers.*.mlp.up_proj",
                 "last layer": "projector,llm.layers.-1", "LoRA 2": "projector,lora --lora_rank 2",
                 "LoRA 8": "projector,lora --lora_rank 8", "LoRA 32": "projector,lora --lora_rank 32",
             }.items()
