@@ -186,4 +186,9 @@ def data_uri(image: Image.Image, size: int, quality: int) -> str:
     small.thumbnail((size, size))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=quality)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return inline("image/jpeg", buffer.getvalue())
+
+
+def inline(kind: str, content: bytes) -> str:
+    """A file's content as a data URI, so that a page needs no file beside it."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

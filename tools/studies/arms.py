@@ -88,7 +88,7 @@ STUDIES: dict[str, Study] = {
             "reversed": (TELL + "long,middle,short,final",),
             "long only": (TELL + "long,long,long,long",),
             "short only": (TELL + "short,short,short,short",),
-            "short only, fewer steps": (TELL.replace("240", "92") + "short,short,short,short",),  # pictures as at once
+            "short only, fewer steps": (TELL.replace("--steps 240", "--steps 92") + "short,short,short,short",),
         },
         "final at once", ("train_pretrain.py --steps 47 --augment none --seed {seed}",),
         scored=f"-m tools.studies.lengths --n {{n}} --page '' --max_new_tokens 96 --prompt '{PROMPTS[4][0]}'",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dataset.bad_rows import BadRows
-from dataset.htmlpage import entry_list, escape, write_html
+from dataset.htmlpage import entry_list, escape, inline, write_html
 from scoring.answer_file import read_answers
 from scoring.bars import arrow, gain_signs, score_cell
 from scoring.page import LEGEND
@@ -92,7 +91,7 @@ def named(arm: str, reference: str) -> str:
 def plots(values: Values, metrics: Sequence[str], reference: str, title: str) -> str:
     """The plots inline, in one column on a narrow window and in three on others."""
     narrow, wide = (
-        data_uri("image/svg+xml", svg(values, metrics, reference, columns).encode())
+        inline("image/svg+xml", svg(values, metrics, reference, columns).encode())
         for columns in (1, 3)
     )
     return (
@@ -103,12 +102,8 @@ def plots(values: Values, metrics: Sequence[str], reference: str, title: str) ->
 
 def image_of(curves: Path) -> str:
     """The curves of the trainings inline."""
-    source = data_uri("image/png", curves.read_bytes())
+    source = inline("image/png", curves.read_bytes())
     return f'<p class="plots"><img alt="what the trainings did, step by step" src="{source}"></p>'
-
-
-def data_uri(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def further(values: Values, names: Sequence[str], reference: str) -> str:

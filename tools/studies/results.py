@@ -87,7 +87,7 @@ def read_scores(answers: Path) -> list[dict[str, Ratio]]:
     rows = read_answers(answers, BadRows(0.0))
     for row, other in zip(rows, [*rows[1:], *rows[:1]], strict=True):
         scores = caption_scores(row)
-        scores |= unseen_scores(row, other) if RISE in scores else {}
+        scores |= unseen_scores(row, other) if "cider_d" in scores else {}
         of_picture = found.setdefault(row["picture"], {})
         for name, (top, bottom) in scores.items():  # counts add up: answers about one picture are not independent
             before = of_picture.get(name, (0, 0))
@@ -106,20 +106,18 @@ def caption_scores(row: Mapping) -> SampleScores:
 
 
 def unseen_scores(row: Mapping, other: Mapping) -> SampleScores:
-    """How much of the rise from earlier to later mentions needs no picture, as things that come late are rarer ones.
+    """How much of the rise along a photograph's caption needs no picture, as things that come late are rarer ones.
 
-    swapped_<metric>: of RISE and false_at/<k> of the same caption, judged by another picture. human_<metric>: of the
-    first of a photograph's references, judged by the others.
+    swapped_<metric>: RISE and false_at/<k> of the same caption, judged by another photograph. human_<metric>: those of
+    the first of its references, judged by the others.
     """
-    swapped = {**row, "picture": other["picture"], "references": other.get("references", [])}
-    scores = with_prefix("swapped_", _along(caption_scores(swapped)))
-    first, *rest = row.get("references") or [""]
-    if rest:
-        scores |= with_prefix("human_", _along(photo_hallucination(first, rest, row["tokens"])))
-    return scores
+    scores = with_prefix("swapped_", _along(row["answer"], other.get("references", [])))
+    first, *rest = row["references"]
+    return scores | (with_prefix("human_", _along(first, rest)) if rest else {})
 
 
-def _along(scores: SampleScores) -> SampleScores:
+def _along(caption: str, references: Sequence[str]) -> SampleScores:
+    scores = photo_hallucination(caption, references, tokens=1)  # what counts tokens is left out
     return {name: counts for name, counts in scores.items() if name == RISE or name.startswith("false_at/")}
 
 
