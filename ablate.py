@@ -21,9 +21,10 @@ from tools.studies.arms import STUDIES, study_of
 from tools.studies.curves import draw_curves
 from tools.studies.figures import draw
 from tools.studies.page import write_study
-from tools.studies.results import gains_table, study_table, values_of
+from tools.studies.results import crossed, gains_table, study_table, values_of
 from tools.studies.rows import in_common, kept_rows, named
 from tools.studies.runner import PICTURES, ROOT, Plan, quick, run_study
+from tools.studies.tradeoff import at_equal_gain, draw_tradeoff, tradeoff_table
 
 FIRST_SEED = 42
 
@@ -106,11 +107,17 @@ def report(plan: Plan, rows: list[dict], out: Path) -> None:
     head = f"{plan.name}: {plan.study.question} {rows[0]['n']} test pictures; * differs from '{reference}', p < 0.05"
     print(f"\n{head}\n\n{study_table(rows, values, metrics)}")
     write_answers(out / f"{plan.name}.jsonl", rows)
-    table, gains = study_table(rows, values, metrics, markdown=True), gains_table(values, metrics, reference)
-    (out / f"{plan.name}.md").write_text(f"{head}\n\n{table}\n\n{gains}\n", encoding="utf-8")
+    tables = [study_table(rows, values, metrics, markdown=True), gains_table(values, metrics, reference)]
     draw(out / f"{plan.name}.png", values, metrics, reference, plan.study.question)
     curves = out / f"{plan.name}_curves.png"
     drawn = draw_curves(curves, rows, plan.study.question)
+    if (tradeoff := plan.study.tradeoff) and not drawn:
+        found = at_equal_gain(crossed(rows, out), tradeoff, reference)
+        print(f"\n{tradeoff_table(found, tradeoff)}")
+        tables.append(tradeoff_table(found, tradeoff, markdown=True))
+        draw_tradeoff(curves, found, tradeoff, plan.study.question)
+        drawn = True
+    (out / f"{plan.name}.md").write_text("\n\n".join([head, *tables]) + "\n", encoding="utf-8")
     write_study(plan, rows, values, reference, curves if drawn else None)
     print(f"\nkept as {out}/{plan.name}.jsonl, .md, {'_curves.png, ' if drawn else ''}.png and .html")
 

@@ -28,6 +28,15 @@ BOTH_LENGTHS = LONG.replace("eval_vlm.py", "-m tools.studies.lengths").replace("
 
 
 @dataclass(frozen=True)
+class Tradeoff:
+    """A metric that the arms gain, one that they may lose, and the arms of full training by rate, the lowest first."""
+
+    gained: str
+    kept: str
+    rates: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Study:
     """arms: name -> commands. reference: the arm that the others are compared with. shared: commands of which all arms
     of a seed use the results; {before} is the one before. data: commands that make {data}, once. scored: scores a row;
@@ -42,6 +51,7 @@ class Study:
     metrics: tuple[str, ...] = CAPTIONS
     data: tuple[str, ...] = ()
     plugin: str = ""  # of the projectors that it compares
+    tradeoff: Tradeoff | None = None
     photos: bool = False  # about the photographs of a recipe, which --recipe names
 
 
@@ -149,6 +159,8 @@ STUDIES: dict[str, Study] = {
         },
         "before", FROM_NOTHING, QUESTIONS,
         metrics=("vqa_accuracy", "pope_accuracy", "pope_yes_rate", "question_mean_tokens", *CAPTIONS),
+        tradeoff=Tradeoff("statement_accuracy", "vqa_accuracy",
+                          ("captions, low rate", "captions", "captions, high rate")),
     ),
     "brands": Study(
         "Does naming brands get worse with more epochs, and do names that are seen a few times only do harm?",

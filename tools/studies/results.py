@@ -150,12 +150,16 @@ def values_of(rows: Sequence[Mapping], folder: Path, reference: str) -> dict[str
     return {arm: of_arm | scalars[arm] for arm, of_arm in values.items()}
 
 
+def resamples(shape: tuple[int, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """How often each seed and, independently, each picture is drawn: (RESAMPLES, seeds), (RESAMPLES, pictures)."""
+    generator = np.random.default_rng(seed)
+    seeds, pictures = (generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(float) for n in shape)
+    return seeds, pictures
+
+
 def compare(table: Mapping[str, Mapping[str, Crossed]], reference: str, seed: int = 0) -> dict[str, dict[str, Value]]:
     """arm -> metric -> its value with a 95% interval, and against the reference arm."""
-    shape = next(iter(table[reference].values())).tops.shape
-    generator = np.random.default_rng(seed)
-    weights = tuple(generator.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(float) for n in shape)
-    assert len(weights) == 2
+    weights = resamples(next(iter(table[reference].values())).tops.shape, seed)
     found: dict[str, dict[str, Value]] = {}
     bases = with_differences(table[reference])
     for arm, metrics in table.items():
