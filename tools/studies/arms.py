@@ -150,6 +150,7 @@ STUDIES: dict[str, Study] = {
             "before": (),
             "captions": (TUNE + "captions",),
             "captions, low rate": (TUNE + "captions --learning_rate 1e-4 --learning_rates projector=3e-5",),
+            "captions, middle rate": (TUNE + "captions --learning_rate 3e-4 --learning_rates projector=1e-4",),
             "captions, high rate": (TUNE + "captions --learning_rate 3e-3",),
             "5% questions": (TUNE + "captions5",),
             "20% questions": (TUNE + "captions20",),
@@ -160,7 +161,7 @@ STUDIES: dict[str, Study] = {
         "before", FROM_NOTHING, QUESTIONS,
         metrics=("vqa_accuracy", "pope_accuracy", "pope_yes_rate", "question_mean_tokens", *CAPTIONS),
         tradeoff=Tradeoff("statement_accuracy", "vqa_accuracy",
-                          ("captions, low rate", "captions", "captions, high rate")),
+                          ("captions, low rate", "captions, middle rate", "captions", "captions, high rate")),
     ),
     "brands": Study(
         "Does naming brands get worse with more epochs, and do names that are seen a few times only do harm?",
