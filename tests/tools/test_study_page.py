@@ -89,7 +89,7 @@ def test_each_picture_has_the_answers_of_all_arms_with_their_errors_and_arms_tha
     tags, values, text = entries[1]
     assert tags[:3] == ["arms differ", ANY, f"{ARMS[1]}: {ANY}"] and f"{ARMS[0]}: {ANY}" not in tags
     assert values["false statements: plain"] == 0 < values[f"false statements: {ARMS[1]}"] == values["false statements"]
-    assert text.count("<section>") == 2 and "<h3>plain, silent</h3>" in text and 'class="wrong"' in text
+    assert text.count("<section>") == 2 and "<h3>plain · silent</h3>" in text and 'class="wrong"' in text
     assert "wrong &amp; &lt;b&gt;</h3>" in text and "✓ 0 of " in text and "statements false" in text
     assert "questions answered wrong by some arm" in entries[0][2] and "questions answered" not in text
     assert f"{ARMS[2]}: {ANY}" in entries[0][0] and all(f"{ARMS[0]}: {ANY}" not in tags for tags, *_ in entries)
@@ -134,7 +134,7 @@ def test_photographs_are_shown_whether_they_are_files_or_rows_of_a_file(tmp_path
     first, second, third = entries_of(page_of(plan))
     assert [text.count("data:image/jpeg") for *_, text in (first, second, third)] == [1, 1, 0]
     assert first[0] == ["arms differ", ANY, f"{ARMS[1]}: {ANY}", f"{ARMS[2]}: {ANY}", "reference not contained"]
-    assert '✗ a cat <span class="faint">wrong &amp; &lt;b&gt;, silent</span>' in first[2] and third[0] == []
+    assert '✗ a cat <span class="faint">wrong &amp; &lt;b&gt; · silent</span>' in first[2] and third[0] == []
     assert "(expected: a dog)" in first[2]
 
 

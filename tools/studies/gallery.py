@@ -111,7 +111,7 @@ def prompt_lines(row: Row) -> list[str]:
 def answer_part(arms: Sequence[str], row: Row, scene: Scene | None) -> str:
     """One answer under the names of its arms, with how much of it is false."""
     lines = answer_lines(row["answer"], scene if judged(row["scores"]) else None, "", row["references"])
-    return f"<section><h3>{escape(', '.join(arms))}</h3>{verdict(row['scores'])}{''.join(lines)}</section>"
+    return f"<section><h3>{escape(' · '.join(arms))}</h3>{verdict(row['scores'])}{''.join(lines)}</section>"
 
 
 def verdict(scores: SampleScores) -> str:
@@ -136,7 +136,7 @@ def question_lines(questions: Sequence[Asked]) -> list[str]:
         wanted = f" (expected: {escape(' / '.join(row['references']))})" if row["references"] else ""
         answers = "".join(
             f'<li class="{"bad" if wrong else "good"}">{"✗" if wrong else "✓"} {escape(asked[arms[0]]["answer"])} '
-            f'<span class="faint">{escape(", ".join(arms))}</span></li>'
+            f'<span class="faint">{escape(" · ".join(arms))}</span></li>'
             for arms in alike(asked) for wrong in [bool(error_tags(asked[arms[0]]["scores"]))]
         )  # fmt: skip
         line = f'<section>{escape(row["prompt"])}{wanted}<ul class="errors">{answers}</ul></section>'

@@ -101,9 +101,9 @@ def plots(values: Values, metrics: Sequence[str], reference: str, title: str) ->
 
 
 def image_of(curves: Path) -> str:
-    """The curves of the trainings inline."""
+    """A plot of the trainings inline."""
     source = inline("image/png", curves.read_bytes())
-    return f'<p class="plots"><img alt="what the trainings did, step by step" src="{source}"></p>'
+    return f'<p class="plots"><img alt="what the trainings did" src="{source}"></p>'
 
 
 def further(values: Values, names: Sequence[str], reference: str) -> str:
