@@ -129,7 +129,8 @@ def defaults(recipe: Mapping[str, Flags], name: str, file: str, flags: Iterable[
 def with_recipe(parser: ArgumentParser, argv: list[str] | None) -> list[str]:
     """argv behind the flags of its --recipe, which the parser gets: the runs' folder, the plugin and [eval].
 
-    Where argv says what to do, as --image FILE, [eval] does not. UsageError for a recipe that cannot be used.
+    Where argv says what to do, as --image FILE, [eval] does not; with --data FILE the pictures are those of [eval].
+    UsageError for a recipe that cannot be used.
     """
     parser.add_argument("--recipe", default="", metavar="FILE", help="a recipe, of which [eval] is taken")
     argv = sys.argv[1:] if argv is None else argv
@@ -143,7 +144,8 @@ def with_recipe(parser: ArgumentParser, argv: list[str] | None) -> list[str]:
             near = nearest(key, vars(given))
             raise UsageError(f"--recipe {given.recipe}, [eval]: no flag is called {key}, expected {near}")
     if any(getattr(given, name) for name in TO_DO):
-        flags = {key: value for key, value in flags.items() if key not in TO_DO}
+        kept = "images" if given.data else None
+        flags = {key: value for key, value in flags.items() if key not in TO_DO or key == kept}
     flags = {key: value for key, value in recipe.get("data", {}).items() if key in ("runs", "plugin")} | flags
     switch = {True: "--{}", False: "--no-{}"}
     return [switch[value].format(key) if isinstance(value, bool) else f"--{key}={value}"

@@ -93,6 +93,8 @@ def test_one_command_makes_every_run_of_the_recipe_each_with_its_section(here, c
     assert "made/sft1: VLM parameters" in said and "2 scored" in said
     eval_vlm.main(["--recipe", "my.toml", "--image", "images/0.png"])  # in place of [eval]'s data
     assert "1 pictures in" in capsys.readouterr().out
+    eval_vlm.main(["--recipe", "my.toml", "--data", str(Path("data.jsonl").rename("other.jsonl"))])
+    assert "2 scored" in capsys.readouterr().out  # its pictures are in [eval]'s folder
 
 
 def test_a_dry_run_says_what_would_run_checks_it_and_writes_nothing(here, capsys):
