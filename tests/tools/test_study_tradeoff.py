@@ -50,8 +50,11 @@ def test_the_interval_of_a_difference_is_that_of_seeds_and_pictures_drawn_for_bo
 
 
 def test_arms_without_any_rate_have_a_gain_and_a_loss_alone(tmp_path):
-    found = at_equal_gain({"before": arm(0.5, 0.9), "lora": arm(0.7, 0.8)}, TRADEOFF, "before")
+    silent = arm(0.5, 0.9) | {"truth": Crossed(np.zeros((2, 50)), np.zeros((2, 50)))}  # it says nothing to be judged
+    found = at_equal_gain({"before": arm(0.5, 0.9), "lora": arm(0.7, 0.8), "silent": silent}, TRADEOFF, "before")
     assert found["lora"][2].gain is None
+    assert tradeoff_table(found, TRADEOFF, markdown=True).splitlines()[-1].split() == \
+        ["|", "silent", "|", "-", "|", "+0.000", "|", "-", "|"]  # fmt: skip
     draw_tradeoff(tmp_path / "plot.png", found, TRADEOFF, "a title")
     with Image.open(tmp_path / "plot.png") as plot:
         assert len(plot.getcolors(1 << 20)) > 10

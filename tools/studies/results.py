@@ -45,7 +45,7 @@ class Crossed:
 
 @dataclass(frozen=True)
 class Difference:
-    """One metric of an arm less another of it, over the same seeds and pictures."""
+    """One metric less another, of one arm or of two, over the same seeds and pictures."""
 
     one: Crossed
     other: Crossed

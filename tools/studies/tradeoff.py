@@ -14,7 +14,7 @@ import numpy as np
 from scoring.metrics import interval, p_value
 from scoring.report import aligned
 from tools.studies.arms import Tradeoff
-from tools.studies.results import Crossed, Value, gain_of, resamples
+from tools.studies.results import Crossed, Difference, Value, gain_of, resamples
 
 DEFINED = 0.9  # of the resamples, for an interval
 
@@ -34,7 +34,8 @@ def kept_at(gain: np.ndarray, gains: np.ndarray, kept: np.ndarray) -> np.ndarray
 def at_equal_gain(
     table: Mapping[str, Mapping[str, Crossed]], tradeoff: Tradeoff, reference: str
 ) -> dict[str, tuple[float, float, Value]]:
-    """arm -> its gain, its loss, and what it keeps more than full training that gains as much, a paired difference.
+    """arm -> its gain, its loss (NaN where undefined), and what it keeps more than full training that gains as much, a
+    paired difference.
 
     Full training's line begins at the reference, nothing gained and nothing lost. No difference (None) where it gains
     as much at no rate, or in too few of the resamples.
@@ -42,9 +43,9 @@ def at_equal_gain(
     weights = resamples(next(iter(table[reference].values())).tops.shape)
 
     def of_arm(arm: str, metric: str) -> np.ndarray:  # the difference from the reference: as measured, then resampled
-        one, base = table[arm][metric], table[reference][metric]
-        measured = (one.value() or 0.0) - (base.value() or 0.0)
-        return np.concatenate([[measured], one.drawn(weights) - base.drawn(weights)])
+        more = Difference(table[arm][metric], table[reference][metric])
+        measured = more.value()
+        return np.concatenate([[np.nan if measured is None else measured], more.drawn(weights)])
 
     rates = [reference, *(arm for arm in tradeoff.rates if arm in table)]
     line = [np.stack([of_arm(arm, metric) for arm in rates], 1) for metric in (tradeoff.gained, tradeoff.kept)]
@@ -64,7 +65,8 @@ def at_equal_gain(
 def tradeoff_table(found: Mapping[str, tuple[float, float, Value]], tradeoff: Tradeoff, markdown: bool = False) -> str:
     """A line for each arm: gain, loss, and what it keeps more than full training at equal gain."""
     head = ["arm", f"{tradeoff.gained} gained", f"change of {tradeoff.kept}", "... less full training's at that gain"]
-    return aligned([head, *([arm, f"{gain:+.3f}", f"{keeps:+.3f}", gain_of(value)]
+    signed = lambda number: "-" if np.isnan(number) else f"{number:+.3f}"  # noqa: E731
+    return aligned([head, *([arm, signed(gain), signed(keeps), gain_of(value)]
                             for arm, (gain, keeps, value) in found.items())], markdown)  # fmt: skip
 
 
