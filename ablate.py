@@ -99,7 +99,8 @@ def report(plan: Plan, rows: list[dict], out: Path) -> None:
     if alone:
         print(f"left out, as other arms lack the seed: {named((row['arm'], row['seed']) for row in alone)}")
     reference = plan.study.reference if any(row["arm"] == plan.study.reference for row in rows) else rows[0]["arm"]
-    values = values_of(rows, out, reference)
+    counts = crossed(rows, out)
+    values = values_of(rows, counts, reference)
     budgets = {row["steps"] for row in rows if row["steps"]}
     if len(budgets) > 1:
         print(f"the arms took {' and '.join(f'{steps:,}' for steps in sorted(budgets))} steps: compare with care")
@@ -112,7 +113,7 @@ def report(plan: Plan, rows: list[dict], out: Path) -> None:
     curves = out / f"{plan.name}_curves.png"
     drawn = draw_curves(curves, rows, plan.study.question)
     if (tradeoff := plan.study.tradeoff) and not drawn:
-        found = at_equal_gain(crossed(rows, out), tradeoff, reference)
+        found = at_equal_gain(counts, tradeoff, reference)
         print(f"\n{tradeoff_table(found, tradeoff)}")
         tables.append(tradeoff_table(found, tradeoff, markdown=True))
         draw_tradeoff(curves, found, tradeoff, plan.study.question)

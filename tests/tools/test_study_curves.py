@@ -18,7 +18,7 @@ from tools.studies import runner
 from tools.studies.arms import STUDIES, Study
 from tools.studies.curves import boundaries, draw_curves, epoch_steps
 from tools.studies.epochs import naming_scores, points_of_run, tier
-from tools.studies.results import over_seeds, student, student_p, values_of
+from tools.studies.results import crossed, over_seeds, student, student_p, values_of
 from tools.studies.runner import Plan, make_data, run_study
 
 
@@ -136,7 +136,7 @@ def test_a_studys_data_is_made_once_and_its_rows_hold_scalars_and_curves(tmp_pat
     assert [words for words in commands.called if words[0] == "-m"] == [["-m", "made", f"{tmp_path}/data/x"]]
     assert rows[0]["scalars"] == {"gap": 0} and rows[0]["n"] == 4 and len(rows[0]["curve"]) == 2
     assert f"--data {tmp_path}" not in json.dumps(rows) and rows[0]["commands"][0].endswith("runs/one-42-1")
-    values = values_of(rows, tmp_path, "two")
+    values = values_of(rows, crossed(rows, tmp_path), "two")
     assert values["one"]["gap"].value == 0.5 and values["one"]["f1"].gain == pytest.approx(0.1)
     assert draw_curves(tmp_path / "c.png", rows, "?") and Image.open(tmp_path / "c.png").width > 800
 

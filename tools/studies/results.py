@@ -144,9 +144,11 @@ def crossed(rows: Sequence[Mapping], folder: Path) -> dict[str, dict[str, Crosse
     return table
 
 
-def values_of(rows: Sequence[Mapping], folder: Path, reference: str) -> dict[str, dict[str, Value]]:
-    """arm -> metric or scalar -> its value with a 95% interval, and against the reference arm."""
-    values, scalars = compare(crossed(rows, folder), reference), over_seeds(rows, reference)
+def values_of(
+    rows: Sequence[Mapping], table: Mapping[str, Mapping[str, Crossed]], reference: str
+) -> dict[str, dict[str, Value]]:
+    """arm -> metric or scalar -> its value with a 95% interval, and against the reference arm. table: of crossed()."""
+    values, scalars = compare(table, reference), over_seeds(rows, reference)
     return {arm: of_arm | scalars[arm] for arm, of_arm in values.items()}
 
 
