@@ -74,9 +74,9 @@ FROM_NOTHING = (
 )
 TUNE = "train_sft.py --stage 3 --from {shared} --steps 240 --supervised_tokens 750 --seed {seed} --curriculum "
 TELL = "train_sft.py --stage 1 --from {shared} --steps 240 --augment none --seed {seed} --curriculum "
-LM_STEPS, ALIGN_STEPS = 320, 160
+LM_STEPS, ALIGN_STEPS = 400, 160
 OWN = "train_pretrain.py --seed {seed} --cell_steps 0 --steps"
-RANDOM = "--llm random --init matching"
+RANDOM = "--llm random:4x256 --init matching"
 
 NAMING = ("train_pretrain.py --llm random:4x256 --init matching --train projector,llm --cell_steps 0 --seed {{seed}} "
           "--data {{data}}/{}/train.jsonl --val_data {{data}}/all/test.jsonl --steps 840 --snapshots 1,2,4,7,10")
@@ -120,7 +120,7 @@ STUDIES: dict[str, Study] = {
             "random, trained": (f"{OWN} {ALIGN_STEPS} {RANDOM} --train projector,llm",),
             "random, trained as long as both": (f"{OWN} {LM_STEPS + ALIGN_STEPS} {RANDOM} --train projector,llm",),
         },
-        "trained, frozen", (f"train_lm.py --steps {LM_STEPS} --seed {{seed}}",),
+        "trained, frozen", (f"train_lm.py --llm random:4x256 --steps {LM_STEPS} --seed {{seed}}",),
         scored="eval_vlm.py --split test --n {n} --questions 0 --max_new_tokens 64", seeds=5,
     ),
     "projector": Study(
@@ -187,5 +187,5 @@ def study_of(name: str) -> Study:
     study = STUDIES[name]
     if name != "projector":
         return study
-    command = "train_pretrain.py --seed {{seed}} --cell_steps 0 --samples 6400 --projector {}"
+    command = "train_pretrain.py --seed {{seed}} --cell_steps 0 --samples 3200 --projector {}"
     return replace(study, arms={kind: (command.format(kind),) for kind in PROJECTORS})

@@ -96,7 +96,7 @@ def _forest(axis: Any, name: str, values: Values, reference: str, colours: Mappi
     axis.set_ylim(len(values) - 0.4, -0.6)
     axis.set_title(f"{name} {better(name)}".strip(), fontsize=10, loc="left")
     axis.margins(x=0.08)
-    axis.locator_params(axis="x", nbins=5)
+    axis.locator_params(axis="x", nbins=3 if axis.get_gridspec().ncols == 1 else 5)  # on a phone more run together
     _plain(axis, "x")
 
 
