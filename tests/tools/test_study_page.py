@@ -82,6 +82,14 @@ def entries_of(page: str) -> list[tuple[list[str], dict[str, float], str]]:
     return [(json.loads(html.unescape(tags)), json.loads(html.unescape(values)), text) for tags, values, text in found]
 
 
+def test_an_answer_that_states_nothing_is_not_called_right():
+    assert "✓ 0 of 2 statements false" in gallery.verdict({"statement_accuracy": (2, 2)})
+    wrong = {"statement_accuracy": (1, 2), "statement_accuracy/thing": (1, 2)}
+    assert "✗ 1 of 2 statements false" in gallery.verdict(wrong)
+    nothing = gallery.verdict({"statement_accuracy": (0, 0)})
+    assert "no statement" in nothing and "✓" not in nothing and "faint" in nothing
+
+
 def test_each_picture_has_the_answers_of_all_arms_with_their_errors_and_arms_that_agree_stand_together(scenes):
     page = page_of(scenes)
     entries = entries_of(page)

@@ -117,14 +117,14 @@ def answer_part(arms: Sequence[str], row: Row, scene: Scene | None) -> str:
 def verdict(scores: SampleScores) -> str:
     """What the scores of one answer come to, in a line."""
     told, wrong = [], [tag for tag in error_tags(scores) if tag not in (ANY, *FORM)]
+    true, decided = scores.get("statement_accuracy", (0, 0))
     if judged(scores):
-        true, decided = scores["statement_accuracy"]
-        told.append(f"{decided - true:.0f} of {decided:.0f} statements false")
+        told.append(f"{decided - true:.0f} of {decided:.0f} statements false" if decided else "no statement")
     elif "cider_d" in scores:
         told.append(f"CIDEr-D {scores['cider_d'][0] / scores['cider_d'][1]:.2f}")
         wrong = []
     told += [tag for tag in error_tags(scores) if tag in FORM]
-    sign, css = ("✗", "bad") if wrong else ("✓", "good") if judged(scores) else ("", "faint")
+    sign, css = ("✗", "bad") if wrong else ("✓", "good") if decided else ("", "faint")
     return f'<p class="{css}"><small>{sign} {escape(", ".join(told))}</small></p>'
 
 
