@@ -77,6 +77,9 @@ TELL = "train_sft.py --stage 1 --from {shared} --steps 240 --augment none --seed
 LM_STEPS, ALIGN_STEPS = 400, 160
 OWN = "train_pretrain.py --seed {seed} --cell_steps 0 --steps"
 RANDOM = "--llm random:4x256 --init matching"
+FROM_TEXT = (f"train_lm.py --llm random:4x256 --steps {LM_STEPS} --seed {{seed}}",
+             "train_pretrain.py --llm {before} --samples 3200 --seed {seed}")
+FINAL = "train_sft.py --stage 3 --from {shared} --steps 120 --supervised_tokens 750 --seed {seed} --curriculum final"
 
 NAMING = ("train_pretrain.py --llm random:4x256 --init matching --train projector,llm --cell_steps 0 --seed {{seed}} "
           "--data {{data}}/{}/train.jsonl --val_data {{data}}/all/test.jsonl --steps 840 --snapshots 1,2,4,7,10")
@@ -120,7 +123,7 @@ STUDIES: dict[str, Study] = {
             "random, trained": (f"{OWN} {ALIGN_STEPS} {RANDOM} --train projector,llm",),
             "random, trained as long as both": (f"{OWN} {LM_STEPS + ALIGN_STEPS} {RANDOM} --train projector,llm",),
         },
-        "trained, frozen", (f"train_lm.py --llm random:4x256 --steps {LM_STEPS} --seed {{seed}}",),
+        "trained, frozen", FROM_TEXT[:1],
         scored="eval_vlm.py --split test --n {n} --questions 0 --max_new_tokens 64", seeds=5,
     ),
     "projector": Study(
@@ -132,7 +135,7 @@ STUDIES: dict[str, Study] = {
     "freeze": Study(
         "Which weights have to train, at the same steps?",
         {
-            name: (SFT + f"final --train {trained}",)
+            name: (f"{FINAL} --train {trained}",)
             for name, trained in {
                 "projector": "projector", "projector, language model": "projector,llm",
                 "projector, encoder": "projector,vision", "all": "projector,llm,vision",
@@ -142,7 +145,7 @@ STUDIES: dict[str, Study] = {
                 "LoRA 8": "projector,lora --lora_rank 8", "LoRA 32": "projector,lora --lora_rank 32",
             }.items()
         },
-        "projector, language model", (ALIGNED,),
+        "projector, language model", FROM_TEXT,
     ),
     "forgetting": Study(
         "Does captioning unlearn question answering, and what brings it back?",
